@@ -1,0 +1,1 @@
+//! A real local model behind an OpenAI-compatible server.

@@ -1,0 +1,1 @@
+//! A backend with known token times: a measuring instrument.

@@ -1,0 +1,2 @@
+//! The `tokenlag` command.
+fn main() {}

@@ -1,0 +1,310 @@
+//! One exchange as each end saw it: the stamps from which every figure is derived.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Stamp;
+
+/// The W3C trace id by which the two ends of an exchange find each other: 16 bytes, not all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// A trace id from random bits; zero, which W3C Trace Context forbids, becomes one.
+    pub fn from_bits(bits: u128) -> Self {
+        Self(bits.max(1))
+    }
+
+    /// The `traceparent` value (<https://www.w3.org/TR/trace-context/>, version 00) that carries this id.
+    pub fn traceparent(self) -> String {
+        // The parent id only has to be non-zero: the exchange is its own root.
+        let parent = (self.0 as u64).max(1);
+        format!("00-{self}-{parent:016x}-01")
+    }
+
+    /// Reads the trace id out of a `traceparent` value. `None` where it is not one that W3C Trace Context allows.
+    pub fn from_traceparent(value: &str) -> Option<Self> {
+        let mut fields = value.trim().split('-');
+        let version = fields.next()?;
+        let trace = fields.next()?;
+        let parent = fields.next()?;
+        let hex = |text: &str, len: usize| {
+            text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let parent_is_zero = parent.bytes().all(|b| b == b'0');
+        if !hex(version, 2) || version == "ff" || !hex(parent, 16) || parent_is_zero {
+            return None;
+        }
+        trace.parse().ok()
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text was not 32 lower-case hexadecimal digits with a digit other than zero among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a trace id is 32 lower-case hexadecimal digits, not all zero")]
+pub struct NotATraceId;
+
+impl FromStr for TraceId {
+    type Err = NotATraceId;
+
+    fn from_str(text: &str) -> Result<Self, NotATraceId> {
+        let lower_hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if text.len() != 32 || !lower_hex {
+            return Err(NotATraceId);
+        }
+        match u128::from_str_radix(text, 16) {
+            Ok(0) | Err(_) => Err(NotATraceId),
+            Ok(bits) => Ok(Self(bits)),
+        }
+    }
+}
+
+impl Serialize for TraceId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TraceId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a delta carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeltaKind {
+    /// Text that the user sees.
+    Content,
+    /// Reasoning: model output that is not shown as the answer.
+    Reasoning,
+    /// Arguments of a tool or function call.
+    Tool,
+}
+
+/// One delta: its stamp, which chunk (from 0) of the exchange carried it, and its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenMark {
+    /// When the read returned that completed the delta's event.
+    pub at: Stamp,
+    /// Ordinal of that read's chunk within the exchange.
+    pub chunk: u32,
+    /// What the delta carries.
+    pub kind: DeltaKind,
+}
+
+/// Tokens as the reply's `usage` counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt, cached ones included.
+    pub input: u64,
+    /// Prompt tokens that the backend had in its cache; `None` where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input: Option<u64>,
+    /// Tokens of the output, reasoning included.
+    pub output: u64,
+}
+
+/// Why an exchange failed, by kind and not by text, so that failures can be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No connection could be made.
+    Connect,
+    /// The connection was made, and then closed or reset before the reply's terminal event.
+    ConnectionLost,
+    /// Nothing came within the time allowed.
+    Timeout,
+    /// An HTTP status of 400 to 499, or an error event with such a status.
+    ClientError,
+    /// An HTTP status of 500 to 599, or an error event with such a status.
+    ServerError,
+    /// Bytes that the protocol or the dialect does not allow.
+    Protocol,
+    /// The model's own failure: `response.failed`, or an `error` event without a status.
+    Model,
+}
+
+impl FailureKind {
+    /// The name in JSON, tables and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ConnectionLost => "connection_lost",
+            Self::Timeout => "timeout",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::Protocol => "protocol",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The dialect's terminal event came.
+    Complete,
+    /// The stream ended cleanly, yet without its terminal event.
+    Truncated,
+    /// It failed; see the kind.
+    Failed(FailureKind),
+    /// The client gave up.
+    Cancelled,
+}
+
+/// Which exchange of a run this is: pairs across rows share `(block, session, turn)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Block of the campaign, from 0. Blocks are what intervals are computed over.
+    pub block: u32,
+    /// Session within the block, from 0.
+    pub session: u32,
+    /// Turn within the session, from 0.
+    pub turn: u32,
+}
+
+/// One exchange as the load generator saw it. Stamps that were not reached are `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// The name that both ends know.
+    pub trace: TraceId,
+    /// Where in the run it belongs.
+    pub place: Place,
+    /// The schedule's moment.
+    pub intended: Stamp,
+    /// The exchange really started: before it asked for a connection, stream or lane.
+    pub dispatched: Stamp,
+    /// The name was resolved, where a connection was made.
+    pub resolved: Option<Stamp>,
+    /// TCP (or QUIC) was connected, where a connection was made.
+    pub transport_connected: Option<Stamp>,
+    /// The channel could take the request's first byte.
+    pub connected: Option<Stamp>,
+    /// Before the write with the request's last byte.
+    pub written: Option<Stamp>,
+    /// Read with the reply's first byte.
+    pub head: Option<Stamp>,
+    /// One mark a delta, in order.
+    pub tokens: Vec<TokenMark>,
+    /// Read with the terminal event.
+    pub end: Option<Stamp>,
+    /// Reads that carried bytes of this exchange.
+    pub chunks: u32,
+    /// The reply's `usage`; `None` where it had none, and then figures are per delta.
+    pub usage: Option<Usage>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Exchange {
+    /// An exchange that is about to start, with room for `deltas` marks.
+    pub fn begin(
+        trace: TraceId,
+        place: Place,
+        intended: Stamp,
+        dispatched: Stamp,
+        deltas: usize,
+    ) -> Self {
+        Self {
+            trace,
+            place,
+            intended,
+            dispatched,
+            resolved: None,
+            transport_connected: None,
+            connected: None,
+            written: None,
+            head: None,
+            tokens: Vec::with_capacity(deltas),
+            end: None,
+            chunks: 0,
+            usage: None,
+            outcome: Outcome::Cancelled,
+        }
+    }
+}
+
+/// One exchange as the proxy saw it: a line of `/exchanges`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HopExchange {
+    /// The name that the client gave it; `None` where the client gave none.
+    pub trace: Option<TraceId>,
+    /// The channel that it came in on, by name.
+    pub channel: String,
+    /// Read with the request's first byte.
+    pub in_head: Stamp,
+    /// Read with the request's last byte.
+    pub in_body: Stamp,
+    /// Before the upstream write with the request's last byte; `None` where the proxy answered itself.
+    pub up_written: Option<Stamp>,
+    /// Upstream read with delta k.
+    pub up_token: Vec<Stamp>,
+    /// Before the client-facing write with delta k; shorter than `up_token` where the client left early.
+    pub out_token: Vec<Stamp>,
+    /// Upstream read with the terminal event.
+    pub up_end: Option<Stamp>,
+    /// The reply's usage, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The upstream connection was made for this exchange (the pool was cold).
+    pub up_connected_anew: bool,
+    /// The reply began before the request had ended, so overheads do not exist.
+    pub overlapped: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traceparent_round_trip() {
+        let id = TraceId::from_bits(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        let value = id.traceparent();
+        assert_eq!(
+            value,
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-a3ce929d0e0e4736-01"
+        );
+        assert_eq!(TraceId::from_traceparent(&value), Some(id));
+    }
+
+    #[test]
+    fn traceparents_that_w3c_forbids() {
+        for bad in [
+            "",
+            "00",
+            "00-00000000000000000000000000000000-a3ce929d0e0e4736-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-a3ce929d0e0e4736-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-a3ce929d0e0e4736-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-a3ce929d0e0e4736-01",
+        ] {
+            assert_eq!(TraceId::from_traceparent(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn zero_bits_still_name_an_exchange() {
+        let id = TraceId::from_bits(0);
+        assert_eq!(TraceId::from_traceparent(&id.traceparent()), Some(id));
+    }
+}
