@@ -15,7 +15,9 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// A moment, in nanoseconds of `CLOCK_MONOTONIC`: one time base for all processes of one host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Stamp(u64);
 
@@ -56,8 +58,8 @@ pub struct MonoClock;
 
 impl Clock for MonoClock {
     fn now(&self) -> Stamp {
-        let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
-            .expect("CLOCK_MONOTONIC exists on every Linux");
+        let time =
+            clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists on every Linux");
         Stamp(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
     }
 }

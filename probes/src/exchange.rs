@@ -171,7 +171,9 @@ pub enum Outcome {
 }
 
 /// Which exchange of a run this is: pairs across rows share `(block, session, turn)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Place {
     /// Block of the campaign, from 0. Blocks are what intervals are computed over.
     pub block: u32,
