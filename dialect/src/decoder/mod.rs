@@ -1,0 +1,240 @@
+//! Chunks to token marks: the incremental decoder that the load generator, the proxy's tap and its bridge all use.
+//!
+//! What an event means is told by metrics.md's rules: a delta is a piece of model output that is not empty. Created
+//! events, role-only chunks, empty deltas, pings and comments are none.
+
+mod failure;
+mod kinds;
+mod openai;
+mod responses;
+
+use tokenlag_probes::{DeltaKind, FailureKind, Outcome, Stamp, TokenMark, Usage};
+
+use crate::dialect::{Dialect, Framing};
+use crate::sse::{EventTooLarge, SseEvent, SseSplitter};
+use kinds::Kinds;
+
+/// The largest event that [`Decoder::new`] takes, in bytes: room for a terminal event that repeats a long response.
+pub const EVENT_LIMIT: usize = 64 << 20;
+
+/// What one event meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meaning {
+    /// Deltas that it carried.
+    pub deltas: u32,
+    /// The kind of its first delta.
+    pub kind: Option<DeltaKind>,
+    /// It ended the reply.
+    pub terminal: bool,
+}
+
+/// Which event ended the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// Chat and completions: `[DONE]`.
+    Done,
+    /// `response.completed`.
+    Completed,
+    /// `response.incomplete`: the output is whole as far as it was allowed to go (`max_output_tokens`).
+    Incomplete,
+    /// `response.failed`, or an `error` event of any dialect.
+    Failed(FailureKind),
+}
+
+/// The stream cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// One event is larger than the decoder's limit.
+    #[error(transparent)]
+    EventTooLarge(#[from] EventTooLarge),
+}
+
+/// Reads one reply's chunks as they come, and marks its deltas with the stamps that came with the chunks.
+#[derive(Debug)]
+pub struct Decoder {
+    splitter: SseSplitter,
+    state: State,
+    framing: Framing,
+    limit: usize,
+}
+
+/// All but the framing.
+#[derive(Debug)]
+struct State {
+    dialect: Dialect,
+    terminal: Option<Terminal>,
+    terminal_event: Vec<u8>,
+    usage: Option<Usage>,
+    /// llama-server's `timings.cache_n`, for a `usage` that does not tell.
+    cached_by_timings: Option<u64>,
+    unreadable: u64,
+}
+
+/// What a dialect's reader found in one event.
+#[derive(Debug, Default)]
+struct Reading {
+    kinds: Kinds,
+    terminal: Option<Terminal>,
+    usage: Option<Usage>,
+    cached_by_timings: Option<u64>,
+}
+
+/// The event is not the JSON that its dialect promises.
+struct Unreadable;
+
+impl Decoder {
+    /// A decoder at the start of a reply. One event may take up to [`EVENT_LIMIT`] bytes.
+    pub fn new(dialect: Dialect, framing: Framing) -> Self {
+        Self::with_limit(dialect, framing, EVENT_LIMIT)
+    }
+
+    /// A decoder that takes events of up to `limit` bytes.
+    pub fn with_limit(dialect: Dialect, framing: Framing, limit: usize) -> Self {
+        Self {
+            splitter: SseSplitter::new(limit),
+            state: State {
+                dialect,
+                terminal: None,
+                terminal_event: Vec::new(),
+                usage: None,
+                cached_by_timings: None,
+                unreadable: 0,
+            },
+            framing,
+            limit,
+        }
+    }
+
+    /// Goes back to the start of a reply of the same dialect and framing, and keeps the buffers.
+    pub fn reset(&mut self) {
+        self.splitter.reset();
+        self.state.terminal = None;
+        self.state.terminal_event.clear();
+        self.state.usage = None;
+        self.state.cached_by_timings = None;
+        self.state.unreadable = 0;
+    }
+
+    /// Takes the bytes of one chunk and appends a mark for each delta that they complete: `at` and `chunk` are copied
+    /// into it, no clock is read. Events after the terminal one mean nothing.
+    ///
+    /// # Errors
+    ///
+    /// An event is larger than the limit. Later calls fail too.
+    pub fn feed(
+        &mut self,
+        at: Stamp,
+        chunk: u32,
+        bytes: &[u8],
+        marks: &mut Vec<TokenMark>,
+    ) -> Result<(), DecodeError> {
+        self.feed_events(at, chunk, bytes, marks, &mut |_, _| {})
+    }
+
+    /// Does what [`Decoder::feed`] does, and shows every event to `on_event`, in order, with what it meant. Its marks
+    /// have been appended by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::feed`].
+    pub fn feed_events(
+        &mut self,
+        at: Stamp,
+        chunk: u32,
+        bytes: &[u8],
+        marks: &mut Vec<TokenMark>,
+        on_event: &mut dyn FnMut(SseEvent<'_>, &Meaning),
+    ) -> Result<(), DecodeError> {
+        let state = &mut self.state;
+        let mut take = |event: SseEvent<'_>| {
+            let meaning = state.take(at, chunk, event, marks);
+            on_event(event, &meaning);
+        };
+        match self.framing {
+            Framing::Sse => self.splitter.feed(bytes, &mut take)?,
+            Framing::Messages if bytes.len() > self.limit => {
+                return Err(EventTooLarge { limit: self.limit }.into());
+            }
+            Framing::Messages => take(SseEvent {
+                name: b"",
+                data: bytes,
+                plain: true,
+            }),
+        }
+        Ok(())
+    }
+
+    /// Which terminal event came; `None` while the reply goes on.
+    pub fn terminal(&self) -> Option<&Terminal> {
+        self.state.terminal.as_ref()
+    }
+
+    /// The data of the terminal event: its JSON, or `[DONE]`.
+    pub fn terminal_event(&self) -> Option<&[u8]> {
+        self.state
+            .terminal
+            .is_some()
+            .then_some(&self.state.terminal_event)
+            .map(Vec::as_slice)
+    }
+
+    /// The last `usage` seen (it may come in every chunk). Cached prompt tokens are taken from its details, else from
+    /// llama-server's `timings.cache_n`.
+    pub fn usage(&self) -> Option<Usage> {
+        let usage = self.state.usage?;
+        Some(Usage {
+            cached_input: usage.cached_input.or(self.state.cached_by_timings),
+            ..usage
+        })
+    }
+
+    /// How the reply ended, once its terminal event came. `response.incomplete` counts as complete.
+    pub fn outcome(&self) -> Option<Outcome> {
+        Some(match self.state.terminal? {
+            Terminal::Done | Terminal::Completed | Terminal::Incomplete => Outcome::Complete,
+            Terminal::Failed(kind) => Outcome::Failed(kind),
+        })
+    }
+
+    /// Events whose data was not the JSON that the dialect promises; they were passed by.
+    pub fn unreadable(&self) -> u64 {
+        self.state.unreadable
+    }
+}
+
+impl State {
+    fn take(
+        &mut self,
+        at: Stamp,
+        chunk: u32,
+        event: SseEvent<'_>,
+        marks: &mut Vec<TokenMark>,
+    ) -> Meaning {
+        if self.terminal.is_some() || event.data.is_empty() {
+            return Meaning::default();
+        }
+        let reading = match self.dialect {
+            Dialect::Responses => responses::read(event),
+            Dialect::Chat => openai::read_chat(event.data),
+            Dialect::Completions => openai::read_completions(event.data),
+        };
+        let Ok(reading) = reading else {
+            self.unreadable += 1;
+            return Meaning::default();
+        };
+        self.usage = reading.usage.or(self.usage);
+        self.cached_by_timings = reading.cached_by_timings.or(self.cached_by_timings);
+        if let Some(terminal) = reading.terminal {
+            self.terminal = Some(terminal);
+            self.terminal_event.extend_from_slice(event.data);
+        }
+        let kinds = reading.kinds.as_slice();
+        marks.extend(kinds.iter().map(|&kind| TokenMark { at, chunk, kind }));
+        Meaning {
+            deltas: kinds.len() as u32,
+            kind: kinds.first().copied(),
+            terminal: reading.terminal.is_some(),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The `response` object that the events of a Responses stream repeat.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokenlag_probes::Usage;
+
+use crate::usage::InputUsage;
+
+/// What stays the same through a response's life.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// The response's id: `resp_...`.
+    pub id: String,
+    /// The model's name.
+    pub model: String,
+    /// When it was created, in Unix seconds.
+    pub created_at: u64,
+    /// The response that it goes on from.
+    pub previous_response_id: Option<String>,
+    /// The request's instructions.
+    pub instructions: Option<String>,
+    /// The request's limit of output tokens.
+    pub max_output_tokens: Option<u64>,
+    /// The temperature in use.
+    pub temperature: Option<f32>,
+    /// The `top_p` in use.
+    pub top_p: Option<f32>,
+    /// The response is kept, so that `previous_response_id` can name it.
+    pub store: bool,
+    /// The request's `metadata`, as it came.
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// How a response ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it.
+    Completed,
+    /// It reached the limit of output tokens: status `incomplete`, reason `max_output_tokens`.
+    MaxOutputTokens,
+    /// The server could not go on.
+    Failed {
+        /// `server_error`, `rate_limit_exceeded`, ...
+        code: String,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl Finish {
+    /// The response's `status`.
+    pub const fn status(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::MaxOutputTokens => "incomplete",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// The `response` object at one moment.
+#[derive(Serialize)]
+pub(super) struct Response<'a> {
+    id: &'a str,
+    object: &'static str,
+    created_at: u64,
+    status: &'static str,
+    background: bool,
+    error: Option<Error<'a>>,
+    incomplete_details: Option<IncompleteDetails>,
+    instructions: Option<&'a str>,
+    max_output_tokens: Option<u64>,
+    metadata: Option<&'a RawValue>,
+    model: &'a str,
+    output: &'a [Item<'a>],
+    parallel_tool_calls: bool,
+    previous_response_id: Option<&'a str>,
+    store: bool,
+    temperature: Option<f32>,
+    tool_choice: &'static str,
+    tools: [(); 0],
+    top_p: Option<f32>,
+    truncation: &'static str,
+    usage: Option<InputUsage>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct IncompleteDetails {
+    reason: &'static str,
+}
+
+/// The one output item that a text model makes: a message.
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Item<'a> {
+    pub(super) id: &'a str,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) status: &'static str,
+    pub(super) role: &'static str,
+    pub(super) content: &'a [Part<'a>],
+}
+
+/// A text part of a message.
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Part<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    annotations: [(); 0],
+    logprobs: [(); 0],
+    text: &'a str,
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn text(text: &'a str) -> Self {
+        Self {
+            kind: "output_text",
+            annotations: [],
+            logprobs: [],
+            text,
+        }
+    }
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn message(id: &'a str, status: &'static str, content: &'a [Part<'a>]) -> Self {
+        Self {
+            id,
+            kind: "message",
+            status,
+            role: "assistant",
+            content,
+        }
+    }
+}
+
+impl ResponseHead {
+    /// The object while the response goes on.
+    pub(super) fn in_progress(&self) -> Response<'_> {
+        self.response("in_progress", &[], None)
+    }
+
+    /// The object at its end.
+    pub(super) fn ended<'a>(
+        &'a self,
+        finish: &'a Finish,
+        output: &'a [Item<'a>],
+        usage: Option<Usage>,
+    ) -> Response<'a> {
+        let mut response = self.response(finish.status(), output, usage);
+        match finish {
+            Finish::Completed => {}
+            Finish::MaxOutputTokens => {
+                response.incomplete_details = Some(IncompleteDetails {
+                    reason: "max_output_tokens",
+                });
+            }
+            Finish::Failed { code, message } => response.error = Some(Error { code, message }),
+        }
+        response
+    }
+
+    fn response<'a>(
+        &'a self,
+        status: &'static str,
+        output: &'a [Item<'a>],
+        usage: Option<Usage>,
+    ) -> Response<'a> {
+        Response {
+            id: &self.id,
+            object: "response",
+            created_at: self.created_at,
+            status,
+            background: false,
+            error: None,
+            incomplete_details: None,
+            instructions: self.instructions.as_deref(),
+            max_output_tokens: self.max_output_tokens,
+            metadata: self.metadata.as_deref(),
+            model: &self.model,
+            output,
+            parallel_tool_calls: true,
+            previous_response_id: self.previous_response_id.as_deref(),
+            store: self.store,
+            temperature: self.temperature,
+            tool_choice: "auto",
+            tools: [],
+            top_p: self.top_p,
+            truncation: "disabled",
+            usage: usage.map(InputUsage::from),
+        }
+    }
+}
