@@ -142,6 +142,17 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Every kind.
+    pub const ALL: [FailureKind; 7] = [
+        Self::Connect,
+        Self::ConnectionLost,
+        Self::Timeout,
+        Self::ClientError,
+        Self::ServerError,
+        Self::Protocol,
+        Self::Model,
+    ];
+
     /// The name in JSON, tables and metrics.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,11 +1,41 @@
 //! The measuring library: clock, exchange, recorder, join, statistics, report. No sockets, no runtime.
 
+pub mod bootstrap;
+pub mod cell;
 pub mod clock;
+pub mod counters;
+pub mod csv;
 pub mod exchange;
+pub mod figures;
+pub mod folder;
+pub mod histogram;
+pub mod join;
+pub mod metric;
+pub mod record;
+pub mod recorder;
+pub mod report;
 pub mod row;
+pub mod stats;
+mod suspicions;
+pub mod table;
+pub mod verdict;
 
+pub use bootstrap::IntervalMethod;
+pub use cell::{CellFigure, CellSample, CellStatistics};
 pub use clock::{Clock, ManualClock, MonoClock, Stamp};
+pub use counters::{Counters, RunQueue};
+pub use csv::csv;
 pub use exchange::{
     DeltaKind, Exchange, FailureKind, HopExchange, Outcome, Place, TokenMark, TraceId, Usage,
 };
+pub use figures::derive;
+pub use folder::{FolderError, RecordedRun, RunFolder, TokenStamps};
+pub use histogram::{SignedHistogram, Summary};
+pub use join::{Joined, JoinedExchange, Unjoined, join};
+pub use metric::{Metric, Unit};
+pub use record::{Calibration, Cell, Floor, Host, RunRecord, Seeds};
+pub use recorder::{Recorder, Tallies};
+pub use report::{Recorders, Report, RowReport, Versus};
 pub use row::{Encoding, Row, State, Transport};
+pub use stats::{Change, Difference, Statistic, change};
+pub use verdict::{Verdict, Warning};

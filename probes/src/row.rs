@@ -84,6 +84,23 @@ impl fmt::Display for Row {
     }
 }
 
+/// Reads `ws/incremental` and `quic/full/compact`; a state that is left out is `full`.
+impl FromStr for Row {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let mut parts = name.splitn(3, '/');
+        let transport = parts.next().unwrap_or_default().parse()?;
+        let state = parts.next().map_or(Ok(State::Full), str::parse)?;
+        let encoding = parts.next().map_or(Ok(Encoding::Events), str::parse)?;
+        Ok(Self {
+            transport,
+            state,
+            encoding,
+        })
+    }
+}
+
 /// A name that is none of the known ones; says which there are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} '{name}'; known: {known}")]
@@ -144,6 +161,10 @@ mod tests {
         assert_eq!(row.to_string(), "quic/incremental");
         row.encoding = Encoding::Compact;
         assert_eq!(row.to_string(), "quic/incremental/compact");
+        assert_eq!(row.to_string().parse(), Ok(row));
+        assert_eq!("http-cold".parse(), Ok(Row::HTTP_COLD_FULL));
+        assert!("ws/half".parse::<Row>().is_err());
+        assert!("quic/full/compact/more".parse::<Row>().is_err());
     }
 
     #[test]

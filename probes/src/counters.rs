@@ -1,0 +1,182 @@
+//! What is counted per cell and belongs to no single exchange: bytes, reads, connections, CPU time, waits.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How long the threads of a process stood ready to run and did not: the second and third field of `/proc/<pid>/task/<tid>/schedstat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunQueue {
+    /// Nanoseconds spent waiting for a core, summed over the threads.
+    pub delay_ns: u64,
+    /// How often a thread was given a core.
+    pub timeslices: u64,
+}
+
+impl RunQueue {
+    /// Mean wait for a core, in nanoseconds; `None` where no thread ran.
+    pub fn mean_delay_ns(&self) -> Option<f64> {
+        (self.timeslices > 0).then(|| self.delay_ns as f64 / self.timeslices as f64)
+    }
+
+    /// Adds what `other` waited.
+    pub fn add(&mut self, other: &RunQueue) {
+        self.delay_ns += other.delay_ns;
+        self.timeslices += other.timeslices;
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident, $share:ident;)+) => {
+        /// Counts of one cell, or sums of them. `None`: was not measured, which is not zero.
+        ///
+        /// All are differences over the cell's own time, and whole: reports divide them per token where that says more.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Counters {
+            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $name: Option<u64>,)+
+            /// Waits for a core of the load generator's threads.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub client_run_queue: Option<RunQueue>,
+            /// Waits for a core of the proxy's threads.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub proxy_run_queue: Option<RunQueue>,
+        }
+
+        impl Counters {
+            /// Adds what `other` counted.
+            pub fn add(&mut self, other: &Counters) {
+                $(if let Some(count) = other.$name {
+                    *self.$name.get_or_insert_default() += count;
+                })+
+                if let Some(queue) = &other.client_run_queue {
+                    self.client_run_queue.get_or_insert_default().add(queue);
+                }
+                if let Some(queue) = &other.proxy_run_queue {
+                    self.proxy_run_queue.get_or_insert_default().add(queue);
+                }
+            }
+
+            /// The counts as a report shows them, by name: whole, or divided by `tokens` under `<name>_per_token`.
+            ///
+            /// What was not measured is absent, and so is a share of no tokens.
+            pub fn shown(&self, tokens: u64) -> BTreeMap<String, f64> {
+                let mut shown = BTreeMap::new();
+                $(show(&mut shown, stringify!($name), Share::$share, self.$name, tokens);)+
+                for (name, queue) in [
+                    ("client_run_queue_delay_ns", &self.client_run_queue),
+                    ("proxy_run_queue_delay_ns", &self.proxy_run_queue),
+                ] {
+                    if let Some(delay) = queue.as_ref().and_then(RunQueue::mean_delay_ns) {
+                        shown.insert(name.to_owned(), delay);
+                    }
+                }
+                shown
+            }
+        }
+    };
+}
+
+counters! {
+    /// Bytes that the client's sockets sent, as the transport counts them.
+    wire_bytes_sent, PerToken;
+    /// Bytes that the client's sockets received.
+    wire_bytes_received, PerToken;
+    /// Reads of the client's sockets that returned bytes.
+    reads, PerToken;
+    /// Writes to the client's sockets.
+    writes, PerToken;
+    /// Datagrams or segments received, where the transport tells.
+    packets_received, PerToken;
+    /// Connections that the client opened.
+    connections_opened, Whole;
+    /// Cryptographic handshakes in full.
+    handshakes, Whole;
+    /// Cryptographic handshakes that resumed a session.
+    handshakes_resumed, Whole;
+    /// Segments or packets that were sent again.
+    retransmits, Whole;
+    /// Packets known to be lost.
+    losses, Whole;
+    /// CPU time of the load generator, user and system.
+    client_cpu_ns, PerToken;
+    /// The part of it that was spent in the kernel.
+    client_cpu_system_ns, PerToken;
+    /// CPU time of the proxy, user and system.
+    proxy_cpu_ns, PerToken;
+    /// The part of it that was spent in the kernel.
+    proxy_cpu_system_ns, PerToken;
+    /// Context switches of the load generator, voluntary and not.
+    client_context_switches, PerToken;
+    /// Context switches of the proxy, voluntary and not.
+    proxy_context_switches, PerToken;
+}
+
+enum Share {
+    Whole,
+    PerToken,
+}
+
+fn show(
+    shown: &mut BTreeMap<String, f64>,
+    name: &str,
+    share: Share,
+    count: Option<u64>,
+    tokens: u64,
+) {
+    let Some(count) = count else { return };
+    match share {
+        Share::Whole => shown.insert(name.to_owned(), count as f64),
+        Share::PerToken if tokens == 0 => None,
+        Share::PerToken => shown.insert(format!("{name}_per_token"), count as f64 / tokens as f64),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_stays_absent_and_is_not_zero() {
+        let mut sum = Counters {
+            wire_bytes_received: Some(100),
+            ..Counters::default()
+        };
+        sum.add(&Counters {
+            wire_bytes_received: Some(20),
+            connections_opened: Some(0),
+            ..Counters::default()
+        });
+        let shown = sum.shown(40);
+        assert_eq!(shown["wire_bytes_received_per_token"], 3.0);
+        assert_eq!(shown["connections_opened"], 0.0);
+        assert_eq!(shown.len(), 2);
+        assert_eq!(sum.shown(0).len(), 1, "no share of no tokens");
+    }
+
+    #[test]
+    fn run_queue_delay_is_a_mean_over_the_waits() {
+        let mut sum = Counters::default();
+        for delay_ns in [1_000, 5_000] {
+            sum.add(&Counters {
+                proxy_run_queue: Some(RunQueue {
+                    delay_ns,
+                    timeslices: 2,
+                }),
+                ..Counters::default()
+            });
+        }
+        assert_eq!(sum.shown(1)["proxy_run_queue_delay_ns"], 1_500.0);
+    }
+
+    #[test]
+    fn counters_survive_json() {
+        let counters = Counters {
+            reads: Some(7),
+            client_run_queue: Some(RunQueue::default()),
+            ..Counters::default()
+        };
+        let json = serde_json::to_string(&counters).unwrap();
+        assert_eq!(serde_json::from_str::<Counters>(&json).unwrap(), counters);
+    }
+}

@@ -1,0 +1,234 @@
+//! A run's folder: what a run leaves on disk while it goes on, and how it is read back.
+//!
+//! `run.json` (the manifest, replaced whole at each checkpoint) · `exchanges.jsonl` (a line per exchange) · `<metric>.hlog`
+//! (an interval per cell) · and, when the run has ended, `<row>.<metric>.hgrm` and `report.json`.
+
+mod error;
+mod exchange_line;
+mod hgrm;
+mod histogram_log;
+mod replay;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+pub use error::FolderError;
+use error::writing;
+use exchange_line::ExchangeLine;
+pub use replay::RecordedRun;
+
+use crate::join::JoinedExchange;
+use crate::metric::Metric;
+use crate::record::{Cell, RunRecord};
+use crate::recorder::Recorder;
+use crate::report::{Recorders, Report};
+use crate::row::Row;
+
+const MANIFEST: &str = "run.json";
+const REPORT: &str = "report.json";
+const EXCHANGES: &str = "exchanges.jsonl";
+
+/// Whether each delta's stamps go into `exchanges.jsonl`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenStamps {
+    /// Only the exchange's own stamps and figures.
+    #[default]
+    Drop,
+    /// Every delta's stamps as well (`--keep-tokens`).
+    Keep,
+}
+
+/// The folder of a run that goes on.
+///
+/// Call [`append_exchanges`](Self::append_exchanges) and [`append_cell`](Self::append_cell) after each cell and
+/// [`checkpoint`](Self::checkpoint) after each block: a run that is interrupted then reads back up to its last checkpoint.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    tokens: TokenStamps,
+    started: SystemTime,
+    exchanges: BufWriter<File>,
+    logs: BTreeMap<Metric, File>,
+}
+
+impl RunFolder {
+    /// Makes the folder, with its parents, and writes the manifest as it stands.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Occupied`] where a run lies there already; [`FolderError::Write`] where the disk refuses;
+    /// [`FolderError::Content`] where `started_at` is no RFC 3339 time.
+    pub fn create(
+        path: &Path,
+        record: &RunRecord,
+        tokens: TokenStamps,
+    ) -> Result<Self, FolderError> {
+        let started =
+            humantime::parse_rfc3339(&record.started_at).map_err(|error| FolderError::Content {
+                path: path.join(MANIFEST),
+                reason: format!("started_at '{}': {error}", record.started_at),
+            })?;
+        fs::create_dir_all(path).map_err(writing(path))?;
+        let manifest = path.join(MANIFEST);
+        if manifest.exists() {
+            return Err(FolderError::Occupied(path.to_owned()));
+        }
+        let exchanges = path.join(EXCHANGES);
+        let folder = Self {
+            path: path.to_owned(),
+            tokens,
+            started,
+            exchanges: BufWriter::new(File::create(&exchanges).map_err(writing(&exchanges))?),
+            logs: BTreeMap::new(),
+        };
+        replace_json(&manifest, record)?;
+        Ok(folder)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a line to `exchanges.jsonl` for each exchange of `row`.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Write`].
+    pub fn append_exchanges(
+        &mut self,
+        row: Row,
+        exchanges: &[JoinedExchange],
+    ) -> Result<(), FolderError> {
+        let keep = self.tokens == TokenStamps::Keep;
+        let mut append = || -> io::Result<()> {
+            for joined in exchanges {
+                let line = ExchangeLine::new(row, joined, keep);
+                serde_json::to_writer(&mut self.exchanges, &line)?;
+                self.exchanges.write_all(b"\n")?;
+            }
+            self.exchanges.flush()
+        };
+        append().map_err(writing(&self.path.join(EXCHANGES)))
+    }
+
+    /// Adds the cell's histograms to the logs. `recorder` holds this cell's exchanges and no other's.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Write`].
+    pub fn append_cell(&mut self, cell: &Cell, recorder: &Recorder) -> Result<(), FolderError> {
+        for metric in Metric::ALL {
+            let histogram = recorder.histogram(metric);
+            for (negative, part) in [(false, histogram.positive()), (true, histogram.negative())] {
+                let Some(values) = part else { continue };
+                let line = histogram_log::line(
+                    &cell.row.to_string(),
+                    negative,
+                    start_ms(cell),
+                    Duration::from_nanos(cell.duration_ns),
+                    values,
+                );
+                let path = self.path.join(log_name(metric));
+                let log = self.log(metric)?;
+                // The whole line in one write, so that an interruption leaves at most one line without its end.
+                line.and_then(|line| log.write_all(&line))
+                    .map_err(writing(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces `run.json` by the record as it stands, at once or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Write`].
+    pub fn checkpoint(&self, record: &RunRecord) -> Result<(), FolderError> {
+        replace_json(&self.path.join(MANIFEST), record)
+    }
+
+    /// Ends the run: the last checkpoint, a percentile file per row and figure, the report. Gives the report.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Write`].
+    pub fn finish(self, record: &RunRecord, recorders: &Recorders) -> Result<Report, FolderError> {
+        self.checkpoint(record)?;
+        for (row, recorder) in recorders {
+            for metric in Metric::ALL {
+                let text = hgrm::text(recorder.histogram(metric));
+                if !text.is_empty() {
+                    let path = self.path.join(percentiles_name(*row, metric));
+                    fs::write(&path, text).map_err(writing(&path))?;
+                }
+            }
+        }
+        let report = Report::build(record, recorders);
+        replace_json(&self.path.join(REPORT), &report)?;
+        Ok(report)
+    }
+
+    /// Reads a run back, whether it ended or was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Read`] and [`FolderError::Content`].
+    pub fn open(path: &Path) -> Result<RecordedRun, FolderError> {
+        replay::open(path)
+    }
+
+    fn log(&mut self, metric: Metric) -> Result<&mut File, FolderError> {
+        match self.logs.entry(metric) {
+            std::collections::btree_map::Entry::Occupied(log) => Ok(log.into_mut()),
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                let path = self.path.join(log_name(metric));
+                let open = || -> io::Result<File> {
+                    let mut log = OpenOptions::new()
+                        .create(true)
+                        .write(true)
+                        .truncate(true)
+                        .open(&path)?;
+                    log.write_all(&histogram_log::header(metric, self.started)?)?;
+                    Ok(log)
+                };
+                Ok(vacant.insert(open().map_err(writing(&path))?))
+            }
+        }
+    }
+}
+
+/// Interval logs keep milliseconds, so a cell is found again by the millisecond in which it began.
+fn start_ms(cell: &Cell) -> u64 {
+    cell.started_ns / 1_000_000
+}
+
+fn log_name(metric: Metric) -> String {
+    format!("{metric}.hlog")
+}
+
+/// A row's name holds slashes, which no file name does.
+fn percentiles_name(row: Row, metric: Metric) -> String {
+    format!("{}.{metric}.hgrm", row.to_string().replace('/', "-"))
+}
+
+/// Writes beside the file and renames, so that a reader finds the old content or the new, and never a part.
+fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {
+    let beside = path.with_extension("json.new");
+    let write = || -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(&beside)?);
+        serde_json::to_writer(&mut file, value)?;
+        file.write_all(b"\n")?;
+        file.into_inner()?.sync_all()
+    };
+    write().map_err(writing(&beside))?;
+    fs::rename(&beside, path).map_err(writing(path))
+}
+
+#[cfg(test)]
+mod tests;

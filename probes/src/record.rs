@@ -1,0 +1,243 @@
+//! The manifest of a run, `run.json`: everything needed to run it again and to make its report again offline.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::CellStatistics;
+use crate::counters::Counters;
+use crate::metric::Metric;
+use crate::recorder::Tallies;
+use crate::row::Row;
+use crate::stats::Blocks;
+use crate::verdict::Warning;
+
+/// The version of `run.json`'s shape.
+pub const RUN_SCHEMA: &str = "tokenlag.run/1";
+
+/// The machine that the load generator ran on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Host {
+    /// Kernel name and release.
+    pub kernel: String,
+    /// The processor's model name.
+    pub cpu_model: String,
+    /// Logical cores that the run could use.
+    pub cores: u32,
+    /// TCP's congestion control.
+    pub congestion_control: String,
+    /// MTU of the loopback interface, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loopback_mtu: Option<u32>,
+}
+
+/// Seeds of everything random in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Seeds {
+    /// Prompts, nonces and arrival times.
+    pub workload: u64,
+    /// The rows' order within the blocks.
+    pub order: u64,
+    /// The bootstrap behind the intervals.
+    pub bootstrap: u64,
+}
+
+/// How exactly this run could measure: what was found before it began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Calibration {
+    /// What one read of the clock costs, in nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_read_ns: Option<f64>,
+    /// Further findings, by name.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
+}
+
+/// What physics leaves on the link of a run: one value for all rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Floor {
+    /// One round trip, in nanoseconds: no warm channel answers sooner.
+    pub round_trip_ns: u64,
+    /// One way down, in nanoseconds: no delta arrives sooner.
+    pub downlink_ns: u64,
+    /// Where the values come from: the emulated link's settings, or a measurement.
+    pub source: String,
+}
+
+impl Floor {
+    /// The floor under an overhead; `None` for other figures.
+    pub fn under(&self, metric: Metric) -> Option<u64> {
+        match metric {
+            Metric::FirstTokenOverhead | Metric::RoundtripOverhead => Some(self.round_trip_ns),
+            Metric::TokenOverhead => Some(self.downlink_ns),
+            _ => None,
+        }
+    }
+}
+
+/// One row's turn in one block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The block, from 0.
+    pub block: u32,
+    /// The row.
+    pub row: Row,
+    /// Which turn of the block this was, from 0.
+    pub order: u32,
+    /// When its measured part began, in nanoseconds since the run's start. Two cells of a row never begin in the same millisecond.
+    pub started_ns: u64,
+    /// How long its measured part took, in nanoseconds.
+    pub duration_ns: u64,
+    /// Exact statistics of its figures.
+    pub statistics: CellStatistics,
+    /// Outcomes, tokens, what could not be joined.
+    pub tallies: Tallies,
+    /// Bytes, connections, CPU time.
+    pub counters: Counters,
+}
+
+/// The manifest of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RUN_SCHEMA`].
+    pub schema: String,
+    /// The subcommand: `compare`, `load`.
+    pub command: String,
+    /// The command line, word by word, without secrets.
+    pub command_line: Vec<String>,
+    /// When the run began, RFC 3339, UTC.
+    pub started_at: String,
+    /// When it ended; `None` while it runs, and for ever where it was interrupted.
+    pub ended_at: Option<String>,
+    /// The machine.
+    pub host: Host,
+    /// Versions of what took part, by name.
+    pub versions: BTreeMap<String, String>,
+    /// The plan, as the command understood it.
+    pub plan: serde_json::Value,
+    /// Seeds of everything random.
+    pub seeds: Seeds,
+    /// The schedule set the exchanges' starts, not the replies before them.
+    pub open_loop: bool,
+    /// Rows in the order of the tables.
+    pub rows: Vec<Row>,
+    /// Rows that the others are compared with; those that did not run are passed over.
+    pub baselines: Vec<Row>,
+    /// What was found before the run began.
+    #[serde(default)]
+    pub calibration: Calibration,
+    /// What physics leaves, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
+    /// Warnings that only the caller could see (topology, clock drift, Nagle).
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
+    /// Cells in the order in which they ran.
+    pub cells: Vec<Cell>,
+}
+
+impl RunRecord {
+    /// The manifest of a run that begins now; the fields that are not arguments are empty and the caller's to fill.
+    pub fn begin(command: &str, started: SystemTime, rows: Vec<Row>) -> Self {
+        Self {
+            schema: RUN_SCHEMA.to_owned(),
+            command: command.to_owned(),
+            command_line: Vec::new(),
+            started_at: rfc3339(started),
+            ended_at: None,
+            host: Host::default(),
+            versions: BTreeMap::new(),
+            plan: serde_json::Value::Null,
+            seeds: Seeds::default(),
+            open_loop: false,
+            rows,
+            baselines: vec![Row::HTTP_COLD_FULL, Row::HTTP_FULL],
+            calibration: Calibration::default(),
+            floor: None,
+            warnings: Vec::new(),
+            cells: Vec::new(),
+        }
+    }
+
+    /// Notes the run's end.
+    pub fn end(&mut self, ended: SystemTime) {
+        self.ended_at = Some(rfc3339(ended));
+    }
+
+    /// The cells of one row, in the order in which they ran.
+    pub fn cells_of(&self, row: Row) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().filter(move |cell| cell.row == row)
+    }
+
+    /// One figure of one row over the blocks.
+    pub fn blocks_of(&self, row: Row, metric: Metric) -> Blocks {
+        self.cells_of(row)
+            .filter_map(|cell| Some((cell.block, *cell.statistics.get(metric)?)))
+            .collect()
+    }
+
+    /// A row's counters over all cells.
+    pub fn counters_of(&self, row: Row) -> Counters {
+        let mut sum = Counters::default();
+        for cell in self.cells_of(row) {
+            sum.add(&cell.counters);
+        }
+        sum
+    }
+
+    /// How long a row was measured, in nanoseconds.
+    pub fn measured_ns(&self, row: Row) -> u64 {
+        self.cells_of(row).map(|cell| cell.duration_ns).sum()
+    }
+
+    /// Blocks in which any row ran.
+    pub fn block_count(&self) -> usize {
+        let blocks: std::collections::BTreeSet<u32> =
+            self.cells.iter().map(|cell| cell.block).collect();
+        blocks.len()
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_survives_json_and_names_its_schema() {
+        let start = UNIX_EPOCH + Duration::from_millis(1_750_000_000_123);
+        let mut record = RunRecord::begin("compare", start, vec![Row::HTTP_FULL]);
+        record.calibration.clock_read_ns = Some(21.0);
+        record.floor = Some(Floor {
+            round_trip_ns: 40_000_000,
+            downlink_ns: 20_000_000,
+            source: "link".to_owned(),
+        });
+        record.end(start + Duration::from_secs(9));
+        assert_eq!(record.started_at, "2025-06-15T15:06:40.123Z");
+        let json = serde_json::to_string(&record).unwrap();
+        assert!(json.starts_with(r#"{"schema":"tokenlag.run/1""#), "{json}");
+        assert_eq!(serde_json::from_str::<RunRecord>(&json).unwrap(), record);
+    }
+
+    #[test]
+    fn the_floor_lies_under_overheads_alone() {
+        let floor = Floor {
+            round_trip_ns: 40,
+            downlink_ns: 20,
+            source: String::new(),
+        };
+        assert_eq!(floor.under(Metric::RoundtripOverhead), Some(40));
+        assert_eq!(floor.under(Metric::TokenOverhead), Some(20));
+        assert_eq!(floor.under(Metric::Ttft), None);
+    }
+}

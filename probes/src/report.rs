@@ -1,0 +1,319 @@
+//! The report: a pure function from a run's record and histograms to what tables, JSON and HTML show.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bootstrap::IntervalMethod;
+use crate::exchange::FailureKind;
+use crate::histogram::{SignedHistogram, Summary};
+use crate::join::Unjoined;
+use crate::metric::Metric;
+use crate::record::{Calibration, Floor, Host, RunRecord};
+use crate::recorder::{Recorder, Tallies};
+use crate::row::{Row, Transport};
+use crate::stats::{Change, Statistic, change};
+use crate::verdict::Verdict;
+
+/// The version of `report.json`'s shape.
+pub const REPORT_SCHEMA: &str = "tokenlag.report/1";
+
+/// Figures in which each row is compared with the baselines.
+const COMPARED: [Metric; 5] = [
+    Metric::Ttft,
+    Metric::FirstTokenOverhead,
+    Metric::TokenOverhead,
+    Metric::RoundtripOverhead,
+    Metric::Roundtrip,
+];
+/// Figures in which each row is compared with `direct`, which has no overheads: they show what the proxy itself costs.
+const COMPARED_WITH_DIRECT: [Metric; 2] = [Metric::Ttft, Metric::Roundtrip];
+
+/// Merged recorders of a run, by row.
+pub type Recorders = BTreeMap<Row, Recorder>;
+
+/// What a run found; `report.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`REPORT_SCHEMA`].
+    pub schema: String,
+    /// The subcommand.
+    pub command: String,
+    /// The command line, word by word.
+    pub command_line: Vec<String>,
+    /// When the run began, RFC 3339, UTC.
+    pub started_at: String,
+    /// When it ended; `None` where it was interrupted.
+    pub ended_at: Option<String>,
+    /// The machine.
+    pub host: Host,
+    /// Versions of what took part.
+    pub versions: BTreeMap<String, String>,
+    /// The plan, as the command understood it.
+    pub plan: serde_json::Value,
+    /// The schedule set the exchanges' starts.
+    pub open_loop: bool,
+    /// Blocks in which rows took turns.
+    pub blocks: u32,
+    /// Whether the figures may be trusted, and if not, why.
+    pub verdict: Verdict,
+    /// How exactly the run could measure.
+    pub calibration: ReportCalibration,
+    /// What physics leaves, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
+    /// The rows, in the order of the tables.
+    pub channels: Vec<RowReport>,
+}
+
+/// How exactly a run could measure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportCalibration {
+    /// The generator's own lateness over all rows; `None` in a closed loop.
+    pub dispatch_lag: Option<Summary>,
+    /// What was found before the run began.
+    #[serde(flatten)]
+    pub found: Calibration,
+}
+
+/// One row of the report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RowReport {
+    /// Channel, state and encoding.
+    #[serde(flatten)]
+    pub row: Row,
+    /// Exchanges whose terminal event came.
+    pub completed: u64,
+    /// Exchanges that went wrong, truncated ones included.
+    pub failed: u64,
+    /// Exchanges that the client gave up, as at the end of a run.
+    pub cancelled: u64,
+    /// Failed exchanges by kind, every kind named, and `truncated`.
+    pub failures: BTreeMap<String, u64>,
+    /// Some reply had no `usage`: figures per token are figures per delta.
+    pub per_delta: bool,
+    /// Complete exchanges without the proxy's record, by reason.
+    pub unjoined: Unjoined,
+    /// Distributions, by figure; a figure without values is absent.
+    pub metrics: BTreeMap<Metric, Summary>,
+    /// Medians and 99th percentiles of the overheads less the link's floor; empty where that is not known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub net_of_floor: BTreeMap<Metric, Net>,
+    /// Everything that belongs to no single exchange, by name.
+    pub counters: BTreeMap<String, f64>,
+    /// Changes against the baselines.
+    pub versus: Vec<Versus>,
+}
+
+/// An overhead less what physics leaves, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Net {
+    /// Median.
+    pub p50: i64,
+    /// 99th percentile.
+    pub p99: i64,
+}
+
+/// One change against one baseline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Versus {
+    /// The baseline row's name.
+    pub baseline: String,
+    /// The figure.
+    pub metric: Metric,
+    /// The statistic of each block.
+    pub statistic: Statistic,
+    /// The change.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+impl Report {
+    /// Makes the report. `recorders` are the rows' merged recorders; a row without one is shown without figures.
+    pub fn build(record: &RunRecord, recorders: &Recorders) -> Report {
+        let mut lag = SignedHistogram::default();
+        for recorder in recorders.values() {
+            lag.merge(recorder.histogram(Metric::DispatchLag));
+        }
+        Report {
+            schema: REPORT_SCHEMA.to_owned(),
+            command: record.command.clone(),
+            command_line: record.command_line.clone(),
+            started_at: record.started_at.clone(),
+            ended_at: record.ended_at.clone(),
+            host: record.host.clone(),
+            versions: record.versions.clone(),
+            plan: record.plan.clone(),
+            open_loop: record.open_loop,
+            blocks: record.block_count() as u32,
+            verdict: Verdict::reach(record, recorders),
+            calibration: ReportCalibration {
+                dispatch_lag: lag.summary(),
+                found: record.calibration.clone(),
+            },
+            floor: record.floor.clone(),
+            channels: record
+                .rows
+                .iter()
+                .map(|&row| row_report(record, row, recorders.get(&row)))
+                .collect(),
+        }
+    }
+
+    /// The report of one row; `None` where it did not run.
+    pub fn row(&self, row: Row) -> Option<&RowReport> {
+        self.channels.iter().find(|report| report.row == row)
+    }
+}
+
+impl RowReport {
+    /// One change; `None` where the row is not compared so.
+    pub fn versus(&self, baseline: &str, metric: Metric, statistic: Statistic) -> Option<&Change> {
+        self.versus
+            .iter()
+            .find(|v| v.baseline == baseline && v.metric == metric && v.statistic == statistic)
+            .map(|versus| &versus.change)
+    }
+}
+
+fn row_report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) -> RowReport {
+    let metrics: BTreeMap<Metric, Summary> = recorder
+        .into_iter()
+        .flat_map(|recorder| {
+            Metric::ALL
+                .into_iter()
+                .filter_map(|metric| Some((metric, recorder.summary(metric)?)))
+        })
+        .collect();
+    let tallies = recorder.map_or_else(Tallies::default, |recorder| recorder.tallies().clone());
+    RowReport {
+        row,
+        completed: tallies.completed,
+        failed: tallies.errors(),
+        cancelled: tallies.cancelled,
+        failures: failures(&tallies),
+        per_delta: tallies.per_delta(),
+        unjoined: tallies.unjoined,
+        net_of_floor: net_of_floor(&metrics, record.floor.as_ref()),
+        metrics,
+        counters: counters(record, row, &tallies),
+        versus: all_versus(record, row),
+    }
+}
+
+fn failures(tallies: &Tallies) -> BTreeMap<String, u64> {
+    let of_kind = |kind| tallies.failures.get(&kind).copied().unwrap_or(0);
+    FailureKind::ALL
+        .into_iter()
+        .map(|kind| (kind.name().to_owned(), of_kind(kind)))
+        .chain([("truncated".to_owned(), tallies.truncated)])
+        .collect()
+}
+
+fn net_of_floor(
+    metrics: &BTreeMap<Metric, Summary>,
+    floor: Option<&Floor>,
+) -> BTreeMap<Metric, Net> {
+    let net = |(&metric, summary): (&Metric, &Summary)| {
+        let floor = floor?.under(metric)? as i64;
+        let net = Net {
+            p50: summary.p50 - floor,
+            p99: summary.p99 - floor,
+        };
+        Some((metric, net))
+    };
+    metrics.iter().filter_map(net).collect()
+}
+
+fn counters(record: &RunRecord, row: Row, tallies: &Tallies) -> BTreeMap<String, f64> {
+    let mut shown = record.counters_of(row).shown(tallies.tokens);
+    let seconds = record.measured_ns(row) as f64 / 1e9;
+    let tokens = tallies.tokens as f64;
+    let completed = tallies.completed as f64;
+    for (name, amount, of) in [
+        ("tokens_per_delta", tokens, tallies.deltas as f64),
+        ("tokens_per_chunk", tokens, tallies.chunks as f64),
+        (
+            "deltas_per_chunk",
+            tallies.deltas as f64,
+            tallies.chunks as f64,
+        ),
+        ("request_throughput", completed, seconds),
+        ("output_token_throughput", tokens, seconds),
+        ("output_tokens_per_exchange", tokens, completed),
+        (
+            "input_tokens_per_exchange",
+            tallies.input_tokens as f64,
+            tallies.with_usage as f64,
+        ),
+        (
+            "cached_input_tokens_per_exchange",
+            tallies.cached_input_tokens as f64,
+            tallies.with_cached_input as f64,
+        ),
+    ] {
+        if of > 0.0 {
+            shown.insert(name.to_owned(), amount / of);
+        }
+    }
+    for (name, count) in [
+        ("answered_by_proxy", tallies.answered_by_proxy),
+        ("overlapped", tallies.overlapped),
+    ] {
+        if count > 0 {
+            shown.insert(name.to_owned(), count as f64);
+        }
+    }
+    shown
+}
+
+fn all_versus(record: &RunRecord, row: Row) -> Vec<Versus> {
+    let direct = record
+        .rows
+        .iter()
+        .filter(|row| row.transport == Transport::Direct);
+    let mut all = Vec::new();
+    for (baselines, metrics) in [
+        (
+            record.baselines.iter().collect::<Vec<_>>(),
+            COMPARED.as_slice(),
+        ),
+        (direct.collect(), COMPARED_WITH_DIRECT.as_slice()),
+    ] {
+        for &baseline in baselines {
+            if baseline == row || !record.rows.contains(&baseline) {
+                continue;
+            }
+            for &metric in metrics {
+                all.extend(versus(record, row, baseline, metric));
+            }
+        }
+    }
+    all
+}
+
+fn versus(record: &RunRecord, row: Row, baseline: Row, metric: Metric) -> Vec<Versus> {
+    let ours = record.blocks_of(row, metric);
+    let theirs = record.blocks_of(baseline, metric);
+    [Statistic::P50, Statistic::P99]
+        .into_iter()
+        .map(|statistic| Versus {
+            baseline: baseline.to_string(),
+            metric,
+            statistic,
+            change: change(&ours, &theirs, statistic, record.seeds.bootstrap),
+        })
+        .filter(|versus| versus.change.blocks > 0)
+        .collect()
+}
+
+impl Versus {
+    /// The interval is by Student's t: too few blocks for a bootstrap.
+    pub fn is_rough(&self) -> bool {
+        self.change.interval != Some(IntervalMethod::BootstrapT)
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
