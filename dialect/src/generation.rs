@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::fields::Fields;
+use crate::json::is_object;
 use crate::responses::BadRequest;
 
 /// Most stop strings that a request may give, as OpenAI documents it.
@@ -93,6 +95,9 @@ impl Generation {
 
 /// Reads a request's typed members; the error names line and column.
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, BadRequest> {
+    if !is_object(json) {
+        Fields::parse(json)?;
+    }
     serde_json::from_slice(json).map_err(|error| BadRequest {
         message: match error.classify() {
             serde_json::error::Category::Data => format!("the request cannot be read: {error}"),
@@ -195,6 +200,7 @@ mod tests {
             (r#"{"stop":7}"#, None),
             (r#"{"seed":"x"}"#, None),
             ("{", None),
+            ("[0.5,1]", None),
         ] {
             let error = Generation::parse(json.as_bytes()).unwrap_err();
             assert_eq!(error.param, param, "{json}: {error}");

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokenlag_probes::Usage;
 
+use crate::json::is_object;
+
 /// `usage` as any of the dialects writes it: chat and completions say prompt and completion, Responses input and output.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -24,6 +26,9 @@ struct Details {
 
 /// Reads a `usage` object. `None` where it counts nothing (null, empty, not an object).
 pub fn read_usage(raw: &RawValue) -> Option<Usage> {
+    if !is_object(raw.get().as_bytes()) {
+        return None;
+    }
     let usage: AnyUsage = serde_json::from_str(raw.get()).ok()?;
     let input = usage.input_tokens.or(usage.prompt_tokens);
     let output = usage.output_tokens.or(usage.completion_tokens);

@@ -10,7 +10,9 @@ mod responses;
 
 use tokenlag_probes::{DeltaKind, FailureKind, Outcome, Stamp, TokenMark, Usage};
 
+use crate::chat::DONE;
 use crate::dialect::{Dialect, Framing};
+use crate::json::is_object;
 use crate::sse::{EventTooLarge, SseEvent, SseSplitter};
 use kinds::Kinds;
 
@@ -204,6 +206,17 @@ impl Decoder {
 }
 
 impl State {
+    /// What `[DONE]` means. It is no part of the Responses API, yet some servers end those streams with it too.
+    fn done(&self) -> Reading {
+        Reading {
+            terminal: match self.dialect {
+                Dialect::Chat | Dialect::Completions => Some(Terminal::Done),
+                Dialect::Responses => None,
+            },
+            ..Reading::default()
+        }
+    }
+
     fn take(
         &mut self,
         at: Stamp,
@@ -214,10 +227,16 @@ impl State {
         if self.terminal.is_some() || event.data.is_empty() {
             return Meaning::default();
         }
-        let reading = match self.dialect {
-            Dialect::Responses => responses::read(event),
-            Dialect::Chat => openai::read_chat(event.data),
-            Dialect::Completions => openai::read_completions(event.data),
+        let reading = if event.data.trim_ascii() == DONE {
+            Ok(self.done())
+        } else if !is_object(event.data) {
+            Err(Unreadable)
+        } else {
+            match self.dialect {
+                Dialect::Responses => responses::read(event),
+                Dialect::Chat => openai::read_chat(event.data),
+                Dialect::Completions => openai::read_completions(event.data),
+            }
         };
         let Ok(reading) = reading else {
             self.unreadable += 1;

@@ -14,9 +14,6 @@ use super::{Reading, Terminal, Unreadable};
 use crate::json::carries_something;
 use crate::usage::{read_cached_from_timings, read_usage};
 
-/// The data of the last event of both APIs.
-const DONE: &[u8] = b"[DONE]";
-
 pub(super) fn read_chat(data: &[u8]) -> Result<Reading, Unreadable> {
     read::<ChatChoice<'_>>(data)
 }
@@ -26,12 +23,6 @@ pub(super) fn read_completions(data: &[u8]) -> Result<Reading, Unreadable> {
 }
 
 fn read<'a, T: Deltas + Deserialize<'a>>(data: &'a [u8]) -> Result<Reading, Unreadable> {
-    if data.trim_ascii() == DONE {
-        return Ok(Reading {
-            terminal: Some(Terminal::Done),
-            ..Reading::default()
-        });
-    }
     let chunk: Chunk<'a, T> = serde_json::from_slice(data).map_err(|_| Unreadable)?;
     Ok(Reading {
         kinds: chunk.choices.unwrap_or_default().kinds,

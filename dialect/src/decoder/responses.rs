@@ -29,10 +29,6 @@ struct Response<'a> {
 }
 
 pub(super) fn read(event: SseEvent<'_>) -> Result<Reading, Unreadable> {
-    // Not part of this API, yet some servers end every stream with it.
-    if event.data.trim_ascii() == b"[DONE]" {
-        return Ok(Reading::default());
-    }
     let parsed: Event<'_> = serde_json::from_slice(event.data).map_err(|_| Unreadable)?;
     // The type in the JSON is what OpenAI's own clients read; the SSE name stands in where a server leaves it out.
     let name = match &parsed.kind {
