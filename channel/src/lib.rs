@@ -1,1 +1,21 @@
 //! The transports, both ends side by side: HTTP/1.1, WebSocket, raw QUIC.
+//!
+//! The dialling end is one enum, [`Channel`]: `open(request) -> Reply`, `Reply::next() -> Option<Chunk>`.
+//! A read is stamped when the call that carried it returned, before a byte of it is parsed; a write is stamped
+//! before the call that carries the byte in question.
+
+mod chunk;
+mod dial;
+mod error;
+pub mod http;
+pub mod quic;
+mod request;
+pub mod tcp;
+pub mod tls;
+mod wire;
+pub mod ws;
+
+pub use chunk::Chunk;
+pub use dial::{Channel, Counters, Dial, Opening, Reply};
+pub use error::ChannelError;
+pub use request::{Ask, Request};

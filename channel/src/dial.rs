@@ -1,0 +1,209 @@
+//! The dialling end of every channel behind one enum.
+
+use std::ops::{Add, AddAssign};
+use std::time::Duration;
+
+use tokenlag_dialect::Framing;
+use tokenlag_probes::{Stamp, Transport};
+
+use crate::{ChannelError, Chunk, Request, http, quic, ws};
+
+/// Where to dial, and how.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// Host name or IP address.
+    pub host: String,
+    /// Port: TCP, or UDP for `quic`.
+    pub port: u16,
+    /// Path of the WebSocket's opening request, as in `/v1/responses`.
+    pub path: String,
+    /// Headers of the WebSocket's or QUIC connection's opening: authorization, and what the user gave.
+    pub headers: Vec<(String, String)>,
+    /// How long name, connection and handshake may take together.
+    pub connect_timeout: Duration,
+    /// How long a reply may stay silent.
+    pub idle_timeout: Duration,
+    /// The certificate (PEM) that a QUIC peer must show; without one the system's roots are not asked either:
+    /// `quic` then has nobody to trust and says so.
+    pub trust: Option<Vec<u8>>,
+}
+
+/// What a channel did so far, over all its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes handed to the socket (TCP payload; UDP payload for `quic`).
+    pub bytes_sent: u64,
+    /// Bytes taken from the socket.
+    pub bytes_received: u64,
+    /// Reads of the socket that returned bytes.
+    pub reads: u64,
+    /// Writes to the socket.
+    pub writes: u64,
+    /// Connections opened.
+    pub connections_opened: u64,
+}
+
+/// The stamps of a request's way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// The name was resolved; `None` where a connection was there already.
+    pub resolved: Option<Stamp>,
+    /// TCP was connected (for `quic`, resolution and handshake are one, and this is `None`).
+    pub transport_connected: Option<Stamp>,
+    /// The channel could take the request's first byte.
+    pub connected: Stamp,
+    /// Before the write with the request's last byte (`quic`: when the endpoint took it).
+    pub written: Stamp,
+}
+
+/// One client's channel: a connection, or for `http-cold` one after the other. Not shared: one exchange at a time.
+pub enum Channel {
+    /// HTTP/1.1: `direct`, `http-cold` and `http`.
+    Http(http::Client),
+    /// One WebSocket.
+    Ws(ws::Client),
+    /// One QUIC connection.
+    Quic(quic::Client),
+}
+
+impl Channel {
+    /// A channel that will dial when it is first needed; does no I/O.
+    pub fn new(transport: Transport, dial: Dial) -> Self {
+        match transport {
+            Transport::HttpCold => Self::Http(http::Client::new(dial, http::Reuse::Never)),
+            Transport::Direct | Transport::Http => {
+                Self::Http(http::Client::new(dial, http::Reuse::KeepAlive))
+            }
+            Transport::Ws => Self::Ws(ws::Client::new(dial)),
+            Transport::Quic => Self::Quic(quic::Client::new(dial)),
+        }
+    }
+
+    /// Connects now, so that the next exchange finds the channel warm. Does nothing on `http-cold`, or where a
+    /// connection is there.
+    pub async fn connect(&mut self) -> Result<(), ChannelError> {
+        match self {
+            Self::Http(client) => client.connect().await,
+            Self::Ws(client) => client.connect().await,
+            Self::Quic(client) => client.connect().await,
+        }
+    }
+
+    /// Sends a request (rendered for this channel's transport) and waits for the reply's head; on `ws`, which has
+    /// none, only for the write.
+    pub async fn open(&mut self, request: &Request) -> Result<Reply<'_>, ChannelError> {
+        Ok(match self {
+            Self::Http(client) => Reply::Http(client.open(request).await?),
+            Self::Ws(client) => Reply::Ws(client.open(request).await?),
+            Self::Quic(client) => Reply::Quic(client.open(request).await?),
+        })
+    }
+
+    /// What the channel did so far.
+    pub fn counters(&self) -> Counters {
+        match self {
+            Self::Http(client) => client.counters(),
+            Self::Ws(client) => client.counters(),
+            Self::Quic(client) => client.counters(),
+        }
+    }
+
+    /// Closes what is open, with the protocol's own farewell where it has one.
+    pub async fn close(self) {
+        match self {
+            Self::Http(client) => drop(client),
+            Self::Ws(client) => client.close().await,
+            Self::Quic(client) => client.close().await,
+        }
+    }
+}
+
+/// A reply that is arriving. Dropped before its end, it takes its connection with it.
+pub enum Reply<'a> {
+    /// An HTTP/1.1 response.
+    Http(http::ClientReply<'a>),
+    /// The messages that answer a `response.create`.
+    Ws(ws::ClientReply<'a>),
+    /// A stream of frames.
+    Quic(quic::ClientReply<'a>),
+}
+
+impl Reply<'_> {
+    /// The stamps of the request's way out.
+    pub fn opening(&self) -> Opening {
+        match self {
+            Self::Http(reply) => reply.opening(),
+            Self::Ws(reply) => reply.opening(),
+            Self::Quic(reply) => reply.opening(),
+        }
+    }
+
+    /// Read with the reply's first byte; on `ws`, `None` until the first message came.
+    pub fn head(&self) -> Option<Stamp> {
+        match self {
+            Self::Http(reply) => Some(reply.head_at()),
+            Self::Ws(reply) => reply.head_at(),
+            Self::Quic(reply) => Some(reply.head_at()),
+        }
+    }
+
+    /// The HTTP status. On `ws` always 200: errors come as events there.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Http(reply) => reply.status(),
+            Self::Ws(_) => 200,
+            Self::Quic(reply) => reply.status(),
+        }
+    }
+
+    /// How the chunks are framed; hand it to the decoder.
+    pub fn framing(&self) -> Framing {
+        match self {
+            Self::Http(_) => Framing::Sse,
+            Self::Ws(_) => Framing::Messages,
+            Self::Quic(reply) => reply.framing(),
+        }
+    }
+
+    /// The next piece; `None` at the reply's end. On `ws` the end is not the channel's to know: stop at the
+    /// dialect's terminal event.
+    pub async fn next(&mut self) -> Result<Option<Chunk>, ChannelError> {
+        match self {
+            Self::Http(reply) => reply.next().await,
+            Self::Ws(reply) => reply.next().await,
+            Self::Quic(reply) => reply.next().await,
+        }
+    }
+
+    /// Call at the dialect's terminal event: reads what may still follow, so that the connection can be used again.
+    pub async fn finish(self) -> Result<(), ChannelError> {
+        match self {
+            Self::Http(reply) => reply.finish().await,
+            Self::Ws(reply) => {
+                reply.finish();
+                Ok(())
+            }
+            Self::Quic(reply) => reply.finish().await,
+        }
+    }
+}
+
+impl Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            bytes_sent: self.bytes_sent + other.bytes_sent,
+            bytes_received: self.bytes_received + other.bytes_received,
+            reads: self.reads + other.reads,
+            writes: self.writes + other.writes,
+            connections_opened: self.connections_opened + other.connections_opened,
+        }
+    }
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}

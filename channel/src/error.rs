@@ -1,0 +1,84 @@
+//! What can go wrong on a channel: what was tried, with which address, and what to do.
+
+use std::io;
+use std::time::Duration;
+
+use tokenlag_probes::FailureKind;
+
+/// A channel's failure. [`ChannelError::kind`] is how it is counted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The name of the other end did not resolve.
+    #[error("cannot resolve {host}: {source}; check the name, or give an IP address")]
+    Resolve {
+        /// The name that was asked for.
+        host: String,
+        /// The resolver's word.
+        source: io::Error,
+    },
+    /// No connection could be made.
+    #[error("cannot connect to {address}: {source}; is a server listening there?")]
+    Connect {
+        /// Where to.
+        address: String,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// A connection was made, and the protocol's opening failed.
+    #[error("{address} refused the {protocol} handshake: {reason}")]
+    Handshake {
+        /// Where to.
+        address: String,
+        /// Which protocol.
+        protocol: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The connection ended before the reply did.
+    #[error("{address} closed the connection before the reply ended ({detail})")]
+    Lost {
+        /// The other end.
+        address: String,
+        /// The system's or the protocol's word.
+        detail: String,
+    },
+    /// Nothing came for too long.
+    #[error("{address}: no {what} within {after:?}")]
+    Timeout {
+        /// The other end.
+        address: String,
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        after: Duration,
+    },
+    /// Bytes that the protocol does not allow.
+    #[error("{address} broke the protocol: {reason}")]
+    Protocol {
+        /// The other end.
+        address: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The request itself cannot be sent on this channel.
+    #[error("the request cannot be sent: {0}")]
+    Request(String),
+    /// Certificates or keys could not be used.
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+impl ChannelError {
+    /// How the failure is counted.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Tls(_) => FailureKind::Connect,
+            Self::Handshake { .. } | Self::Protocol { .. } | Self::Request(_) => {
+                FailureKind::Protocol
+            }
+            Self::Lost { .. } => FailureKind::ConnectionLost,
+            Self::Timeout { .. } => FailureKind::Timeout,
+        }
+    }
+}

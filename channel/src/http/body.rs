@@ -1,0 +1,276 @@
+//! Bodies: from bytes of the connection to pieces of the body, whatever delimits it.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::Framing;
+
+/// The longest chunk-size line, extensions included.
+const MAX_SIZE_LINE: usize = 4 * 1024;
+
+/// The longest trailer section.
+const MAX_TRAILERS: usize = 16 * 1024;
+
+/// Takes a body off the front of what was read.
+#[derive(Debug)]
+pub struct BodyDecoder {
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many bytes are left.
+    Length(u64),
+    /// All until the connection's end.
+    UntilClose,
+    /// A chunk-size line is next.
+    Size,
+    /// So many bytes of a chunk are left.
+    Chunk(u64),
+    /// The line end after a chunk.
+    ChunkEnd,
+    /// Trailer fields, so many bytes of them so far.
+    Trailers(usize),
+    /// The body is over.
+    Done,
+}
+
+/// What the decoder found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes of the body; call again, there may be more.
+    Data(Bytes),
+    /// Nothing more without another read.
+    NeedsMore,
+    /// The body is over.
+    End,
+}
+
+/// A body that breaks the chunked coding (RFC 9112, section 7.1), or ends before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// No hexadecimal chunk size, or one beyond 63 bits.
+    #[error("a chunk's size is not a hexadecimal number")]
+    Size,
+    /// A chunk is not followed by a line end.
+    #[error("a chunk is longer than its size says")]
+    ChunkEnd,
+    /// A size line or the trailers are too long.
+    #[error("a chunk's size line or the trailers are too long")]
+    TooLong,
+    /// The connection ended first.
+    #[error("the connection ended inside the body")]
+    Truncated,
+}
+
+impl BodyDecoder {
+    /// A decoder for a body so framed.
+    pub fn new(framing: Framing) -> Self {
+        Self {
+            state: match framing {
+                Framing::Empty | Framing::Length(0) => State::Done,
+                Framing::Length(length) => State::Length(length),
+                Framing::Chunked => State::Size,
+                Framing::UntilClose => State::UntilClose,
+            },
+        }
+    }
+
+    /// Whether the body is over.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The next piece at the front of `inbox`.
+    ///
+    /// # Errors
+    /// A body that breaks the chunked coding.
+    pub fn take(&mut self, inbox: &mut BytesMut) -> Result<Piece, BodyError> {
+        loop {
+            match self.state {
+                State::Done => return Ok(Piece::End),
+                _ if inbox.is_empty() => return Ok(Piece::NeedsMore),
+                State::Length(left) => {
+                    let data = up_to(inbox, left);
+                    self.state = match left - data.len() as u64 {
+                        0 => State::Done,
+                        left => State::Length(left),
+                    };
+                    return Ok(Piece::Data(data));
+                }
+                State::UntilClose => return Ok(Piece::Data(inbox.split().freeze())),
+                State::Chunk(left) => {
+                    let data = up_to(inbox, left);
+                    self.state = match left - data.len() as u64 {
+                        0 => State::ChunkEnd,
+                        left => State::Chunk(left),
+                    };
+                    return Ok(Piece::Data(data));
+                }
+                State::ChunkEnd => {
+                    if inbox[0] != b'\r' || inbox.get(1).is_some_and(|&b| b != b'\n') {
+                        return Err(BodyError::ChunkEnd);
+                    }
+                    if inbox.len() < 2 {
+                        return Ok(Piece::NeedsMore);
+                    }
+                    inbox.advance(2);
+                    self.state = State::Size;
+                }
+                State::Size => {
+                    let Some(line) = line(inbox, MAX_SIZE_LINE)? else {
+                        return Ok(Piece::NeedsMore);
+                    };
+                    self.state = match chunk_size(&line)? {
+                        0 => State::Trailers(0),
+                        size => State::Chunk(size),
+                    };
+                }
+                State::Trailers(seen) => {
+                    let Some(line) = line(inbox, MAX_TRAILERS - seen)? else {
+                        return Ok(Piece::NeedsMore);
+                    };
+                    self.state = if line.is_empty() {
+                        State::Done
+                    } else {
+                        State::Trailers(seen + line.len() + 2)
+                    };
+                }
+            }
+        }
+    }
+
+    /// Tells the decoder that the connection ended.
+    ///
+    /// # Errors
+    /// [`BodyError::Truncated`] where the body had not.
+    pub fn end_of_stream(&mut self) -> Result<(), BodyError> {
+        match self.state {
+            State::Done | State::UntilClose => {
+                self.state = State::Done;
+                Ok(())
+            }
+            _ => Err(BodyError::Truncated),
+        }
+    }
+}
+
+fn up_to(inbox: &mut BytesMut, limit: u64) -> Bytes {
+    let count = usize::try_from(limit).map_or(inbox.len(), |limit| limit.min(inbox.len()));
+    inbox.split_to(count).freeze()
+}
+
+/// Takes a line that CRLF ends; a bare LF is refused, since peers that disagree on it can be played off.
+fn line(inbox: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, BodyError> {
+    match inbox.iter().position(|&b| b == b'\n') {
+        Some(end) if end == 0 || inbox[end - 1] != b'\r' => Err(BodyError::Size),
+        Some(end) if end > limit => Err(BodyError::TooLong),
+        Some(end) => {
+            let line = inbox.split_to(end - 1).freeze();
+            inbox.advance(2);
+            Ok(Some(line))
+        }
+        None if inbox.len() > limit => Err(BodyError::TooLong),
+        None => Ok(None),
+    }
+}
+
+fn chunk_size(line: &[u8]) -> Result<u64, BodyError> {
+    let digits = line.split(|&b| b == b';').next().unwrap_or_default();
+    let digits = digits.trim_ascii_end();
+    let hex = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|_| hex)
+        .and_then(|text| u64::from_str_radix(text, 16).ok())
+        .filter(|&size| size < 1 << 63)
+        .ok_or(BodyError::Size)
+}
+
+/// Writes `pieces` as one chunk of the chunked coding. Nothing for no bytes: an empty chunk would end the body.
+pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What ends a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Feeds `bytes` in pieces of the given sizes; gives the body, and what was left.
+    fn decode(
+        framing: Framing,
+        bytes: &[u8],
+        cuts: &[usize],
+    ) -> Result<(Vec<u8>, bool, usize), BodyError> {
+        let mut decoder = BodyDecoder::new(framing);
+        let mut inbox = BytesMut::new();
+        let mut body = Vec::new();
+        let mut rest = bytes;
+        let mut cuts = cuts.iter().cycle();
+        loop {
+            match decoder.take(&mut inbox)? {
+                Piece::Data(data) => body.extend_from_slice(&data),
+                Piece::End => return Ok((body, true, inbox.len() + rest.len())),
+                Piece::NeedsMore if rest.is_empty() => return Ok((body, false, 0)),
+                Piece::NeedsMore => {
+                    let count = cuts.next().map_or(1, |&cut| cut.clamp(1, rest.len()));
+                    inbox.extend_from_slice(&rest[..count]);
+                    rest = &rest[count..];
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chunked_bodies_that_the_rfc_forbids() {
+        for (bytes, error) in [
+            (&b"x\r\n"[..], BodyError::Size),
+            (b"\r\n", BodyError::Size),
+            (b"-1\r\n", BodyError::Size),
+            (b"1\nab", BodyError::Size),
+            (b"ffffffffffffffff\r\n", BodyError::Size),
+            (b"1\r\nab", BodyError::ChunkEnd),
+            (b"1\r\na\rb", BodyError::ChunkEnd),
+        ] {
+            let got = decode(Framing::Chunked, bytes, &[1]);
+            assert_eq!(got, Err(error), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_passed_over() {
+        let bytes = b"5;a=b\r\nhello\r\n0\r\nx-sum: 1\r\n\r\nnext";
+        let got = decode(Framing::Chunked, bytes, &[3]).unwrap();
+        assert_eq!(got, (b"hello".to_vec(), true, 4));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_body(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..20),
+            cuts in prop::collection::vec(1usize..40, 1..20),
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                push_chunk(&mut wire, chunk);
+            }
+            wire.extend_from_slice(LAST_CHUNK);
+            let got = decode(Framing::Chunked, &wire, &cuts).unwrap();
+            prop_assert_eq!(got, (chunks.concat(), true, 0));
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), cuts in prop::collection::vec(1usize..9, 1..9)) {
+            let _ = decode(Framing::Chunked, &bytes, &cuts);
+            let _ = decode(Framing::Length(17), &bytes, &cuts);
+        }
+    }
+}

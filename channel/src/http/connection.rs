@@ -1,0 +1,194 @@
+//! One HTTP/1.1 connection to a server: requests go out, replies come back as stamped chunks.
+
+use std::time::Duration;
+
+use tokenlag_probes::Stamp;
+use tokio::time::timeout;
+
+use super::body::{BodyDecoder, Piece};
+use super::head::{HeadError, ResponseHead};
+use crate::wire::Wire;
+use crate::{ChannelError, Chunk, Counters, Dial, tcp};
+
+/// A connection that was dialled.
+#[derive(Debug)]
+pub struct Connection {
+    wire: Wire,
+    address: String,
+}
+
+/// A response whose head is there, and the state of its body.
+#[derive(Debug)]
+pub struct Response {
+    /// The head.
+    pub head: ResponseHead,
+    /// Read with the reply's first byte.
+    pub head_at: Stamp,
+    body: BodyDecoder,
+    /// Reads of the connection before the first that carried the body.
+    reads_before: Option<u64>,
+}
+
+impl Response {
+    /// Whether the connection can carry another exchange once the body is over.
+    pub fn is_reusable(&self) -> bool {
+        self.body.is_done() && self.head.keep_alive() && self.head.status != 101
+    }
+
+    /// Whether the body is over.
+    pub fn is_done(&self) -> bool {
+        self.body.is_done()
+    }
+}
+
+impl Connection {
+    /// Connects; also gives the stamps of resolution and connection.
+    ///
+    /// # Errors
+    /// No address, no listener, or no answer within the dial's connect timeout.
+    pub async fn dial(dial: &Dial) -> Result<(Self, Stamp, Stamp), ChannelError> {
+        let made = tcp::connect(&dial.host, dial.port, dial.connect_timeout).await?;
+        let connection = Self {
+            wire: Wire::new(made.stream),
+            address: format!("{}:{}", dial.host, dial.port),
+        };
+        Ok((connection, made.resolved, made.connected))
+    }
+
+    /// Whether an idle connection can carry another request.
+    pub fn is_fresh(&mut self) -> bool {
+        self.wire.is_fresh()
+    }
+
+    /// What the connection did so far.
+    pub fn counters(&self) -> Counters {
+        self.wire.counters()
+    }
+
+    /// Writes `bytes`; the stamp was taken before the call that carried the last of them.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<Stamp, ChannelError> {
+        self.wire
+            .write_all(bytes)
+            .await
+            .map_err(|error| lost(&self.address, &error))
+    }
+
+    /// Waits for the head of the reply to a request of that `method`. Interim responses (100 to 199) are passed over,
+    /// but for 101.
+    ///
+    /// # Errors
+    /// The connection is gone, silent for longer than `idle`, or what came is not HTTP/1.1.
+    pub async fn response(
+        &mut self,
+        method: &str,
+        idle: Duration,
+    ) -> Result<Response, ChannelError> {
+        let mut head_at = None;
+        loop {
+            let parsed =
+                ResponseHead::take(&mut self.wire.inbox).map_err(|error| self.protocol(&error))?;
+            if let Some(head) = parsed {
+                if matches!(head.status, 100 | 102..=199) {
+                    continue;
+                }
+                let framing = head
+                    .framing(method)
+                    .map_err(|error| self.protocol(&error))?;
+                return Ok(Response {
+                    head,
+                    head_at: head_at.unwrap_or(self.wire.read_at()),
+                    body: BodyDecoder::new(framing),
+                    reads_before: None,
+                });
+            }
+            if self.fill(idle, "reply").await? == 0 {
+                return Err(lost(&self.address, &"before any reply"));
+            }
+            head_at.get_or_insert(self.wire.read_at());
+        }
+    }
+
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// The connection is gone, silent for longer than `idle`, or the body breaks its coding.
+    pub async fn chunk(
+        &mut self,
+        response: &mut Response,
+        idle: Duration,
+    ) -> Result<Option<Chunk>, ChannelError> {
+        loop {
+            if let Some(chunk) = self.buffered_chunk(response)? {
+                return Ok(Some(chunk));
+            }
+            if response.body.is_done() {
+                return Ok(None);
+            }
+            if self.fill(idle, "further bytes").await? == 0 {
+                response
+                    .body
+                    .end_of_stream()
+                    .map_err(|error| lost(&self.address, &error))?;
+            }
+        }
+    }
+
+    /// The next piece of the body that is there without another read.
+    ///
+    /// # Errors
+    /// The body breaks its coding.
+    pub fn buffered_chunk(
+        &mut self,
+        response: &mut Response,
+    ) -> Result<Option<Chunk>, ChannelError> {
+        match response.body.take(&mut self.wire.inbox) {
+            Ok(Piece::Data(bytes)) => {
+                let reads = self.wire.reads();
+                let first = *response.reads_before.get_or_insert(reads);
+                Ok(Some(Chunk {
+                    at: self.wire.read_at(),
+                    ordinal: (reads - first) as u32,
+                    bytes,
+                }))
+            }
+            Ok(Piece::NeedsMore | Piece::End) => Ok(None),
+            Err(error) => Err(ChannelError::Protocol {
+                address: self.address.clone(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// The socket and what was read beyond the head, after a 101.
+    pub(crate) fn into_wire(self) -> Wire {
+        self.wire
+    }
+
+    async fn fill(&mut self, idle: Duration, what: &'static str) -> Result<usize, ChannelError> {
+        match timeout(idle, self.wire.fill()).await {
+            Ok(filled) => filled.map_err(|error| lost(&self.address, &error)),
+            Err(_) => Err(ChannelError::Timeout {
+                address: self.address.clone(),
+                what,
+                after: idle,
+            }),
+        }
+    }
+
+    fn protocol(&self, error: &HeadError) -> ChannelError {
+        ChannelError::Protocol {
+            address: self.address.clone(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+fn lost(address: &str, detail: &dyn std::fmt::Display) -> ChannelError {
+    ChannelError::Lost {
+        address: address.to_owned(),
+        detail: detail.to_string(),
+    }
+}

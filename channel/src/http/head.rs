@@ -1,0 +1,454 @@
+//! Heads of HTTP/1.1 messages: parsed by httparse, framed by the rules of RFC 9112, written back unchanged.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{Ask, ChannelError};
+
+/// The longest head that is read. Beyond it a request gets 431.
+pub const MAX_HEAD: usize = 64 * 1024;
+
+/// The most header fields that a head may have.
+const MAX_FIELDS: usize = 128;
+
+/// Header fields in the order and the spelling in which they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(Bytes, Bytes)>);
+
+impl Headers {
+    /// The first field of that name (in any case), where its value is text.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
+            .and_then(|(_, value)| std::str::from_utf8(value).ok())
+    }
+
+    /// Every field of that name whose value is text.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
+            .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+    }
+
+    /// Whether a comma list of that name (`Connection`, say) has the token, in any case.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.all(name)
+            .flat_map(|value| value.split(','))
+            .any(|entry| entry.trim().eq_ignore_ascii_case(token))
+    }
+
+    /// All fields as raw bytes: name, value.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(name, value)| (&name[..], &value[..]))
+    }
+
+    /// Adds a field at the end.
+    pub fn push(&mut self, name: &str, value: &[u8]) {
+        self.0.push((
+            Bytes::copy_from_slice(name.as_bytes()),
+            Bytes::copy_from_slice(value),
+        ));
+    }
+
+    /// The fields that an intermediary forwards: all but the hop-by-hop ones (RFC 9110, section 7.6.1) and those that
+    /// `Connection` names.
+    pub fn end_to_end(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        const HOP_BY_HOP: [&str; 9] = [
+            "connection",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ];
+        self.iter().filter(|(name, _)| {
+            let Ok(name) = std::str::from_utf8(name) else {
+                return false;
+            };
+            !HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop))
+                && !self.has_token("connection", name)
+        })
+    }
+}
+
+/// How a message's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    Empty,
+    /// So many bytes.
+    Length(u64),
+    /// The chunked coding.
+    Chunked,
+    /// All until the connection's end (responses only).
+    UntilClose,
+}
+
+/// A request's head.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// The method.
+    pub method: String,
+    /// The request target, as it came.
+    pub target: String,
+    /// Minor version: 1 for HTTP/1.1, 0 for HTTP/1.0.
+    pub version: u8,
+    /// The fields.
+    pub headers: Headers,
+}
+
+/// A response's head.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// The status code.
+    pub status: u16,
+    /// The reason phrase.
+    pub reason: String,
+    /// Minor version.
+    pub version: u8,
+    /// The fields.
+    pub headers: Headers,
+}
+
+/// A head that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Not HTTP/1.
+    #[error("not an HTTP/1.1 message: {0}")]
+    Syntax(String),
+    /// Too long, or too many fields.
+    #[error("the head is longer than {MAX_HEAD} bytes or has more than {MAX_FIELDS} fields")]
+    TooLarge,
+    /// The fields that delimit the body contradict each other: the way requests are smuggled (RFC 9112, section 11.2).
+    #[error("the body's length is ambiguous: {0}")]
+    Ambiguous(&'static str),
+    /// A transfer coding other than `chunked`.
+    #[error("the transfer coding '{0}' is not supported; only 'chunked' is")]
+    Coding(String),
+}
+
+impl RequestHead {
+    /// Takes a head off the front of `inbox`; `None` while it is not whole.
+    ///
+    /// # Errors
+    /// A head that is malformed or too long; the connection cannot go on.
+    pub fn take(inbox: &mut BytesMut) -> Result<Option<Self>, HeadError> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut fields);
+        let Some(length) = whole(parsed.parse(inbox), inbox.len())? else {
+            return Ok(None);
+        };
+        let method = parsed.method.unwrap_or_default().to_owned();
+        let target = parsed.path.unwrap_or_default().to_owned();
+        let version = parsed.version.unwrap_or(1);
+        let spans = spans(inbox, parsed.headers);
+        Ok(Some(Self {
+            method,
+            target,
+            version,
+            headers: headers(inbox.split_to(length).freeze(), spans),
+        }))
+    }
+
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// How the body is delimited (RFC 9112, section 6.3).
+    ///
+    /// # Errors
+    /// Contradicting or unsupported fields.
+    pub fn framing(&self) -> Result<Framing, HeadError> {
+        Ok(declared(&self.headers)?.unwrap_or(Framing::Empty))
+    }
+
+    /// Whether the client wants the connection kept.
+    pub fn keep_alive(&self) -> bool {
+        self.version == 1 && !self.headers.has_token("connection", "close")
+    }
+
+    /// Whether the request asks for a WebSocket (RFC 6455, section 4.2.1).
+    pub fn wants_websocket(&self) -> bool {
+        self.method == "GET"
+            && self.headers.has_token("upgrade", "websocket")
+            && self.headers.has_token("connection", "upgrade")
+    }
+}
+
+impl ResponseHead {
+    /// Takes a head off the front of `inbox`; `None` while it is not whole.
+    ///
+    /// # Errors
+    /// A head that is malformed or too long.
+    pub fn take(inbox: &mut BytesMut) -> Result<Option<Self>, HeadError> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut fields);
+        let Some(length) = whole(parsed.parse(inbox), inbox.len())? else {
+            return Ok(None);
+        };
+        let status = parsed.code.unwrap_or_default();
+        let reason = parsed.reason.unwrap_or_default().to_owned();
+        let version = parsed.version.unwrap_or(1);
+        let spans = spans(inbox, parsed.headers);
+        Ok(Some(Self {
+            status,
+            reason,
+            version,
+            headers: headers(inbox.split_to(length).freeze(), spans),
+        }))
+    }
+
+    /// How the body is delimited (RFC 9112, section 6.3), given the request's method.
+    ///
+    /// # Errors
+    /// Contradicting or unsupported fields.
+    pub fn framing(&self, method: &str) -> Result<Framing, HeadError> {
+        let bodyless = method == "HEAD" || matches!(self.status, 100..=199 | 204 | 304);
+        if bodyless {
+            return Ok(Framing::Empty);
+        }
+        Ok(declared(&self.headers)?.unwrap_or(Framing::UntilClose))
+    }
+
+    /// Whether the server will keep the connection.
+    pub fn keep_alive(&self) -> bool {
+        match self.version {
+            1 => !self.headers.has_token("connection", "close"),
+            _ => self.headers.has_token("connection", "keep-alive"),
+        }
+    }
+
+    /// Whether the body is a server-sent event stream.
+    pub fn is_event_stream(&self) -> bool {
+        self.headers.get("content-type").is_some_and(|value| {
+            let media = value.split(';').next().unwrap_or_default().trim();
+            media.eq_ignore_ascii_case("text/event-stream")
+        })
+    }
+}
+
+/// Renders the head and body of an HTTP create request; `cold` asks the server to close after it.
+pub(crate) fn render_request(ask: &Ask<'_>, cold: bool) -> Result<Vec<u8>, ChannelError> {
+    let mut wire = Vec::with_capacity(512 + ask.body.len());
+    start_request(&mut wire, "POST", ask.path, ask.authority);
+    push_field(&mut wire, b"content-type", b"application/json");
+    push_field(&mut wire, b"accept", b"text/event-stream");
+    push_field(
+        &mut wire,
+        b"traceparent",
+        ask.trace.traceparent().as_bytes(),
+    );
+    for (name, value) in ask.headers {
+        check_field(name, value)?;
+        push_field(&mut wire, name.as_bytes(), value.as_bytes());
+    }
+    if cold {
+        push_field(&mut wire, b"connection", b"close");
+    }
+    push_field(
+        &mut wire,
+        b"content-length",
+        ask.body.len().to_string().as_bytes(),
+    );
+    wire.extend_from_slice(b"\r\n");
+    wire.extend_from_slice(ask.body);
+    Ok(wire)
+}
+
+/// Writes a request line and its `Host`.
+pub fn start_request(out: &mut Vec<u8>, method: &str, target: &str, authority: &str) {
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    push_field(out, b"host", authority.as_bytes());
+}
+
+/// Writes a status line.
+pub fn start_response(out: &mut Vec<u8>, status: u16, reason: &str) {
+    out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
+}
+
+/// Writes one field line.
+pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Refuses a field that would break the head it is written into.
+pub(crate) fn check_field(name: &str, value: &str) -> Result<(), ChannelError> {
+    let name_is_token = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    let value_is_text = value
+        .bytes()
+        .all(|b| b == b'\t' || (b >= b' ' && b != 0x7f));
+    if name_is_token && value_is_text {
+        Ok(())
+    } else {
+        Err(ChannelError::Request(format!(
+            "the header '{}' has characters that HTTP forbids",
+            name.escape_debug()
+        )))
+    }
+}
+
+fn whole(
+    parsed: Result<httparse::Status<usize>, httparse::Error>,
+    length: usize,
+) -> Result<Option<usize>, HeadError> {
+    match parsed {
+        Ok(httparse::Status::Complete(head)) if head <= MAX_HEAD => Ok(Some(head)),
+        Ok(httparse::Status::Partial) if length <= MAX_HEAD => Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooLarge),
+        Err(error) => Err(HeadError::Syntax(error.to_string())),
+    }
+}
+
+/// Where each field lies in the head: the head is frozen only after httparse's borrow of it ended.
+type Spans = Vec<(std::ops::Range<usize>, std::ops::Range<usize>)>;
+
+fn spans(head: &[u8], fields: &[httparse::Header<'_>]) -> Spans {
+    let span = |part: &[u8]| {
+        let start = part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+        if start <= head.len() {
+            start..start + part.len()
+        } else {
+            0..0
+        }
+    };
+    fields
+        .iter()
+        .map(|field| (span(field.name.as_bytes()), span(field.value)))
+        .collect()
+}
+
+fn headers(head: Bytes, spans: Spans) -> Headers {
+    Headers(
+        spans
+            .into_iter()
+            .map(|(name, value)| (head.slice(name), head.slice(value)))
+            .collect(),
+    )
+}
+
+/// The body's delimiter where the fields declare one.
+fn declared(headers: &Headers) -> Result<Option<Framing>, HeadError> {
+    let mut codings = headers.all("transfer-encoding");
+    let coding = codings.next();
+    let length = content_length(headers)?;
+    match (coding, length) {
+        (Some(_), Some(_)) => Err(HeadError::Ambiguous(
+            "both Transfer-Encoding and Content-Length are there",
+        )),
+        (Some(value), None) if value.trim().eq_ignore_ascii_case("chunked") => {
+            match codings.next() {
+                None => Ok(Some(Framing::Chunked)),
+                Some(_) => Err(HeadError::Ambiguous("Transfer-Encoding is there twice")),
+            }
+        }
+        (Some(value), None) => Err(HeadError::Coding(value.to_owned())),
+        (None, Some(0)) => Ok(Some(Framing::Empty)),
+        (None, Some(length)) => Ok(Some(Framing::Length(length))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn content_length(headers: &Headers) -> Result<Option<u64>, HeadError> {
+    let mut length = None;
+    let fields = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
+    for (_, value) in fields {
+        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let parsed = std::str::from_utf8(value)
+            .ok()
+            .filter(|_| digits)
+            .and_then(|text| text.parse::<u64>().ok())
+            .ok_or(HeadError::Ambiguous("Content-Length is no number"))?;
+        if length.is_some_and(|earlier| earlier != parsed) {
+            return Err(HeadError::Ambiguous(
+                "Content-Length is there twice, with two values",
+            ));
+        }
+        length = Some(parsed);
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> Result<Framing, HeadError> {
+        RequestHead::take(&mut BytesMut::from(text))
+            .map(|head| head.expect("the head is whole"))
+            .and_then(|head| head.framing())
+    }
+
+    #[test]
+    fn bodies_are_delimited_as_the_rfc_says() {
+        for (fields, framing) in [
+            ("", Framing::Empty),
+            ("Content-Length: 0\r\n", Framing::Empty),
+            ("Content-Length: 12\r\n", Framing::Length(12)),
+            (
+                "content-length: 12\r\nContent-Length: 12\r\n",
+                Framing::Length(12),
+            ),
+            ("Transfer-Encoding: Chunked\r\n", Framing::Chunked),
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+            assert_eq!(request(&head), Ok(framing), "{fields}");
+        }
+    }
+
+    #[test]
+    fn smuggling_is_refused() {
+        for fields in [
+            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 1\r\nContent-Length: 2\r\n",
+            "Content-Length: +1\r\n",
+            "Content-Length: 1, 1\r\n",
+            "Content-Length: \r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+            assert!(request(&head).is_err(), "{fields}");
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_fields_stay_behind() {
+        let mut inbox = BytesMut::from(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Private\r\nx-private: 1\r\nX-Kept: 2\r\nTE: trailers\r\n\r\nrest",
+        );
+        let head = RequestHead::take(&mut inbox).unwrap().unwrap();
+        let kept: Vec<_> = head.headers.end_to_end().collect();
+        assert_eq!(
+            kept,
+            [(&b"Host"[..], &b"a"[..]), (&b"X-Kept"[..], &b"2"[..])]
+        );
+        assert_eq!(&inbox[..], b"rest");
+    }
+
+    #[test]
+    fn a_head_that_never_ends_is_too_large() {
+        let mut inbox = BytesMut::from("GET / HTTP/1.1\r\n");
+        inbox.extend_from_slice("a: b\r\n".repeat(20_000).as_bytes());
+        assert_eq!(
+            RequestHead::take(&mut inbox).unwrap_err(),
+            HeadError::TooLarge
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! HTTP/1.1 with a reader of our own on the socket, so that a byte is stamped where it was read.
+
+pub mod body;
+mod client;
+mod connection;
+pub mod head;
+mod server;
+
+pub use body::{BodyDecoder, BodyError};
+pub use client::{Client, ClientReply, Reuse};
+pub use connection::{Connection, Response};
+pub use head::{Framing, HeadError, Headers, RequestHead, ResponseHead};
+pub use server::{Incoming, ServerConnection, ServerError};

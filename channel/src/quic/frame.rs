@@ -1,0 +1,483 @@
+//! Frames of `tokenlag/1`: what they carry, how they are written, and how they are read from any split of the bytes.
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokenlag_probes::Encoding;
+
+use super::varint;
+use crate::http::head::check_field;
+use crate::{Ask, ChannelError};
+
+/// The longest payload that is taken.
+pub const MAX_PAYLOAD: u64 = 64 * 1024 * 1024;
+
+/// The most header fields of a request or response.
+const MAX_FIELDS: u64 = 128;
+
+/// How the client wants the reply's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyForm {
+    /// As its bytes, untouched ([`Frame::Data`]).
+    Bytes,
+    /// A server-sent event stream as its events ([`Frame::Event`]), any other body as its bytes.
+    Events,
+    /// As `Events`, and text deltas as [`Frame::Token`].
+    Compact,
+}
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Client: what is asked. The body follows in [`Frame::Data`], up to the end of the stream.
+    Request {
+        /// How the reply's body is wanted.
+        form: ReplyForm,
+        /// HTTP method.
+        method: String,
+        /// Path and query.
+        target: String,
+        /// Header fields.
+        fields: Vec<(String, Bytes)>,
+    },
+    /// Server: the reply's head.
+    Response {
+        /// Whether the body comes as events; otherwise as bytes.
+        events: bool,
+        /// HTTP status.
+        status: u16,
+        /// Header fields.
+        fields: Vec<(String, Bytes)>,
+    },
+    /// Both: bytes of a body.
+    Data(Bytes),
+    /// Server: an event's data, where the event has no name or its name is the data's `type`.
+    Event(Bytes),
+    /// Server: an event whose name the data does not tell.
+    NamedEvent {
+        /// The event's name.
+        name: String,
+        /// Its data.
+        data: Bytes,
+    },
+    /// Server: what the text deltas that follow have in common.
+    TokenContext(TokenContext),
+    /// Server: a text delta; its `sequence_number` is one more than that of the delta before it in this context.
+    Token(Bytes),
+    /// Server: the reply is whole. A stream that ends without it was cut off.
+    End,
+}
+
+/// What the text deltas of one output item have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenContext {
+    /// The output item.
+    pub item_id: String,
+    /// Which output item of the response, from 0.
+    pub output_index: u32,
+    /// Which content part of the item, from 0.
+    pub content_index: u32,
+    /// The `sequence_number` of the next token.
+    pub sequence_number: u64,
+    /// Each delta has an empty `logprobs` array.
+    pub logprobs: bool,
+}
+
+/// Frames that break the format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A type that version 1 does not have.
+    #[error("frame type {0:#04x} is unknown to tokenlag/1")]
+    UnknownType(u8),
+    /// A payload beyond the limit.
+    #[error("a frame of {0} bytes is longer than {MAX_PAYLOAD}")]
+    TooLong(u64),
+    /// A payload that ends too early, is too long, or holds what it may not.
+    #[error("the {frame} frame is malformed: {what}")]
+    Malformed {
+        /// Which frame.
+        frame: &'static str,
+        /// What was wrong with it.
+        what: &'static str,
+    },
+}
+
+mod kind {
+    pub(super) const REQUEST: u8 = 0x01;
+    pub(super) const DATA: u8 = 0x02;
+    pub(super) const RESPONSE: u8 = 0x03;
+    pub(super) const EVENT: u8 = 0x04;
+    pub(super) const NAMED_EVENT: u8 = 0x05;
+    pub(super) const TOKEN_CONTEXT: u8 = 0x06;
+    pub(super) const TOKEN: u8 = 0x07;
+    pub(super) const END: u8 = 0x08;
+}
+
+impl Frame {
+    /// Appends the frame: type (1 byte), payload length (varint), payload.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Data(bytes) => push(out, kind::DATA, bytes),
+            Self::Event(data) => push(out, kind::EVENT, data),
+            Self::Token(text) => push(out, kind::TOKEN, text),
+            Self::End => push(out, kind::END, &[]),
+            Self::Request {
+                form,
+                method,
+                target,
+                fields,
+            } => {
+                let mut payload = vec![*form as u8];
+                push_bytes(&mut payload, method.as_bytes());
+                push_bytes(&mut payload, target.as_bytes());
+                push_fields(&mut payload, fields);
+                push(out, kind::REQUEST, &payload);
+            }
+            Self::Response {
+                events,
+                status,
+                fields,
+            } => {
+                let mut payload = vec![u8::from(*events)];
+                varint::push(&mut payload, u64::from(*status));
+                push_fields(&mut payload, fields);
+                push(out, kind::RESPONSE, &payload);
+            }
+            Self::NamedEvent { name, data } => {
+                let mut payload = Vec::with_capacity(name.len() + data.len() + 8);
+                push_bytes(&mut payload, name.as_bytes());
+                payload.extend_from_slice(data);
+                push(out, kind::NAMED_EVENT, &payload);
+            }
+            Self::TokenContext(context) => {
+                let mut payload = vec![u8::from(context.logprobs)];
+                push_bytes(&mut payload, context.item_id.as_bytes());
+                varint::push(&mut payload, u64::from(context.output_index));
+                varint::push(&mut payload, u64::from(context.content_index));
+                varint::push(&mut payload, context.sequence_number.min(varint::MAX));
+                push(out, kind::TOKEN_CONTEXT, &payload);
+            }
+        }
+    }
+
+    fn parse(kind: u8, payload: Bytes) -> Result<Self, FrameError> {
+        match kind {
+            kind::DATA => Ok(Self::Data(payload)),
+            kind::EVENT => Ok(Self::Event(payload)),
+            kind::TOKEN => Ok(Self::Token(payload)),
+            kind::END => Reader::new("END", payload).ends(Self::End),
+            kind::REQUEST => {
+                let mut reader = Reader::new("REQUEST", payload);
+                let form = match reader.byte()? {
+                    0 => ReplyForm::Bytes,
+                    1 => ReplyForm::Events,
+                    2 => ReplyForm::Compact,
+                    _ => return Err(reader.malformed("the form is none of 0, 1, 2")),
+                };
+                let frame = Self::Request {
+                    form,
+                    method: reader.text()?,
+                    target: reader.text()?,
+                    fields: reader.fields()?,
+                };
+                reader.ends(frame)
+            }
+            kind::RESPONSE => {
+                let mut reader = Reader::new("RESPONSE", payload);
+                let events = reader.flag()?;
+                let status = u16::try_from(reader.integer()?)
+                    .ok()
+                    .filter(|status| (100..1000).contains(status))
+                    .ok_or(reader.malformed("the status is not within 100 to 999"))?;
+                let fields = reader.fields()?;
+                reader.ends(Self::Response {
+                    events,
+                    status,
+                    fields,
+                })
+            }
+            kind::NAMED_EVENT => {
+                let mut reader = Reader::new("NAMED_EVENT", payload);
+                let name = reader.text()?;
+                Ok(Self::NamedEvent {
+                    name,
+                    data: reader.payload,
+                })
+            }
+            kind::TOKEN_CONTEXT => {
+                let mut reader = Reader::new("TOKEN_CONTEXT", payload);
+                let context = TokenContext {
+                    logprobs: reader.flag()?,
+                    item_id: reader.text()?,
+                    output_index: reader.index()?,
+                    content_index: reader.index()?,
+                    sequence_number: reader.integer()?,
+                };
+                reader.ends(Self::TokenContext(context))
+            }
+            unknown => Err(FrameError::UnknownType(unknown)),
+        }
+    }
+}
+
+/// Takes the next whole frame off the front of `inbox`; `None` while it is not whole.
+///
+/// # Errors
+/// Bytes that are no frame of version 1; the stream cannot go on.
+pub fn take(inbox: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+    let Some(&kind) = inbox.first() else {
+        return Ok(None);
+    };
+    if !(kind::REQUEST..=kind::END).contains(&kind) {
+        return Err(FrameError::UnknownType(kind));
+    }
+    let Some((length, width)) = varint::peek(&inbox[1..]) else {
+        return Ok(None);
+    };
+    if length > MAX_PAYLOAD {
+        return Err(FrameError::TooLong(length));
+    }
+    let length = length as usize;
+    if inbox.len() - 1 - width < length {
+        return Ok(None);
+    }
+    inbox.advance(1 + width);
+    Frame::parse(kind, inbox.split_to(length).freeze()).map(Some)
+}
+
+/// Renders a create request and its body.
+pub(crate) fn render_request(ask: &Ask<'_>) -> Result<Vec<u8>, ChannelError> {
+    let mut fields = vec![
+        (
+            "content-type".to_owned(),
+            Bytes::from_static(b"application/json"),
+        ),
+        ("traceparent".to_owned(), ask.trace.traceparent().into()),
+    ];
+    for (name, value) in ask.headers {
+        check_field(name, value)?;
+        fields.push((name.clone(), value.clone().into()));
+    }
+    let mut wire = Vec::with_capacity(256 + ask.body.len());
+    Frame::Request {
+        form: match ask.encoding {
+            Encoding::Events => ReplyForm::Events,
+            Encoding::Compact => ReplyForm::Compact,
+        },
+        method: "POST".to_owned(),
+        target: ask.path.to_owned(),
+        fields,
+    }
+    .write(&mut wire);
+    push(&mut wire, kind::DATA, ask.body);
+    Ok(wire)
+}
+
+fn push(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+    out.push(kind);
+    push_bytes(out, payload);
+}
+
+fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    varint::push(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn push_fields(out: &mut Vec<u8>, fields: &[(String, Bytes)]) {
+    varint::push(out, fields.len() as u64);
+    for (name, value) in fields {
+        push_bytes(out, name.as_bytes());
+        push_bytes(out, value);
+    }
+}
+
+/// Takes values off the front of a payload.
+struct Reader {
+    frame: &'static str,
+    payload: Bytes,
+}
+
+impl Reader {
+    fn new(frame: &'static str, payload: Bytes) -> Self {
+        Self { frame, payload }
+    }
+
+    fn malformed(&self, what: &'static str) -> FrameError {
+        FrameError::Malformed {
+            frame: self.frame,
+            what,
+        }
+    }
+
+    fn byte(&mut self) -> Result<u8, FrameError> {
+        self.payload
+            .try_get_u8()
+            .map_err(|_| self.malformed("it ends too early"))
+    }
+
+    fn flag(&mut self) -> Result<bool, FrameError> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.malformed("a flag is neither 0 nor 1")),
+        }
+    }
+
+    fn integer(&mut self) -> Result<u64, FrameError> {
+        let (value, width) =
+            varint::peek(&self.payload).ok_or(self.malformed("it ends too early"))?;
+        self.payload.advance(width);
+        Ok(value)
+    }
+
+    fn index(&mut self) -> Result<u32, FrameError> {
+        u32::try_from(self.integer()?).map_err(|_| self.malformed("an index is beyond 32 bits"))
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, FrameError> {
+        let length = self.integer()?;
+        if length > self.payload.len() as u64 {
+            return Err(self.malformed("it ends too early"));
+        }
+        Ok(self.payload.split_to(length as usize))
+    }
+
+    fn text(&mut self) -> Result<String, FrameError> {
+        let bytes = self.bytes()?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| self.malformed("a text is not UTF-8"))?;
+        Ok(text.to_owned())
+    }
+
+    fn fields(&mut self) -> Result<Vec<(String, Bytes)>, FrameError> {
+        let count = self.integer()?;
+        if count > MAX_FIELDS {
+            return Err(self.malformed("it has more than 128 header fields"));
+        }
+        (0..count)
+            .map(|_| Ok((self.text()?, self.bytes()?)))
+            .collect()
+    }
+
+    fn ends(self, frame: Frame) -> Result<Frame, FrameError> {
+        if self.payload.is_empty() {
+            Ok(frame)
+        } else {
+            Err(self.malformed("it goes on after its end"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+    }
+
+    fn fields() -> impl Strategy<Value = Vec<(String, Bytes)>> {
+        prop::collection::vec(("[a-z-]{1,12}", bytes()), 0..6)
+    }
+
+    fn frames() -> impl Strategy<Value = Frame> {
+        let form = prop_oneof![
+            Just(ReplyForm::Bytes),
+            Just(ReplyForm::Events),
+            Just(ReplyForm::Compact)
+        ];
+        let context = (
+            any::<bool>(),
+            ".{0,20}",
+            any::<u32>(),
+            any::<u32>(),
+            0..=varint::MAX,
+        );
+        prop_oneof![
+            (form, "[A-Z]{1,7}", "/[a-z/]{0,30}", fields()).prop_map(
+                |(form, method, target, fields)| Frame::Request {
+                    form,
+                    method,
+                    target,
+                    fields
+                }
+            ),
+            (any::<bool>(), 100u16..1000, fields()).prop_map(|(events, status, fields)| {
+                Frame::Response {
+                    events,
+                    status,
+                    fields,
+                }
+            }),
+            bytes().prop_map(Frame::Data),
+            bytes().prop_map(Frame::Event),
+            bytes().prop_map(Frame::Token),
+            (".{0,20}", bytes()).prop_map(|(name, data)| Frame::NamedEvent { name, data }),
+            context.prop_map(
+                |(logprobs, item_id, output_index, content_index, sequence_number)| {
+                    Frame::TokenContext(TokenContext {
+                        item_id,
+                        output_index,
+                        content_index,
+                        sequence_number,
+                        logprobs,
+                    })
+                }
+            ),
+            Just(Frame::End),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_frames(
+            sent in prop::collection::vec(frames(), 0..8),
+            cuts in prop::collection::vec(1usize..60, 1..20),
+        ) {
+            let mut wire = Vec::new();
+            for frame in &sent {
+                frame.write(&mut wire);
+            }
+            let mut inbox = BytesMut::new();
+            let mut got = Vec::new();
+            let mut rest = &wire[..];
+            let mut cuts = cuts.iter().cycle();
+            loop {
+                while let Some(frame) = take(&mut inbox).unwrap() {
+                    got.push(frame);
+                }
+                if rest.is_empty() {
+                    break;
+                }
+                let count = cuts.next().map_or(1, |&cut| cut.min(rest.len()));
+                inbox.extend_from_slice(&rest[..count]);
+                rest = &rest[count..];
+            }
+            prop_assert_eq!(got, sent);
+            prop_assert!(inbox.is_empty());
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut inbox = BytesMut::from(&bytes[..]);
+            while let Ok(Some(_)) = take(&mut inbox) {}
+        }
+    }
+
+    #[test]
+    fn a_token_costs_two_bytes_and_its_text() {
+        let mut wire = Vec::new();
+        Frame::Token(Bytes::from_static(b" the")).write(&mut wire);
+        assert_eq!(wire, b"\x07\x04 the");
+    }
+
+    #[test]
+    fn a_hostile_length_is_refused_before_it_is_waited_for() {
+        let mut wire = vec![kind::DATA];
+        varint::push(&mut wire, MAX_PAYLOAD + 1);
+        assert_eq!(
+            take(&mut BytesMut::from(&wire[..])),
+            Err(FrameError::TooLong(MAX_PAYLOAD + 1))
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! The UDP socket under the endpoint: stamps datagrams as they are received, and counts.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+
+use crate::Counters;
+
+/// A UDP socket that remembers when it last received.
+///
+/// quinn does not say which datagram released a stream's bytes. What [`Self::read_at`] gives, taken when the bytes
+/// became readable, is the stamp of the latest datagram before that: an upper bound, exact where one datagram came.
+#[derive(Debug)]
+pub(crate) struct StampedSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    read_at: AtomicU64,
+    reads: AtomicU64,
+    bytes_received: AtomicU64,
+    writes: AtomicU64,
+    bytes_sent: AtomicU64,
+}
+
+impl StampedSocket {
+    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            inner: TokioRuntime.wrap_udp_socket(socket)?,
+            read_at: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+        }))
+    }
+
+    /// When datagrams were last received.
+    pub(crate) fn read_at(&self) -> Stamp {
+        Stamp::from_nanos(self.read_at.load(Relaxed))
+    }
+
+    /// Receives that returned datagrams.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
+    }
+
+    /// UDP payload both ways, and calls.
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            bytes_sent: self.bytes_sent.load(Relaxed),
+            bytes_received: self.bytes_received.load(Relaxed),
+            reads: self.reads(),
+            writes: self.writes.load(Relaxed),
+            connections_opened: 1,
+        }
+    }
+}
+
+impl AsyncUdpSocket for StampedSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)?;
+        self.writes.fetch_add(1, Relaxed);
+        self.bytes_sent
+            .fetch_add(transmit.contents.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.inner.poll_recv(context, buffers, meta))?;
+        self.read_at.store(MonoClock.now().as_nanos(), Relaxed);
+        let bytes: usize = meta[..count].iter().map(|datagrams| datagrams.len).sum();
+        self.bytes_received.fetch_add(bytes as u64, Relaxed);
+        self.reads.fetch_add(u64::from(count > 0), Relaxed);
+        Poll::Ready(Ok(count))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}

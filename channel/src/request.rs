@@ -1,0 +1,94 @@
+//! A request, rendered for its channel before the clock starts.
+
+use bytes::Bytes;
+use tokenlag_dialect::responses;
+use tokenlag_probes::{Encoding, TraceId, Transport};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::ChannelError;
+use crate::http::head::render_request;
+use crate::quic::frame;
+
+/// What an exchange asks, in the API's own terms.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// Path, as in `/v1/responses`.
+    pub path: &'a str,
+    /// The `Host` to name.
+    pub authority: &'a str,
+    /// Further headers: authorization, and what the user gave.
+    pub headers: &'a [(String, String)],
+    /// The JSON body of a create request, as HTTP would carry it.
+    pub body: &'a [u8],
+    /// The exchange's name, which travels with it.
+    pub trace: TraceId,
+    /// How tokens shall be written back (`quic` only; elsewhere always events).
+    pub encoding: Encoding,
+}
+
+/// The bytes that carry one request on one channel. Making them costs no measured time.
+#[derive(Clone, Debug)]
+pub struct Request(pub(crate) Rendered);
+
+/// What a channel takes.
+#[derive(Clone, Debug)]
+pub(crate) enum Rendered {
+    /// Bytes for a stream.
+    Stream(Bytes),
+    /// A WebSocket message, known to be UTF-8.
+    Message(Utf8Bytes),
+}
+
+impl Request {
+    /// Renders `ask` for `transport`.
+    ///
+    /// # Errors
+    /// [`ChannelError::Request`] where a header cannot be written on the wire, or the body is no JSON object
+    /// on a channel that must add members to it.
+    pub fn render(transport: Transport, ask: &Ask<'_>) -> Result<Self, ChannelError> {
+        let rendered = match transport {
+            Transport::Direct | Transport::Http => {
+                Rendered::Stream(render_request(ask, false)?.into())
+            }
+            Transport::HttpCold => Rendered::Stream(render_request(ask, true)?.into()),
+            Transport::Ws => {
+                let message = responses::create_message(ask.body, &ask.trace.traceparent())
+                    .map_err(|error| ChannelError::Request(error.to_string()))?;
+                let text = String::from_utf8(message)
+                    .map_err(|_| ChannelError::Request("the body is not UTF-8".to_owned()))?;
+                Rendered::Message(text.into())
+            }
+            Transport::Quic => Rendered::Stream(frame::render_request(ask)?.into()),
+        };
+        Ok(Self(rendered))
+    }
+
+    /// Bytes of the request, before the transport's own framing.
+    #[expect(clippy::len_without_is_empty, reason = "a request is never empty")]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Rendered::Stream(bytes) => bytes.len(),
+            Rendered::Message(text) => text.len(),
+        }
+    }
+
+    /// The bytes, for a channel that is a stream.
+    pub(crate) fn stream(&self) -> Result<&Bytes, ChannelError> {
+        match &self.0 {
+            Rendered::Stream(bytes) => Ok(bytes),
+            Rendered::Message(_) => Err(rendered_for_another()),
+        }
+    }
+
+    /// The text, for a channel of messages.
+    pub(crate) fn message(&self) -> Result<&Utf8Bytes, ChannelError> {
+        match &self.0 {
+            Rendered::Message(text) => Ok(text),
+            Rendered::Stream(_) => Err(rendered_for_another()),
+        }
+    }
+}
+
+fn rendered_for_another() -> ChannelError {
+    ChannelError::Request("it was rendered for another transport".to_owned())
+}

@@ -1,0 +1,107 @@
+//! TCP sockets as every channel wants them: no delay, addresses in errors, several listeners on one port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::ChannelError;
+
+/// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A fresh connection and the stamps of its making.
+pub(crate) struct Connected {
+    pub(crate) stream: TcpStream,
+    pub(crate) resolved: Stamp,
+    pub(crate) connected: Stamp,
+}
+
+/// Resolves a name to the addresses worth trying, in the resolver's order.
+pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ChannelError> {
+    let failed = |source| ChannelError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let addresses: Vec<_> = lookup_host((host, port)).await.map_err(failed)?.collect();
+    if addresses.is_empty() {
+        let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        return Err(failed(nothing));
+    }
+    Ok(addresses)
+}
+
+/// Connects to the first address of `host` that answers, within `limit` for all of it.
+pub(crate) async fn connect(
+    host: &str,
+    port: u16,
+    limit: Duration,
+) -> Result<Connected, ChannelError> {
+    let clock = MonoClock;
+    let attempt = async {
+        let addresses = resolve(host, port).await?;
+        let resolved = clock.now();
+        let mut refused = None;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    let connected = clock.now();
+                    stream
+                        .set_nodelay(true)
+                        .map_err(|source| at(address, source))?;
+                    return Ok(Connected {
+                        stream,
+                        resolved,
+                        connected,
+                    });
+                }
+                Err(source) => refused = Some(at(address, source)),
+            }
+        }
+        Err(refused.expect("resolve gives at least one address"))
+    };
+    timeout(limit, attempt)
+        .await
+        .unwrap_or_else(|_| Err(connect_timeout(host, port, limit)))
+}
+
+fn at(address: SocketAddr, source: io::Error) -> ChannelError {
+    ChannelError::Connect {
+        address: address.to_string(),
+        source,
+    }
+}
+
+pub(crate) fn connect_timeout(host: &str, port: u16, after: Duration) -> ChannelError {
+    ChannelError::Timeout {
+        address: format!("{host}:{port}"),
+        what: "connection",
+        after,
+    }
+}
+
+/// A listener on `address`. With `shared`, other threads may listen on the same port beside it (`SO_REUSEPORT`):
+/// the kernel deals connections out among them, and each stays on the thread that took it.
+///
+/// # Errors
+/// The system's own; a port in use is [`io::ErrorKind::AddrInUse`].
+pub fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A port in TIME_WAIT after a restart is no reason to fail.
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}

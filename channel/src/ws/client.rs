@@ -1,0 +1,254 @@
+//! The dialling end of `ws`.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::config;
+use super::socket::Stamped;
+use crate::http::Connection;
+use crate::http::head::{check_field, push_field, start_request};
+use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request, tcp};
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+type Socket = WebSocketStream<Stamped>;
+
+/// A client with at most one WebSocket.
+#[derive(Debug)]
+pub struct Client {
+    dial: Dial,
+    idle: Option<Socket>,
+    /// Counters of the connections that are gone.
+    past: Counters,
+}
+
+/// A socket and the stamps of its making.
+struct Dialled {
+    socket: Socket,
+    resolved: Stamp,
+    transport_connected: Stamp,
+    connected: Stamp,
+}
+
+impl Client {
+    /// A client that will dial when it is first needed.
+    pub fn new(dial: Dial) -> Self {
+        Self {
+            dial,
+            idle: None,
+            past: Counters::default(),
+        }
+    }
+
+    /// Connects now, where no connection is there.
+    ///
+    /// # Errors
+    /// No connection, or a server that does not open a WebSocket.
+    pub async fn connect(&mut self) -> Result<(), ChannelError> {
+        if self.idle.is_none() {
+            self.idle = Some(dial(&self.dial).await?.socket);
+        }
+        Ok(())
+    }
+
+    /// Sends a request as one message.
+    ///
+    /// # Errors
+    /// No connection, or one that ends.
+    pub async fn open(&mut self, request: &Request) -> Result<ClientReply<'_>, ChannelError> {
+        let message = Message::Text(request.message()?.clone());
+        let (mut socket, resolved, transport_connected, connected) = match self.idle.take() {
+            Some(socket) => (socket, None, None, MonoClock.now()),
+            None => {
+                let made = dial(&self.dial).await?;
+                let resolved = Some(made.resolved);
+                let transport_connected = Some(made.transport_connected);
+                (made.socket, resolved, transport_connected, made.connected)
+            }
+        };
+        if let Err(error) = socket.send(message).await {
+            self.past += socket.get_ref().counters();
+            return Err(lost(&self.dial, &error));
+        }
+        let opening = Opening {
+            resolved,
+            transport_connected,
+            connected,
+            written: socket.get_ref().written_at(),
+        };
+        Ok(ClientReply {
+            reads_before: None,
+            head_at: None,
+            client: self,
+            socket: Some(socket),
+            opening,
+        })
+    }
+
+    /// What the client did so far, over all its connections.
+    pub fn counters(&self) -> Counters {
+        let idle = self.idle.as_ref().map(|socket| socket.get_ref().counters());
+        self.past + idle.unwrap_or_default()
+    }
+
+    /// Says goodbye and closes.
+    pub async fn close(self) {
+        if let Some(mut socket) = self.idle {
+            // A peer that does not answer is left without an answer.
+            let _ = timeout(FAREWELL, socket.close(None)).await;
+        }
+    }
+}
+
+async fn dial(dial: &Dial) -> Result<Dialled, ChannelError> {
+    timeout(dial.connect_timeout, handshake(dial))
+        .await
+        .unwrap_or_else(|_| {
+            let limit = dial.connect_timeout;
+            Err(tcp::connect_timeout(&dial.host, dial.port, limit))
+        })
+}
+
+/// Opens a WebSocket (RFC 6455, section 4.1).
+async fn handshake(dial: &Dial) -> Result<Dialled, ChannelError> {
+    let key = generate_key();
+    let authority = format!("{}:{}", dial.host, dial.port);
+    let mut request = Vec::with_capacity(512);
+    start_request(&mut request, "GET", &dial.path, &authority);
+    for (name, value) in [
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", &key),
+    ] {
+        push_field(&mut request, name.as_bytes(), value.as_bytes());
+    }
+    for (name, value) in &dial.headers {
+        check_field(name, value)?;
+        push_field(&mut request, name.as_bytes(), value.as_bytes());
+    }
+    request.extend_from_slice(b"\r\n");
+
+    let (mut connection, resolved, transport_connected) = Connection::dial(dial).await?;
+    connection.send(&request).await?;
+    let response = connection.response("GET", dial.idle_timeout).await?;
+    let refused = |reason: String| ChannelError::Handshake {
+        address: authority.clone(),
+        protocol: "WebSocket",
+        reason,
+    };
+    if response.head.status != 101 {
+        return Err(refused(format!(
+            "it answered {} {}",
+            response.head.status, response.head.reason
+        )));
+    }
+    if response.head.headers.get("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes()))
+    {
+        return Err(refused(
+            "its Sec-WebSocket-Accept is not that of the key".to_owned(),
+        ));
+    }
+    let stamped = Stamped::after_opening(connection.into_wire());
+    Ok(Dialled {
+        socket: WebSocketStream::from_raw_socket(stamped, Role::Client, Some(config())).await,
+        resolved,
+        transport_connected,
+        connected: MonoClock.now(),
+    })
+}
+
+fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
+    ChannelError::Lost {
+        address: format!("{}:{}", dial.host, dial.port),
+        detail: detail.to_string(),
+    }
+}
+
+/// The messages that answer a request. Dropped before [`Self::finish`], it closes its connection.
+#[derive(Debug)]
+pub struct ClientReply<'a> {
+    client: &'a mut Client,
+    socket: Option<Socket>,
+    opening: Opening,
+    head_at: Option<Stamp>,
+    reads_before: Option<u64>,
+}
+
+impl ClientReply<'_> {
+    pub(crate) fn opening(&self) -> Opening {
+        self.opening
+    }
+
+    pub(crate) fn head_at(&self) -> Option<Stamp> {
+        self.head_at
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Chunk>, ChannelError> {
+        let Some(socket) = &mut self.socket else {
+            return Ok(None);
+        };
+        let idle = self.client.dial.idle_timeout;
+        loop {
+            let received =
+                timeout(idle, socket.next())
+                    .await
+                    .map_err(|_| ChannelError::Timeout {
+                        address: format!("{}:{}", self.client.dial.host, self.client.dial.port),
+                        what: "further message",
+                        after: idle,
+                    })?;
+            let bytes = match received {
+                Some(Ok(Message::Text(text))) => text.into(),
+                Some(Ok(Message::Binary(bytes))) => bytes,
+                // The library answers pings itself.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Close(frame))) => {
+                    let detail = frame.map_or_else(
+                        || "a close frame without a code".to_owned(),
+                        |frame| format!("close frame: {frame}"),
+                    );
+                    return Err(lost(&self.client.dial, &detail));
+                }
+                Some(Err(Error::Protocol(error))) => {
+                    return Err(ChannelError::Protocol {
+                        address: format!("{}:{}", self.client.dial.host, self.client.dial.port),
+                        reason: error.to_string(),
+                    });
+                }
+                Some(Err(error)) => return Err(lost(&self.client.dial, &error)),
+                None => return Err(lost(&self.client.dial, &"end of stream")),
+            };
+            let at = socket.get_ref().read_at();
+            let reads = socket.get_ref().counters().reads;
+            self.head_at.get_or_insert(at);
+            let before = *self.reads_before.get_or_insert(reads);
+            return Ok(Some(Chunk {
+                at,
+                ordinal: (reads - before) as u32,
+                bytes,
+            }));
+        }
+    }
+
+    pub(crate) fn finish(mut self) {
+        self.client.idle = self.socket.take();
+    }
+}
+
+impl Drop for ClientReply<'_> {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            self.client.past += socket.get_ref().counters();
+        }
+    }
+}
