@@ -1,0 +1,54 @@
+//! The schedule of a plan, as a value: which process makes the arrivals, and at which rate.
+
+use serde::Serialize;
+use tokenlag_probes::Place;
+
+use crate::schedule::{Burstiness, Closed, Constant, Gamma, Poisson, Rate, Schedule};
+use crate::seeds::{Purpose, generator};
+
+/// What makes sessions arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "pattern", rename_all = "kebab-case")]
+pub enum Arrivals {
+    /// A closed loop.
+    Closed,
+    /// Equal gaps.
+    Constant {
+        /// Sessions per second.
+        rate: Rate,
+    },
+    /// Exponential gaps.
+    Poisson {
+        /// Sessions per second in the mean.
+        rate: Rate,
+    },
+    /// Gamma gaps.
+    Gamma {
+        /// Sessions per second in the mean.
+        rate: Rate,
+        /// The distribution's shape.
+        burstiness: Burstiness,
+    },
+}
+
+impl Arrivals {
+    /// The arrivals of one block: the same for all rows.
+    pub fn schedule(self, seed: u64, block: u32) -> Box<dyn Schedule> {
+        let place = Place {
+            block,
+            ..Place::default()
+        };
+        let random = || generator(seed, Purpose::Arrivals, 0, place);
+        match self {
+            Self::Closed => Box::new(Closed),
+            Self::Constant { rate } => Box::new(Constant::new(rate)),
+            Self::Poisson { rate } => Box::new(Poisson::new(rate, random())),
+            Self::Gamma { rate, burstiness } => Box::new(Gamma::new(rate, burstiness, random())),
+        }
+    }
+
+    /// The schedule sets the starts, not the replies before them.
+    pub fn is_open(self) -> bool {
+        self != Self::Closed
+    }
+}

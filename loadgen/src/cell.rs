@@ -1,0 +1,227 @@
+//! One cell: one row's turn in one block. Sessions start as the schedule says, side by side, and all come home.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokenlag_channel::{Channel, Counters};
+use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Stamp};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
+
+use crate::arrivals::Arrivals;
+use crate::pacing::Pacer;
+use crate::prompt::Phase;
+use crate::schedule::Arrival;
+use crate::session::{self, Lane, SessionEnd, SessionName, Shared};
+
+/// How long the farewell of a channel may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Which connections sessions use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// Each session opens its own.
+    PerSession,
+    /// A session takes one that an earlier session left, if there is any.
+    Pooled,
+}
+
+/// What a cell does.
+#[derive(Clone, Copy, Debug)]
+pub struct CellPlan {
+    /// When sessions start.
+    pub arrivals: Arrivals,
+    /// Sessions that may run at the same time; further arrivals wait, and their waiting is measured.
+    pub concurrency: usize,
+    /// Sessions in all; `None`: as many as start within `duration`.
+    pub sessions: Option<u64>,
+    /// Nothing starts after so long.
+    pub duration: Option<Duration>,
+    /// Turns of each session.
+    pub turns: u32,
+    /// Whose connections are used.
+    pub connections: Connections,
+}
+
+/// Which cell this is.
+#[derive(Clone, Copy, Debug)]
+pub struct CellName {
+    /// Recorded or not.
+    pub phase: Phase,
+    /// The block.
+    pub block: u32,
+    /// The cell's turn within its block.
+    pub order: u32,
+    /// The number of its first session among all of the run's.
+    pub first_serial: u64,
+}
+
+/// What a cell leaves.
+#[derive(Debug, Default)]
+pub struct CellEnd {
+    /// When its first session could start.
+    pub started: Stamp,
+    /// When its last one was home.
+    pub ended: Stamp,
+    /// All finished exchanges.
+    pub exchanges: Vec<Exchange>,
+    /// What its channels did.
+    pub counters: Counters,
+    /// Sessions started.
+    pub sessions: u64,
+    /// Turns not begun because an earlier turn of their session failed.
+    pub skipped: u64,
+    /// Exchanges given up when the run was stopped.
+    pub cancelled: u64,
+    /// Arrivals that fell due, and for which no place was free before the cell's time was over.
+    pub not_started: u64,
+    /// What went wrong, in words, and how often.
+    pub troubles: BTreeMap<String, u64>,
+}
+
+/// Different troubles that are told apart; a run in which everything fails differently needs no more to be understood.
+const TROUBLES: usize = 16;
+
+impl CellEnd {
+    fn take(&mut self, end: SessionEnd) {
+        self.exchanges.extend(end.exchanges);
+        self.skipped += u64::from(end.skipped);
+        self.cancelled += u64::from(end.cancelled);
+        if let Some(trouble) = end.trouble
+            && (self.troubles.len() < TROUBLES || self.troubles.contains_key(&trouble))
+        {
+            *self.troubles.entry(trouble).or_default() += 1;
+        }
+    }
+
+    /// Exchanges that completed.
+    pub fn completed(&self) -> usize {
+        let complete = |exchange: &&Exchange| exchange.outcome == Outcome::Complete;
+        self.exchanges.iter().filter(complete).count()
+    }
+}
+
+/// Runs one cell to its end, or until the run is stopped. Needs a current-thread runtime.
+pub async fn run(shared: Rc<Shared>, lane: Rc<Lane>, plan: CellPlan, name: CellName) -> CellEnd {
+    // A local set of its own: when the cell is over, nothing of it runs on.
+    LocalSet::new()
+        .run_until(Running::new(shared, lane, plan, name).run())
+        .await
+}
+
+struct Running {
+    shared: Rc<Shared>,
+    lane: Rc<Lane>,
+    plan: CellPlan,
+    name: CellName,
+    sessions: JoinSet<(SessionEnd, Channel)>,
+    /// Channels that are idle and may be used again.
+    idle: Vec<Channel>,
+    farewells: JoinSet<()>,
+    end: CellEnd,
+}
+
+impl Running {
+    fn new(shared: Rc<Shared>, lane: Rc<Lane>, plan: CellPlan, name: CellName) -> Self {
+        Self {
+            shared,
+            lane,
+            plan,
+            name,
+            sessions: JoinSet::new(),
+            idle: Vec::new(),
+            farewells: JoinSet::new(),
+            end: CellEnd::default(),
+        }
+    }
+
+    async fn run(mut self) -> CellEnd {
+        self.end.started = MonoClock.now();
+        self.start_sessions().await;
+        while self.come_home().await {}
+        self.end.ended = MonoClock.now();
+        for channel in std::mem::take(&mut self.idle) {
+            self.close(channel);
+        }
+        while self.farewells.join_next().await.is_some() {}
+        self.end
+    }
+
+    async fn start_sessions(&mut self) {
+        let clock = MonoClock;
+        let pacer = Pacer::new();
+        let (seed, block) = (self.shared.prompts.seed, self.name.block);
+        let mut schedule = self.plan.arrivals.schedule(seed, block);
+        let over = self.plan.duration.map(|span| self.end.started + span);
+        let is_over = |at: Stamp| over.is_some_and(|over| at >= over);
+        let limit = self.plan.sessions.unwrap_or(u64::MAX);
+        while self.end.sessions + self.end.not_started < limit {
+            let due = match schedule.next_arrival() {
+                Arrival::WhenFree => None,
+                Arrival::At(offset) => Some(self.end.started + offset),
+            };
+            if due.is_some_and(is_over) {
+                break;
+            }
+            while self.sessions.len() >= self.plan.concurrency {
+                self.come_home().await;
+            }
+            if let Some(due) = due {
+                let stop = self.shared.stop.clone();
+                stop.or(pacer.until(&clock, due)).await;
+            }
+            if self.shared.stop.is_raised() {
+                break;
+            }
+            match due {
+                _ if !is_over(clock.now()) => self.start(due),
+                // The rest of those that were due is counted, until one lies beyond the end.
+                Some(_) => self.end.not_started += 1,
+                None => break,
+            }
+        }
+    }
+
+    fn start(&mut self, due: Option<Stamp>) {
+        let name = SessionName {
+            phase: self.name.phase,
+            block: self.name.block,
+            session: self.end.sessions as u32,
+            serial: self.name.first_serial + self.end.sessions,
+            due,
+        };
+        self.end.sessions += 1;
+        let (shared, lane, turns) = (self.shared.clone(), self.lane.clone(), self.plan.turns);
+        let mut channel = self.idle.pop().unwrap_or_else(|| lane.channel());
+        self.sessions.spawn_local(async move {
+            let end = session::run(&shared, &lane, name, turns, &mut channel).await;
+            (end, channel)
+        });
+    }
+
+    /// Waits for one session's end; `false` when none is left.
+    async fn come_home(&mut self) -> bool {
+        let (end, channel) = match self.sessions.join_next().await {
+            Some(Ok(home)) => home,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) => return true,
+            None => return false,
+        };
+        self.end.take(end);
+        match self.plan.connections {
+            Connections::Pooled => self.idle.push(channel),
+            Connections::PerSession => self.close(channel),
+        }
+        true
+    }
+
+    /// Says goodbye beside what goes on. A peer that does not answer in time is left without.
+    fn close(&mut self, channel: Channel) {
+        self.end.counters += channel.counters();
+        while self.farewells.try_join_next().is_some() {}
+        self.farewells.spawn_local(async move {
+            let _ = timeout(FAREWELL, channel.close()).await;
+        });
+    }
+}

@@ -1,0 +1,272 @@
+//! One session's conversation as request bodies: what each turn sends, and what it learns from the reply.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use tokenlag_dialect::responses::Completed;
+use tokenlag_dialect::responses::request::user_message;
+use tokenlag_dialect::{Dialect, Framing, SseSplitter};
+use tokenlag_probes::State;
+
+/// What every request of a run asks for, whatever its prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asking {
+    /// The API.
+    pub dialect: Dialect,
+    /// The model's name.
+    pub model: String,
+    /// Output tokens.
+    pub output: u32,
+    /// Sampling seed.
+    pub seed: u64,
+    /// Ask the model to go on to `output` tokens whatever it says (vLLM's and llama-server's `ignore_eos`).
+    pub ignore_eos: bool,
+    /// Further members of every body; they replace ours of the same name.
+    pub extra: Map<String, Value>,
+}
+
+/// A conversation in the making.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    asking: &'a Asking,
+    state: State,
+    /// Input items (Responses) or messages (chat) so far; for completions, one string.
+    history: Vec<Box<RawValue>>,
+    previous: Option<String>,
+}
+
+/// What a reply left for the next turn.
+#[derive(Debug, Default)]
+pub struct Said<'a> {
+    /// The data of the terminal event.
+    pub terminal: &'a [u8],
+    /// The reply's bytes, as far as they were kept (chat and completions only).
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Conversation<'a> {
+    /// A conversation before its first turn. Only the Responses API can be `incremental`.
+    pub fn new(asking: &'a Asking, state: State) -> Self {
+        Self {
+            asking,
+            state,
+            history: Vec::new(),
+            previous: None,
+        }
+    }
+
+    /// The body of the turn whose new input is `input`.
+    pub fn body(&self, input: &str) -> Vec<u8> {
+        let asking = self.asking;
+        let mut body = Map::new();
+        let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
+        set("model", asking.model.clone().into());
+        set("stream", true.into());
+        set("temperature", 0.into());
+        set("seed", asking.seed.into());
+        if asking.ignore_eos {
+            set("ignore_eos", true.into());
+        }
+        match asking.dialect {
+            Dialect::Responses => {
+                set("max_output_tokens", asking.output.into());
+                set("store", (self.state == State::Incremental).into());
+                if let Some(previous) = &self.previous {
+                    set("previous_response_id", previous.as_str().into());
+                }
+            }
+            Dialect::Chat | Dialect::Completions => {
+                set("max_tokens", asking.output.into());
+                set("stream_options", serde_json::json!({"include_usage": true}));
+            }
+        }
+        for (name, value) in &asking.extra {
+            body.insert(name.clone(), value.clone());
+        }
+        let (name, prompt) = self.prompt(input);
+        // Raw text is spliced in, so that a long history is not parsed and built anew at each turn.
+        let mut json = serde_json::to_vec(&body).unwrap_or_default();
+        json.pop();
+        json.extend_from_slice(format!(",\"{name}\":").as_bytes());
+        json.extend_from_slice(&prompt);
+        json.push(b'}');
+        json
+    }
+
+    /// Takes a turn's input and its reply into the history.
+    pub fn advance(&mut self, input: &str, said: &Said<'_>) {
+        match (self.asking.dialect, self.state) {
+            (Dialect::Responses, State::Incremental) => {
+                self.previous = Completed::parse(said.terminal).map(|completed| completed.id);
+            }
+            (Dialect::Responses, State::Full) => {
+                self.history.push(user_message(input));
+                let output = Completed::parse(said.terminal).map(|completed| completed.output);
+                let messages = output.into_iter().flatten().filter(|item| is_message(item));
+                self.history.extend(messages);
+            }
+            (Dialect::Chat, _) => {
+                let text = text_of(said.bytes);
+                self.history.push(raw(&message("user", input)));
+                self.history.push(raw(&message("assistant", &text)));
+            }
+            (Dialect::Completions, _) => {
+                let text = text_of(said.bytes);
+                self.history.push(raw(&format!("{input}{text}\n")));
+            }
+        }
+    }
+
+    /// The member that carries the prompt, and its JSON.
+    fn prompt(&self, input: &str) -> (&'static str, Vec<u8>) {
+        let array = |new: Box<RawValue>| {
+            let items: Vec<&RawValue> = self
+                .history
+                .iter()
+                .chain([&new])
+                .map(|item| &**item)
+                .collect();
+            serde_json::to_vec(&items).unwrap_or_default()
+        };
+        match self.asking.dialect {
+            Dialect::Responses => ("input", array(user_message(input))),
+            Dialect::Chat => ("messages", array(raw(&message("user", input)))),
+            Dialect::Completions => {
+                let earlier = self.history.iter();
+                let mut prompt: String = earlier
+                    .filter_map(|part| serde_json::from_str::<String>(part.get()).ok())
+                    .collect();
+                prompt.push_str(input);
+                ("prompt", serde_json::to_vec(&prompt).unwrap_or_default())
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'a str,
+    content: &'a str,
+}
+
+fn message<'a>(role: &'a str, content: &'a str) -> Message<'a> {
+    Message { role, content }
+}
+
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("strings and structs of strings are always JSON")
+}
+
+fn is_message(item: &RawValue) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Item<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: std::borrow::Cow<'a, str>,
+    }
+    serde_json::from_str::<Item<'_>>(item.get()).is_ok_and(|item| item.kind == "message")
+}
+
+/// The text of a chat or completions stream.
+fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let mut splitter = SseSplitter::new(tokenlag_dialect::decoder::EVENT_LIMIT);
+    // An event too large ends the text early; the exchange itself was judged by the decoder.
+    let _ = splitter.feed(bytes, &mut |event| {
+        let Ok(event) = serde_json::from_slice::<Value>(event.data) else {
+            return;
+        };
+        let choice = &event["choices"][0];
+        let piece = choice["delta"]["content"]
+            .as_str()
+            .or(choice["text"].as_str());
+        text.push_str(piece.unwrap_or_default());
+    });
+    text
+}
+
+/// Whether a reply's bytes must be kept for [`Said::bytes`].
+pub(crate) fn needs_bytes(dialect: Dialect, framing: Framing) -> bool {
+    framing == Framing::Sse && dialect != Dialect::Responses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asking(dialect: Dialect) -> Asking {
+        Asking {
+            dialect,
+            model: "m".to_owned(),
+            output: 8,
+            seed: 3,
+            ignore_eos: true,
+            extra: Map::new(),
+        }
+    }
+
+    fn parsed(body: &[u8]) -> Value {
+        serde_json::from_slice(body).unwrap()
+    }
+
+    const TERMINAL: &[u8] = br#"{"type":"response.completed","response":{"id":"resp_1","output":[{"type":"reasoning"},{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hello"}]}]}}"#;
+
+    #[test]
+    fn full_resends_messages_and_incremental_names_the_response() {
+        let asking = asking(Dialect::Responses);
+        let said = Said {
+            terminal: TERMINAL,
+            bytes: b"",
+        };
+        let mut full = Conversation::new(&asking, State::Full);
+        full.advance("one", &said);
+        let body = parsed(&full.body("two"));
+        let input = body["input"].as_array().unwrap();
+        assert_eq!(input.len(), 3);
+        assert_eq!(input[1]["content"][0]["text"], "hello");
+        assert_eq!(input[2]["content"][0]["text"], "two");
+        assert_eq!(body["store"], false);
+        assert_eq!(body["max_output_tokens"], 8);
+        assert_eq!(body.get("previous_response_id"), None);
+
+        let mut incremental = Conversation::new(&asking, State::Incremental);
+        incremental.advance("one", &said);
+        let body = parsed(&incremental.body("two"));
+        assert_eq!(body["input"].as_array().unwrap().len(), 1);
+        assert_eq!(body["previous_response_id"], "resp_1");
+        assert_eq!(body["store"], true);
+    }
+
+    #[test]
+    fn chat_and_completions_carry_what_was_said() {
+        let chat = asking(Dialect::Chat);
+        let mut conversation = Conversation::new(&chat, State::Full);
+        let said = Said {
+            terminal: b"[DONE]",
+            bytes: b"data: {\"choices\":[{\"delta\":{\"content\":\"he\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"y\"}}]}\n\ndata: [DONE]\n\n",
+        };
+        conversation.advance("one", &said);
+        let body = parsed(&conversation.body("two"));
+        assert_eq!(body["messages"][1]["content"], "hey");
+        assert_eq!(body["messages"][2]["content"], "two");
+        assert_eq!(body["stream_options"]["include_usage"], true);
+
+        let completions = asking(Dialect::Completions);
+        let mut conversation = Conversation::new(&completions, State::Full);
+        let said = Said {
+            terminal: b"[DONE]",
+            bytes: b"data: {\"choices\":[{\"text\":\"hey\"}]}\n\n",
+        };
+        conversation.advance("one ", &said);
+        assert_eq!(parsed(&conversation.body("two"))["prompt"], "one hey\ntwo");
+    }
+
+    #[test]
+    fn extra_members_replace_ours() {
+        let mut asking = asking(Dialect::Responses);
+        asking.extra.insert("temperature".to_owned(), 1.into());
+        asking.extra.insert("top_k".to_owned(), 5.into());
+        let body = parsed(&Conversation::new(&asking, State::Full).body("x"));
+        assert_eq!(body["temperature"], 1);
+        assert_eq!(body["top_k"], 5);
+    }
+}

@@ -1,0 +1,204 @@
+//! One exchange over a channel, from the dispatch to the terminal event.
+
+use std::time::Duration;
+
+use tokenlag_channel::{Channel, ChannelError, Reply, Request};
+use tokenlag_dialect::{Decoder, Dialect};
+use tokenlag_probes::{Clock, Exchange, FailureKind, Outcome};
+use tokio::time::timeout;
+
+use crate::conversation::needs_bytes;
+
+/// Bytes of an error's body that are read, so that the connection can be used again.
+const ERROR_BODY: usize = 64 << 10;
+
+/// Characters of an error that are kept for the user.
+const EXCERPT: usize = 300;
+
+/// How a driven exchange ended, beyond its stamps.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// The terminal event's data; empty where none came.
+    pub terminal: Vec<u8>,
+    /// The reply's bytes, where the dialect's next turn needs them and `keep` was set.
+    pub bytes: Vec<u8>,
+    /// Why it did not complete, in words.
+    pub trouble: Option<String>,
+}
+
+/// How an exchange is driven.
+#[derive(Clone, Copy, Debug)]
+pub struct Driving {
+    /// What the reply speaks.
+    pub dialect: Dialect,
+    /// The whole exchange's limit.
+    pub limit: Duration,
+    /// Keep what the next turn needs.
+    pub keep: bool,
+}
+
+/// Sends `request` and reads its reply to the end, filling in `exchange`'s stamps, usage and outcome.
+///
+/// The caller has stamped `dispatched`. Whatever goes wrong is the exchange's outcome, and in words
+/// [`Ending::trouble`]; dropping the future leaves [`Outcome::Cancelled`].
+pub async fn drive(
+    channel: &mut Channel,
+    request: &Request,
+    driving: Driving,
+    exchange: &mut Exchange,
+) -> Ending {
+    let mut ending = Ending::default();
+    let run = run(channel, request, driving, exchange, &mut ending);
+    let (outcome, trouble) = match timeout(driving.limit, run).await {
+        Ok(Ok(())) => (Outcome::Complete, None),
+        Ok(Err(trouble)) => (trouble.outcome, Some(trouble.message)),
+        Err(_) => {
+            let message = format!("not finished within {:?}", driving.limit);
+            (Outcome::Failed(FailureKind::Timeout), Some(message))
+        }
+    };
+    exchange.outcome = outcome;
+    ending.trouble = trouble;
+    ending
+}
+
+struct Trouble {
+    outcome: Outcome,
+    message: String,
+}
+
+impl Trouble {
+    fn failed(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Failed(kind),
+            message: message.into(),
+        }
+    }
+}
+
+impl From<ChannelError> for Trouble {
+    fn from(error: ChannelError) -> Self {
+        Self::failed(error.kind(), error.to_string())
+    }
+}
+
+async fn run(
+    channel: &mut Channel,
+    request: &Request,
+    driving: Driving,
+    exchange: &mut Exchange,
+    ending: &mut Ending,
+) -> Result<(), Trouble> {
+    let mut reply = channel.open(request).await?;
+    let opening = reply.opening();
+    exchange.resolved = opening.resolved;
+    exchange.transport_connected = opening.transport_connected;
+    exchange.connected = Some(opening.connected);
+    exchange.written = Some(opening.written);
+    exchange.head = reply.head();
+    if reply.status() >= 400 {
+        return Err(refused(reply).await);
+    }
+
+    let framing = reply.framing();
+    let keep_bytes = driving.keep && needs_bytes(driving.dialect, framing);
+    let mut decoder = Decoder::new(driving.dialect, framing);
+    while let Some(chunk) = reply.next().await? {
+        exchange.head = exchange.head.or(reply.head());
+        exchange.chunks = chunk.ordinal + 1;
+        decoder
+            .feed(chunk.at, chunk.ordinal, &chunk.bytes, &mut exchange.tokens)
+            .map_err(|error| Trouble::failed(FailureKind::Protocol, error.to_string()))?;
+        if keep_bytes {
+            ending.bytes.extend_from_slice(&chunk.bytes);
+        }
+        if decoder.terminal().is_some() {
+            exchange.end = Some(chunk.at);
+            break;
+        }
+    }
+    exchange.usage = decoder.usage();
+    let Some(outcome) = decoder.outcome() else {
+        return Err(Trouble {
+            outcome: Outcome::Truncated,
+            message: format!(
+                "the reply ended after {} deltas, without its terminal event",
+                exchange.tokens.len()
+            ),
+        });
+    };
+    // The exchange is over; if the rest of the reply is broken, only the connection suffers.
+    let _ = reply.finish().await;
+    let terminal = decoder.terminal_event().unwrap_or_default();
+    if outcome != Outcome::Complete {
+        return Err(Trouble {
+            outcome,
+            message: excerpt(terminal),
+        });
+    }
+    if driving.keep {
+        ending.terminal.extend_from_slice(terminal);
+    }
+    Ok(())
+}
+
+/// Reads the body of a reply whose status is an error.
+async fn refused(mut reply: Reply<'_>) -> Trouble {
+    let status = reply.status();
+    let mut body = Vec::new();
+    loop {
+        match reply.next().await {
+            Ok(Some(chunk)) if body.len() < ERROR_BODY => body.extend_from_slice(&chunk.bytes),
+            Ok(None) => {
+                let _ = reply.finish().await;
+                break;
+            }
+            // The status says enough.
+            Ok(Some(_)) | Err(_) => break,
+        }
+    }
+    let kind = match status {
+        400..=499 => FailureKind::ClientError,
+        _ => FailureKind::ServerError,
+    };
+    Trouble::failed(kind, format!("status {status}: {}", excerpt(&body)))
+}
+
+/// The start of a message, on one line.
+fn excerpt(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
+    }
+}
+
+/// Stamps `dispatched` and drives: what a session does for each turn.
+pub(crate) async fn dispatch(
+    clock: &impl Clock,
+    channel: &mut Channel,
+    request: &Request,
+    driving: Driving,
+    exchange: &mut Exchange,
+    closed_loop: bool,
+) -> Ending {
+    exchange.dispatched = clock.now();
+    if closed_loop {
+        exchange.intended = exchange.dispatched;
+    }
+    drive(channel, request, driving, exchange).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excerpts_are_short_and_on_one_line() {
+        assert_eq!(excerpt(b"{\n  \"error\": 1\n}"), "{ \"error\": 1 }");
+        let long = excerpt("ä".repeat(1_000).as_bytes());
+        assert_eq!(long.chars().count(), EXCERPT + 3);
+    }
+}

@@ -1,0 +1,138 @@
+//! Before anything is recorded: learning how words become tokens, and warming every path that will be measured.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tokenlag_channel::{Ask, Request};
+use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, State};
+
+use crate::arrivals::Arrivals;
+use crate::cell::{self, CellName, CellPlan, Connections};
+use crate::conversation::{Asking, Conversation};
+use crate::drive::{Driving, drive};
+use crate::prompt::{Phase, WordCount, nonce};
+use crate::seeds::trace_id;
+use crate::session::{Lane, Shared};
+
+/// Blocks of warm-ups are numbered from here, so that no exchange of theirs shares a name with a measured one.
+const WARMUP_BLOCK: u32 = u32::MAX - 1;
+
+/// Words of the two prompts that the calibration sends.
+const PROBES: [usize; 2] = [24, 120];
+
+/// What the calibration found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Calibrated {
+    /// From the replies' usage.
+    Learned(WordCount),
+    /// The backend tells no usage: prompt lengths are guesses.
+    Guessed,
+    /// An exchange failed; in words.
+    Failed(String),
+}
+
+/// Sends two prompts of different length over `lane` and compares their `usage`. `serial` numbers the first of their
+/// sessions among the warm-ups; two are used.
+pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated {
+    let asking = Asking {
+        output: 1,
+        ..shared.asking.clone()
+    };
+    let mut channel = lane.channel();
+    let mut points = Vec::new();
+    for (at, words) in PROBES.into_iter().enumerate() {
+        let serial = serial + at as u64;
+        let nonce = nonce(shared.prompts.seed, Phase::Warmup, serial);
+        let body =
+            Conversation::new(&asking, State::Full).body(&shared.prompts.probe(words, &nonce));
+        let place = Place {
+            block: u32::MAX,
+            session: at as u32,
+            turn: 0,
+        };
+        let trace = trace_id(shared.prompts.seed, lane.index, place);
+        let ask = Ask {
+            path: &lane.endpoint.path,
+            authority: &lane.endpoint.authority,
+            headers: &lane.endpoint.dial.headers,
+            body: &body,
+            trace,
+            encoding: lane.row.encoding,
+        };
+        let request = match Request::render(lane.row.transport, &ask) {
+            Ok(request) => request,
+            Err(error) => return Calibrated::Failed(error.to_string()),
+        };
+        let driving = Driving {
+            dialect: asking.dialect,
+            limit: shared.limits.exchange,
+            keep: false,
+        };
+        let now = MonoClock.now();
+        let mut exchange = Exchange::begin(trace, place, now, now, 8);
+        let ending = drive(&mut channel, &request, driving, &mut exchange);
+        let Some(ending) = shared.stop.or(ending).await else {
+            return Calibrated::Failed("stopped".to_owned());
+        };
+        if exchange.outcome != Outcome::Complete {
+            return Calibrated::Failed(ending.trouble.unwrap_or_default());
+        }
+        points.extend(exchange.usage.map(|usage| (words, usage.input)));
+    }
+    channel.close().await;
+    match points[..] {
+        [short, long] => {
+            WordCount::fit(short, long).map_or(Calibrated::Guessed, Calibrated::Learned)
+        }
+        _ => Calibrated::Guessed,
+    }
+}
+
+/// What a row's warm-up found.
+#[derive(Clone, Debug)]
+pub struct Warmed {
+    /// The row.
+    pub row: Row,
+    /// Exchanges that completed.
+    pub completed: usize,
+    /// What went wrong, in words, and how often.
+    pub troubles: BTreeMap<String, u64>,
+}
+
+/// Runs `sessions` unrecorded sessions on each row, as many side by side as the measured cells will.
+pub async fn warm(
+    shared: &Rc<Shared>,
+    lanes: &[Rc<Lane>],
+    plan: &CellPlan,
+    sessions: u64,
+    mut serial: u64,
+) -> Vec<Warmed> {
+    let cell = CellPlan {
+        arrivals: Arrivals::Closed,
+        concurrency: plan.concurrency.min(sessions.max(1) as usize),
+        sessions: Some(sessions),
+        duration: None,
+        turns: plan.turns,
+        connections: Connections::PerSession,
+    };
+    let mut warmed = Vec::with_capacity(lanes.len());
+    for (order, lane) in lanes.iter().enumerate() {
+        if sessions == 0 || shared.stop.is_raised() {
+            break;
+        }
+        let name = CellName {
+            phase: Phase::Warmup,
+            block: WARMUP_BLOCK,
+            order: order as u32,
+            first_serial: serial,
+        };
+        let end = cell::run(shared.clone(), lane.clone(), cell, name).await;
+        serial += end.sessions;
+        warmed.push(Warmed {
+            row: lane.row,
+            completed: end.completed(),
+            troubles: end.troubles,
+        });
+    }
+    warmed
+}
