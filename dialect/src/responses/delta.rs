@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::json::is_object;
+
 /// The whole of one `response.output_text.delta` event, for a channel that sends values and not JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextDelta<'a> {
@@ -42,6 +44,9 @@ impl<'a> TextDelta<'a> {
             logprobs: Option<Vec<IgnoredAny>>,
         }
 
+        if !is_object(json) {
+            return None;
+        }
         let event: Event<'a> = serde_json::from_slice(json).ok()?;
         let logprobs = match event.logprobs {
             None => false,

@@ -8,6 +8,8 @@ pub mod delta;
 pub mod error;
 pub mod events;
 pub mod head;
+pub mod input;
+pub mod params;
 pub mod request;
 
 pub use completed::Completed;
@@ -15,4 +17,5 @@ pub use delta::TextDelta;
 pub use error::{ErrorEvent, error_event};
 pub use events::{Finish, ResponseEncoder};
 pub use head::ResponseHead;
+pub use params::Params;
 pub use request::{BadRequest, Create, create_message, message_type, write_with_stream_id};
