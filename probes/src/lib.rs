@@ -15,6 +15,8 @@ pub mod record;
 pub mod recorder;
 pub mod report;
 pub mod row;
+#[cfg(test)]
+mod samples;
 pub mod stats;
 mod suspicions;
 pub mod table;

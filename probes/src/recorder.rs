@@ -90,7 +90,7 @@ impl Tallies {
         }
     }
 
-    fn count(&mut self, exchange: &Exchange, hop: Option<&HopExchange>) {
+    pub(crate) fn count(&mut self, exchange: &Exchange, hop: Option<&HopExchange>) {
         match exchange.outcome {
             Outcome::Complete => self.count_complete(exchange, hop),
             Outcome::Truncated => self.truncated += 1,

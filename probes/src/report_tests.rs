@@ -1,1 +1,153 @@
-//! Tests of report.
+//! The report of a hand-made run, and its shape as JSON.
+
+use serde_json::Value;
+
+use super::*;
+use crate::row::State;
+use crate::samples::{RowSketch, run};
+
+const WS: Row = Row::events(Transport::Ws, State::Incremental);
+const DIRECT: Row = Row::events(Transport::Direct, State::Full);
+
+fn built() -> (RunRecord, Report) {
+    let sketch = |row, request, delta| RowSketch {
+        row,
+        request,
+        delta,
+        model: (5_000, 1_000),
+    };
+    let (mut record, recorders) = run(
+        &[
+            sketch(DIRECT, 100, 10),
+            sketch(Row::HTTP_COLD_FULL, 400, 60),
+            sketch(Row::HTTP_FULL, 200, 50),
+            sketch(WS, 100, 30),
+        ],
+        24,
+    );
+    record.floor = Some(Floor {
+        round_trip_ns: 40_000,
+        downlink_ns: 20_000,
+        source: "a test".to_owned(),
+    });
+    let report = Report::build(&record, &recorders);
+    (record, report)
+}
+
+#[test]
+fn rows_stand_in_order_with_their_figures() {
+    let (record, report) = built();
+    let rows: Vec<Row> = report.channels.iter().map(|row| row.row).collect();
+    assert_eq!(rows, record.rows);
+    let ws = report.row(WS).unwrap();
+    assert_eq!((ws.completed, ws.failed, ws.cancelled), (96, 0, 0));
+    assert!(!ws.per_delta);
+    let overhead = ws.metrics[&Metric::TokenOverhead];
+    assert_eq!(overhead.count, 96 * 7);
+    assert!((30_000..=32_000).contains(&overhead.p50), "{overhead:?}");
+    assert_eq!(report.blocks, 24);
+    assert_eq!(report.calibration.dispatch_lag, None);
+}
+
+#[test]
+fn each_row_is_compared_with_the_other_baselines_and_with_direct() {
+    let (_, report) = built();
+    let baselines = |row: Row| {
+        let versus = &report.row(row).unwrap().versus;
+        let mut names: Vec<&str> = versus.iter().map(|v| v.baseline.as_str()).collect();
+        names.dedup();
+        names
+    };
+    assert_eq!(
+        baselines(WS),
+        ["http-cold/full", "http/full", "direct/full"]
+    );
+    assert_eq!(baselines(Row::HTTP_FULL), ["http-cold/full", "direct/full"]);
+
+    let ws = report.row(WS).unwrap();
+    let halved = ws
+        .versus("http-cold/full", Metric::TokenOverhead, Statistic::P50)
+        .unwrap();
+    assert!((halved.change.unwrap() + 0.5).abs() < 1e-3, "{halved:?}");
+    assert_eq!((halved.blocks, halved.pairs), (24, 96));
+    assert!(
+        ws.versus("direct/full", Metric::TokenOverhead, Statistic::P50)
+            .is_none()
+    );
+    assert!(
+        ws.versus("direct/full", Metric::Ttft, Statistic::P99)
+            .is_some()
+    );
+}
+
+#[test]
+fn counters_are_shares_of_the_rows_tokens() {
+    let (_, report) = built();
+    let counters = &report.row(WS).unwrap().counters;
+    assert_eq!(counters["wire_bytes_received_per_token"], 64.0);
+    assert_eq!(counters["client_cpu_ns_per_token"], 4_000.0);
+    assert_eq!(counters["connections_opened"], 24.0);
+    assert_eq!(counters["tokens_per_chunk"], 1.0);
+    // 96 exchanges in 24 cells of 9 ms.
+    assert!((counters["request_throughput"] - 96.0 / 0.216).abs() < 1e-6);
+    assert!(!counters.contains_key("reads_per_token"));
+}
+
+#[test]
+fn overheads_are_also_given_net_of_the_floor() {
+    let (_, report) = built();
+    let ws = report.row(WS).unwrap();
+    let whole = ws.metrics[&Metric::RoundtripOverhead];
+    assert_eq!(
+        ws.net_of_floor[&Metric::RoundtripOverhead].p50,
+        whole.p50 - 40_000
+    );
+    assert_eq!(ws.net_of_floor.len(), 3);
+}
+
+#[test]
+fn the_json_has_the_documented_shape() {
+    let (_, report) = built();
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["schema"], "tokenlag.report/1");
+    for key in [
+        "command",
+        "started_at",
+        "host",
+        "plan",
+        "verdict",
+        "calibration",
+    ] {
+        assert!(json.get(key).is_some(), "{key}");
+    }
+    assert_eq!(json["verdict"]["trusted"], true);
+    assert_eq!(json["verdict"]["warnings"], Value::Array(Vec::new()));
+    let ws = &json["channels"][3];
+    assert_eq!(ws["channel"], "ws");
+    assert_eq!(ws["state"], "incremental");
+    assert_eq!(ws["encoding"], "events");
+    assert_eq!(ws["failures"]["timeout"], 0);
+    let ttft = &ws["metrics"]["ttft"];
+    assert_eq!(ttft["unit"], "ns");
+    for key in [
+        "count", "mean", "std", "min", "p50", "p90", "p99", "p999", "max",
+    ] {
+        assert!(ttft[key].is_number(), "{key}");
+    }
+    let versus = &ws["versus"][0];
+    assert_eq!(versus["baseline"], "http-cold/full");
+    assert_eq!(versus["statistic"], "p50");
+    for key in ["change", "low", "high", "blocks", "pairs"] {
+        assert!(versus[key].is_number(), "{key}");
+    }
+    assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+}
+
+#[test]
+fn a_row_that_never_ran_is_shown_empty() {
+    let (record, _) = built();
+    let report = Report::build(&record, &Recorders::new());
+    assert_eq!(report.channels.len(), 4);
+    assert!(report.channels.iter().all(|row| row.metrics.is_empty()));
+    assert!(!report.verdict.trusted);
+}

@@ -1,10 +1,320 @@
 //! The conditions under which a run is not to be trusted: one function each, a pure look at the record and the histograms.
 
+use crate::counters::{Counters, RunQueue};
+use crate::metric::Metric;
 use crate::record::RunRecord;
+use crate::recorder::{Recorder, Tallies};
 use crate::report::Recorders;
+use crate::row::{Row, Transport};
 use crate::verdict::Warning;
 
+/// Blocks below which an interval says little.
+const ENOUGH_BLOCKS: usize = 20;
+/// Share of errors, and of exchanges that are not joined, that is still passed over.
+const TOLERATED_SHARE: f64 = 0.01;
+/// How far two rows' tokens per exchange may lie apart: rounding, and the odd reply that ended early.
+const TOLERATED_TOKEN_SPREAD: f64 = 0.005;
+/// Cached prompt tokens may lie apart by this share of the prompt.
+const TOLERATED_CACHE_SPREAD: f64 = 0.01;
+/// A hop that buffers takes at least this share of the model's gap out of at least `BUNCHED_GAPS` of the gaps.
+const BUNCHED_SHARE: f64 = 0.5;
+const BUNCHED_GAPS: f64 = 0.4;
+
 /// Every warning that the record and the recorders give cause for.
-pub(crate) fn all(_record: &RunRecord, _recorders: &Recorders) -> Vec<Warning> {
-    Vec::new()
+pub(crate) fn all(record: &RunRecord, recorders: &Recorders) -> Vec<Warning> {
+    let rows = || record.rows.iter().map(|row| (*row, recorders.get(row)));
+    let each = |look: fn(Row, &Recorder) -> Option<Warning>| {
+        rows().filter_map(move |(row, recorder)| look(row, recorder?))
+    };
+    let mut warnings: Vec<Warning> = rows()
+        .filter_map(|(row, recorder)| nothing_completed(row, recorder))
+        .collect();
+    warnings.extend(each(errors));
+    warnings.extend(each(unjoined));
+    if record.open_loop {
+        warnings.extend(each(dispatch_lag));
+    }
+    warnings.extend(few_blocks(record));
+    warnings.extend(input_tokens(record, recorders));
+    warnings.extend(output_tokens(record, recorders));
+    warnings.extend(cached_tokens(record, recorders));
+    warnings.extend(run_queue(record, recorders, "load generator", |counters| {
+        counters.client_run_queue
+    }));
+    warnings.extend(run_queue(record, recorders, "proxy", |counters| {
+        counters.proxy_run_queue
+    }));
+    warnings.extend(each(buffering_hop));
+    warnings
 }
+
+fn warning(code: &str, message: String, remedy: &str) -> Option<Warning> {
+    Some(Warning {
+        code: code.to_owned(),
+        message,
+        remedy: remedy.to_owned(),
+    })
+}
+
+fn nothing_completed(row: Row, recorder: Option<&Recorder>) -> Option<Warning> {
+    let tallies = recorder.map(Recorder::tallies);
+    if tallies.is_some_and(|tallies| tallies.completed > 0) {
+        return None;
+    }
+    let tried = tallies.map_or(0, Tallies::exchanges);
+    let kinds: Vec<String> = tallies
+        .into_iter()
+        .flat_map(|tallies| &tallies.failures)
+        .map(|(kind, count)| format!("{count} {}", kind.name()))
+        .collect();
+    let why = match kinds.as_slice() {
+        [] => String::new(),
+        kinds => format!(" ({})", kinds.join(", ")),
+    };
+    warning(
+        "nothing_completed",
+        format!("none of the {tried} exchanges of {row} completed{why}"),
+        "check the address, the model's name and the key with a single request, and read the log for the first error",
+    )
+}
+
+fn errors(row: Row, recorder: &Recorder) -> Option<Warning> {
+    let tallies = recorder.tallies();
+    let errors = tallies.errors();
+    let share = errors as f64 / (tallies.completed + errors) as f64;
+    if tallies.completed == 0 || share <= TOLERATED_SHARE {
+        return None;
+    }
+    warning(
+        "errors",
+        format!(
+            "{errors} of {} exchanges of {row} went wrong ({:.1} %), and failures have no latency",
+            tallies.completed + errors,
+            share * 100.0
+        ),
+        "lower the load, or look up the kinds of failure in report.json and mend their cause",
+    )
+}
+
+fn unjoined(row: Row, recorder: &Recorder) -> Option<Warning> {
+    let tallies = recorder.tallies();
+    let unjoined = tallies.unjoined;
+    let share = unjoined.total() as f64 / tallies.completed as f64;
+    if row.transport == Transport::Direct || tallies.completed == 0 || share <= TOLERATED_SHARE {
+        return None;
+    }
+    let remedy = match unjoined {
+        _ if unjoined.evicted > 0 => {
+            "make the proxy's buffer of recent exchanges larger, or the blocks shorter"
+        }
+        _ if unjoined.ordinals_differ >= unjoined.total() / 2 => {
+            "something between the proxy and the client merges or splits events: take it out of the path"
+        }
+        _ => {
+            "point --proxy-admin at the same proxy that carries the load, and let nothing strip traceparent"
+        }
+    };
+    warning(
+        "unjoined",
+        format!(
+            "{} of {} exchanges of {row} have no partner at the proxy ({} without a record, {} with other deltas, \
+             {} with a trace id used twice; {} records were evicted), so their overheads are missing",
+            unjoined.total(),
+            tallies.completed,
+            unjoined.no_hop_record,
+            unjoined.ordinals_differ,
+            unjoined.duplicate_trace,
+            unjoined.evicted
+        ),
+        remedy,
+    )
+}
+
+fn dispatch_lag(row: Row, recorder: &Recorder) -> Option<Warning> {
+    let lag = recorder.summary(Metric::DispatchLag)?.p99;
+    let ttft = recorder.summary(Metric::Ttft)?.p50;
+    if lag <= ttft / 10 {
+        return None;
+    }
+    warning(
+        "dispatch_lag",
+        format!(
+            "the generator itself was late: dispatch lag p99 of {row} is {}, above a tenth of its ttft p50 of {}",
+            millis(lag as f64),
+            millis(ttft as f64)
+        ),
+        "lower --request-rate, or give the generator cores of its own",
+    )
+}
+
+fn few_blocks(record: &RunRecord) -> Option<Warning> {
+    if record.rows.len() < 2 {
+        return None;
+    }
+    let blocks = |row: &Row| record.cells_of(*row).count();
+    let (row, fewest) = record
+        .rows
+        .iter()
+        .map(|row| (row, blocks(row)))
+        .min_by_key(|(_, blocks)| *blocks)?;
+    if fewest >= ENOUGH_BLOCKS {
+        return None;
+    }
+    warning(
+        "few_blocks",
+        format!(
+            "{row} ran in {fewest} blocks; with fewer than {ENOUGH_BLOCKS} the intervals are wide and say little"
+        ),
+        "run longer (--duration), so that the rows take more turns",
+    )
+}
+
+fn input_tokens(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
+    let message = token_spread(record, recorders, "prompt tokens", |tallies| {
+        Some((tallies.input_tokens, tallies.with_usage))
+    })?;
+    warning(
+        "input_tokens_differ",
+        message,
+        "give all rows the same prompts, with nonces of equal token length, and one place that keeps the state",
+    )
+}
+
+fn output_tokens(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
+    let message = token_spread(record, recorders, "output tokens", |tallies| {
+        Some((tallies.tokens, tallies.completed))
+    })?;
+    warning(
+        "output_tokens_differ",
+        message,
+        "fix the output's length (--osl with ignore_eos) on a backend that obeys it",
+    )
+}
+
+/// The message where rows differ in tokens per exchange by more than is tolerated.
+fn token_spread(
+    record: &RunRecord,
+    recorders: &Recorders,
+    what: &str,
+    of: fn(&Tallies) -> Option<(u64, u64)>,
+) -> Option<String> {
+    let (fewest, most) = extremes(record, recorders, of)?;
+    (most.1 - fewest.1 > TOLERATED_TOKEN_SPREAD * most.1).then(|| {
+        format!(
+            "rows differ in {what} per exchange: {} has {:.1}, {} has {:.1}",
+            fewest.0, fewest.1, most.0, most.1
+        )
+    })
+}
+
+fn cached_tokens(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
+    let (fewest, most) = extremes(record, recorders, |tallies| {
+        Some((tallies.cached_input_tokens, tallies.with_cached_input))
+    })?;
+    let (_, prompt) = extremes(record, recorders, |tallies| {
+        Some((tallies.input_tokens, tallies.with_usage))
+    })?;
+    if most.1 - fewest.1 <= TOLERATED_CACHE_SPREAD * prompt.1 {
+        return None;
+    }
+    warning(
+        "cached_tokens_differ",
+        format!(
+            "rows differ in cached prompt tokens per exchange: {} has {:.1}, {} has {:.1}, of {:.1} in the prompt",
+            fewest.0, fewest.1, most.0, most.1, prompt.1
+        ),
+        "start each session with a nonce of its own, give the backend room to cache every session, and warm all rows alike",
+    )
+}
+
+/// The rows with the least and the most of something per exchange; `None` with fewer than two rows that know it.
+fn extremes(
+    record: &RunRecord,
+    recorders: &Recorders,
+    of: fn(&Tallies) -> Option<(u64, u64)>,
+) -> Option<((Row, f64), (Row, f64))> {
+    let mut means: Vec<(Row, f64)> = record
+        .rows
+        .iter()
+        .filter_map(|row| {
+            let (amount, exchanges) = of(recorders.get(row)?.tallies())?;
+            (exchanges > 0).then(|| (*row, amount as f64 / exchanges as f64))
+        })
+        .collect();
+    means.sort_by(|a, b| a.1.total_cmp(&b.1));
+    match means.as_slice() {
+        [fewest, .., most] => Some((*fewest, *most)),
+        _ => None,
+    }
+}
+
+fn run_queue(
+    record: &RunRecord,
+    recorders: &Recorders,
+    end: &str,
+    of: fn(&Counters) -> Option<RunQueue>,
+) -> Option<Warning> {
+    let (delay, row) = record
+        .rows
+        .iter()
+        .filter_map(|row| Some((of(&record.counters_of(*row))?.mean_delay_ns()?, row)))
+        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let headline = recorders.iter().flat_map(|(row, recorder)| {
+        Metric::OVERHEADS
+            .into_iter()
+            .filter_map(move |metric| Some((recorder.summary(metric)?.p50, metric, row)))
+    });
+    let (smallest, metric, of_row) = headline.min()?;
+    if delay <= smallest as f64 / 10.0 {
+        return None;
+    }
+    warning(
+        "run_queue_delay",
+        format!(
+            "the {end}'s threads waited {} for a core each time they had work ({row}), above a tenth of the smallest \
+             overhead reported, the {metric} p50 of {of_row}: {}",
+            millis(delay),
+            millis(smallest as f64)
+        ),
+        "give generator, proxy and backend cores of their own, or let the backend use fewer threads",
+    )
+}
+
+/// The signature of a hop that buffers: gaps bunched by as much as the model's own gap, and a first token held back as long.
+fn buffering_hop(row: Row, recorder: &Recorder) -> Option<Warning> {
+    let tallies = recorder.tallies();
+    let bunched = recorder.summary(Metric::GapBunch)?;
+    let stretched = recorder.histogram(Metric::GapStretch).count();
+    let gaps_per_exchange = tallies.deltas as f64 / tallies.completed as f64 - 1.0;
+    let model_time = recorder.summary(Metric::ModelTime)?.mean;
+    let model_gap = (model_time - recorder.summary(Metric::ModelTtft)?.mean) / gaps_per_exchange;
+    let held = recorder.summary(Metric::FirstTokenOverhead)?.p50 as f64;
+
+    let share = bunched.count as f64 / (bunched.count + stretched) as f64;
+    let by = BUNCHED_SHARE * model_gap;
+    let buffers =
+        model_gap > 0.0 && share >= BUNCHED_GAPS && bunched.p50 as f64 >= by && held >= by;
+    if !buffers {
+        return None;
+    }
+    warning(
+        "buffering_hop",
+        format!(
+            "something on the path of {row} buffers: {:.0} % of the gaps between deltas shrank, by {} at the median where \
+             the model's gap is {}, and the first token was held for {}",
+            share * 100.0,
+            millis(bunched.p50 as f64),
+            millis(model_gap),
+            millis(held)
+        ),
+        "turn buffering and compression of streams off at the hop between (nginx: proxy_buffering off), and set TCP_NODELAY",
+    )
+}
+
+fn millis(nanos: f64) -> String {
+    format!("{:.3} ms", nanos / 1e6)
+}
+
+#[cfg(test)]
+#[path = "suspicions_tests.rs"]
+mod tests;

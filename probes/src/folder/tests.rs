@@ -1,1 +1,265 @@
-//! Tests of the folder.
+//! Folders written, interrupted, damaged and read back.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::exchange::{Exchange, FailureKind, HopExchange, Outcome};
+use crate::row::{State, Transport};
+use crate::samples::{RowSketch, book, cell, cell_exchanges, exchange, hop, run};
+
+const WS: Row = Row::events(Transport::Ws, State::Incremental);
+
+fn sketches() -> [RowSketch; 2] {
+    [(Row::HTTP_FULL, 200), (WS, 100)].map(|(row, request)| RowSketch {
+        row,
+        request,
+        delta: 40,
+        model: (5_000, 1_000),
+    })
+}
+
+/// Writes a run of `blocks` blocks cell by cell, checkpointed after each block; the caller decides how it ends.
+fn write(path: &Path, blocks: u32) -> (RunFolder, RunRecord, Recorders) {
+    let (mut record, recorders) = run(&sketches(), blocks);
+    let cells = std::mem::take(&mut record.cells);
+    let mut folder = RunFolder::create(path, &record, TokenStamps::Drop).unwrap();
+    for done in cells {
+        let sketch = sketches().into_iter().find(|s| s.row == done.row).unwrap();
+        let mut recorder = Recorder::new();
+        book(&mut recorder, &sketch, done.block);
+        folder
+            .append_exchanges(done.row, &cell_exchanges(&sketch, done.block))
+            .unwrap();
+        folder.append_cell(&done, &recorder).unwrap();
+        record.cells.push(done);
+        folder.checkpoint(&record).unwrap();
+    }
+    (folder, record, recorders)
+}
+
+#[test]
+fn a_report_made_again_offline_is_the_one_of_the_time() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("runs/one");
+    let (folder, record, recorders) = write(&path, 5);
+    let report = folder.finish(&record, &recorders).unwrap();
+
+    let back = RunFolder::open(&path).unwrap();
+    assert_eq!(back.record, record);
+    assert_eq!(back.report(), report);
+    let written: Report =
+        serde_json::from_slice(&fs::read(path.join("report.json")).unwrap()).unwrap();
+    assert_eq!(written, report);
+}
+
+#[test]
+fn negative_and_saturated_values_survive() {
+    let dir = TempDir::new().unwrap();
+    let (mut record, _) = run(&sketches(), 0);
+    let mut folder =
+        RunFolder::create(&dir.path().join("run"), &record, TokenStamps::Drop).unwrap();
+    let mut odd = cell(&sketches()[1], 0, 0);
+    let mut recorder = Recorder::new();
+    book(&mut recorder, &sketches()[1], 0);
+    for nanos in [-1, -5_000_000, 0, i64::MAX] {
+        recorder.record(Metric::TokenOverhead, nanos);
+    }
+    odd.tallies = recorder.tallies().clone();
+    folder.append_cell(&odd, &recorder).unwrap();
+    record.cells.push(odd);
+    let recorders = Recorders::from([(WS, recorder)]);
+    let report = folder.finish(&record, &recorders).unwrap();
+
+    let summary = report.row(WS).unwrap().metrics[&Metric::TokenOverhead];
+    assert_eq!((summary.negatives, summary.saturated), (2, 1));
+    let back = RunFolder::open(&dir.path().join("run")).unwrap();
+    assert_eq!(back.report(), report);
+}
+
+#[test]
+fn an_interrupted_run_reads_back_to_its_last_checkpoint() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("run");
+    let (mut folder, record, recorders) = write(&path, 3);
+    // One cell came after the checkpoint, and the line of another was cut.
+    let late = cell(&sketches()[0], 7, 0);
+    let mut recorder = Recorder::new();
+    book(&mut recorder, &sketches()[0], 7);
+    folder.append_cell(&late, &recorder).unwrap();
+    drop(folder);
+    let log = path.join("ttft.hlog");
+    let mut text = fs::read(&log).unwrap();
+    text.extend(b"Tag=ws/incremental,9.000,1.0");
+    fs::write(&log, text).unwrap();
+
+    let back = RunFolder::open(&path).unwrap();
+    assert_eq!(back.record.cells.len(), 6);
+    assert_eq!(back.record, record);
+    assert_eq!(back.report(), Report::build(&record, &recorders));
+    assert!(!path.join("report.json").exists());
+}
+
+#[test]
+fn a_run_that_never_got_to_a_cell_reads_back_empty() {
+    let dir = TempDir::new().unwrap();
+    let (record, _) = run(&sketches(), 0);
+    RunFolder::create(dir.path(), &record, TokenStamps::Drop).unwrap();
+    let back = RunFolder::open(dir.path()).unwrap();
+    assert!(back.recorders.is_empty());
+    assert!(!back.report().verdict.trusted);
+}
+
+#[test]
+fn a_run_is_never_overwritten() {
+    let dir = TempDir::new().unwrap();
+    let (record, _) = run(&sketches(), 0);
+    RunFolder::create(dir.path(), &record, TokenStamps::Drop).unwrap();
+    let error = RunFolder::create(dir.path(), &record, TokenStamps::Drop).unwrap_err();
+    assert!(matches!(error, FolderError::Occupied(_)), "{error}");
+    assert!(error.to_string().contains("--out"), "{error}");
+}
+
+/// The line of one exchange, read as JSON.
+fn line(exchange: Exchange, hop: Option<HopExchange>, tokens: TokenStamps) -> Value {
+    let dir = TempDir::new().unwrap();
+    let (record, _) = run(&sketches(), 0);
+    let mut folder = RunFolder::create(dir.path(), &record, tokens).unwrap();
+    folder
+        .append_exchanges(WS, &[JoinedExchange { exchange, hop }])
+        .unwrap();
+    let text = fs::read_to_string(dir.path().join("exchanges.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn an_exchange_is_a_line_with_stamps_relative_to_its_start() {
+    let ours = exchange(1, &[2_000, 2_110]);
+    let line = line(ours, Some(hop(1, &[1_900, 2_000])), TokenStamps::Drop);
+    assert_eq!(line["row"], "ws/incremental");
+    assert_eq!(line["outcome"], "complete");
+    assert_eq!(line["dispatched"], 1_000);
+    assert_eq!(line["stamps"]["intended"], 0);
+    assert_eq!(line["stamps"]["first_token"], 1_000);
+    assert_eq!(line["stamps"]["up_written"], 230);
+    assert_eq!(line["figures"]["first_token_overhead"], 330);
+    assert_eq!(line["means"]["token_overhead"], 110.0);
+    assert_eq!(line["usage"]["output"], 2);
+    assert_eq!(line["joined"], true);
+    assert!(line.get("tokens").is_none() && line.get("failure").is_none());
+}
+
+#[test]
+fn each_deltas_stamps_are_kept_only_where_asked() {
+    let ours = exchange(1, &[2_000, 2_110]);
+    let line = line(ours, Some(hop(1, &[1_900, 2_000])), TokenStamps::Keep);
+    let second = &line["tokens"][1];
+    assert_eq!(
+        second,
+        &serde_json::json!({"at": 1_110, "chunk": 1, "kind": "content", "up": 1_000, "out": 1_010})
+    );
+}
+
+#[test]
+fn a_failure_is_a_line_without_figures() {
+    let mut failed = exchange(1, &[2_000]);
+    failed.outcome = Outcome::Failed(FailureKind::Timeout);
+    let line = line(failed, None, TokenStamps::Drop);
+    assert_eq!(line["outcome"], "failed");
+    assert_eq!(line["failure"], "timeout");
+    assert_eq!(line["figures"], serde_json::json!({}));
+}
+
+#[test]
+fn percentile_files_are_named_by_row_and_figure() {
+    let dir = TempDir::new().unwrap();
+    let (folder, record, recorders) = write(&dir.path().join("run"), 1);
+    folder.finish(&record, &recorders).unwrap();
+    let path = dir.path().join("run/ws-incremental.token_overhead.hgrm");
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.starts_with("       Value     Percentile TotalCount"));
+}
+
+#[test]
+fn logs_are_headed_and_tagged_as_hdrhistograms_tools_expect() {
+    let dir = TempDir::new().unwrap();
+    let (folder, ..) = write(dir.path(), 2);
+    drop(folder);
+    let text = fs::read_to_string(dir.path().join("ttft.hlog")).unwrap();
+    assert!(text.contains("#[StartTime: 1750000000.000 (seconds since epoch)]\n"));
+    assert!(text.contains("#[BaseTime: 1750000000.000 (seconds since epoch)]\n"));
+    assert!(text.contains("\"StartTimestamp\",\"Interval_Length\""));
+    assert!(text.contains("\nTag=ws/incremental,1.010,0.009,"), "{text}");
+    // The base64 of the compressed V2 cookie.
+    assert_eq!(text.matches(",HISTFAA").count(), 4, "{text}");
+}
+
+/// Opens a folder after `spoil` and looks for the words in the error.
+#[track_caller]
+fn check_damage(spoil: impl FnOnce(&Path), words: &[&str]) {
+    let dir = TempDir::new().unwrap();
+    let (folder, ..) = write(dir.path(), 1);
+    drop(folder);
+    spoil(dir.path());
+    let message = RunFolder::open(dir.path()).unwrap_err().to_string();
+    for word in words {
+        assert!(message.contains(word), "{message}");
+    }
+}
+
+#[test]
+fn errors_name_the_file_and_what_to_do() {
+    check_damage(
+        |path| fs::remove_file(path.join("run.json")).unwrap(),
+        &["cannot read", "run.json", "is this the folder of a run"],
+    );
+    check_damage(
+        |path| fs::write(path.join("run.json"), "{}").unwrap(),
+        &["run.json is damaged", "missing field"],
+    );
+    check_damage(
+        |path| {
+            let text = fs::read_to_string(path.join("run.json")).unwrap();
+            fs::write(path.join("run.json"), text.replace("run/1", "run/9")).unwrap();
+        },
+        &["tokenlag.run/9", "tokenlag.run/1"],
+    );
+    check_damage(
+        |path| fs::write(path.join("itl.hlog"), "nonsense\n").unwrap(),
+        &["itl.hlog is damaged"],
+    );
+    check_damage(
+        |path| fs::write(path.join("itl.hlog"), "Tag=x,0.000,1.000,1.0,HISTF!!\n").unwrap(),
+        &["itl.hlog is damaged", "interval of 'x'"],
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error_with_a_remedy() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (record, _) = run(&sketches(), 0);
+    let error = RunFolder::create(&file.join("run"), &record, TokenStamps::Drop).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("cannot write"), "{message}");
+    assert!(
+        message.contains("choose another folder with --out"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let full = Path::new("/dev/full");
+    if !full.exists() {
+        return;
+    }
+    let cause = fs::write(full, "x").unwrap_err();
+    let message = writing(full)(cause).to_string();
+    assert!(message.contains("/dev/full"), "{message}");
+    assert!(message.contains("free some space"), "{message}");
+}
