@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::ChannelError;
@@ -84,12 +84,12 @@ pub(crate) fn connect_timeout(host: &str, port: u16, after: Duration) -> Channel
     }
 }
 
-/// A listener on `address`. With `shared`, other threads may listen on the same port beside it (`SO_REUSEPORT`):
+/// A listener on `address`, non-blocking, for a runtime to take over. With `shared`, other threads may listen on the same port beside it (`SO_REUSEPORT`):
 /// the kernel deals connections out among them, and each stays on the thread that took it.
 ///
 /// # Errors
 /// The system's own; a port in use is [`io::ErrorKind::AddrInUse`].
-pub fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+pub fn listen(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -103,5 +103,5 @@ pub fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }

@@ -84,6 +84,44 @@ impl Wire {
         }
     }
 
+    /// As [`Self::write_all`], but gives up with `None` where the peer becomes readable while it takes no more.
+    pub(crate) async fn write_all_unless_readable(
+        &mut self,
+        bytes: &[u8],
+    ) -> io::Result<Option<Stamp>> {
+        let mut rest = bytes;
+        loop {
+            let at = MonoClock.now();
+            match self.stream.try_write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.counters.writes += 1;
+                    self.counters.bytes_sent += count as u64;
+                    rest = &rest[count..];
+                    if rest.is_empty() {
+                        return Ok(Some(at));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::select! {
+                        biased;
+                        writable = self.stream.writable() => writable?,
+                        readable = self.stream.readable() => {
+                            readable?;
+                            return Ok(None);
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until the peer said something or closed.
+    pub(crate) async fn wait_readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
     /// Whether an idle connection is still good: the peer neither closed it nor sent what nobody asked for.
     pub(crate) fn is_fresh(&mut self) -> bool {
         let mut probe = [0; 1];

@@ -1,1 +1,22 @@
 //! The sidecar: accept on any channel, tap, bridge, relay to the upstream, admin endpoint, drain.
+//!
+//! It never knows that the load generator exists: with any client it measures just the same. What it does not
+//! understand passes through untouched and is still timed as bytes.
+
+mod admin;
+mod book;
+mod failure;
+mod front;
+mod ledger;
+mod metrics;
+mod options;
+mod outlet;
+mod proxy;
+mod relay;
+mod tap;
+mod upstream;
+mod worker;
+
+pub use options::ProxyOptions;
+pub use proxy::{Addresses, Proxy, ProxyError};
+pub use upstream::{BadUpstream, Patience, Upstream};

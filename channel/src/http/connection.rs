@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokenlag_probes::Stamp;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body::{BodyDecoder, Piece};
@@ -76,6 +78,26 @@ impl Connection {
             .map_err(|error| lost(&self.address, &error))
     }
 
+    /// As [`Self::send`], but gives up with `None` where the server says something (or closes) while it takes no more.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn send_unless_answered(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<Option<Stamp>, ChannelError> {
+        self.wire
+            .write_all_unless_readable(bytes)
+            .await
+            .map_err(|error| lost(&self.address, &error))
+    }
+
+    /// Returns when the server said something or closed.
+    pub async fn answered(&self) {
+        // A socket that cannot be waited for is found out by the read that follows.
+        let _ = self.wire.wait_readable().await;
+    }
+
     /// Waits for the head of the reply to a request of that `method`. Interim responses (100 to 199) are passed over,
     /// but for 101.
     ///
@@ -127,13 +149,26 @@ impl Connection {
             if response.body.is_done() {
                 return Ok(None);
             }
-            if self.fill(idle, "further bytes").await? == 0 {
-                response
-                    .body
-                    .end_of_stream()
-                    .map_err(|error| lost(&self.address, &error))?;
-            }
+            self.read_more(response, idle).await?;
         }
+    }
+
+    /// Reads once; what came is there for [`Self::buffered_chunk`]. May be cancelled without loss.
+    ///
+    /// # Errors
+    /// The connection is gone, silent for longer than `idle`, or ended inside the body.
+    pub async fn read_more(
+        &mut self,
+        response: &mut Response,
+        idle: Duration,
+    ) -> Result<(), ChannelError> {
+        if self.fill(idle, "further bytes").await? == 0 {
+            response
+                .body
+                .end_of_stream()
+                .map_err(|error| lost(&self.address, &error))?;
+        }
+        Ok(())
     }
 
     /// The next piece of the body that is there without another read.
@@ -162,7 +197,11 @@ impl Connection {
         }
     }
 
-    /// The socket and what was read beyond the head, after a 101.
+    /// The socket, and what was read of it and not yet used.
+    pub fn into_stream(self) -> (TcpStream, BytesMut) {
+        self.wire.into_parts()
+    }
+
     pub(crate) fn into_wire(self) -> Wire {
         self.wire
     }

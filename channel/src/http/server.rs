@@ -98,21 +98,32 @@ impl ServerConnection {
         }
     }
 
-    /// The next piece of the request's body; `None` at its end.
+    /// The next piece of the request's body; `None` at its end. May be cancelled without loss.
     ///
     /// # Errors
     /// The client is gone, or the body breaks its coding.
     pub async fn body_piece(&mut self) -> Result<Option<Bytes>, ServerError> {
         loop {
-            match self.body.take(&mut self.wire.inbox)? {
-                Piece::Data(data) => return Ok(Some(data)),
-                Piece::End => return Ok(None),
-                Piece::NeedsMore => {
-                    if self.wire.fill().await? == 0 {
-                        self.body.end_of_stream()?;
-                    }
-                }
+            if let Some(piece) = self.buffered_body_piece()? {
+                return Ok(Some(piece));
             }
+            if self.body.is_done() {
+                return Ok(None);
+            }
+            if self.wire.fill().await? == 0 {
+                self.body.end_of_stream()?;
+            }
+        }
+    }
+
+    /// The next piece of the request's body that is there without another read.
+    ///
+    /// # Errors
+    /// The body breaks its coding.
+    pub fn buffered_body_piece(&mut self) -> Result<Option<Bytes>, ServerError> {
+        match self.body.take(&mut self.wire.inbox)? {
+            Piece::Data(data) => Ok(Some(data)),
+            Piece::End | Piece::NeedsMore => Ok(None),
         }
     }
 
@@ -198,6 +209,11 @@ impl ServerConnection {
     /// What the connection did so far.
     pub fn counters(&self) -> Counters {
         self.wire.counters()
+    }
+
+    /// The socket, and what was read of it and not yet used.
+    pub fn into_stream(self) -> (TcpStream, BytesMut) {
+        self.wire.into_parts()
     }
 
     pub(crate) fn into_wire(self) -> Wire {

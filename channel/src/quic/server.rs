@@ -81,26 +81,20 @@ pub enum ExchangeError {
 }
 
 impl Listener {
-    /// Binds `address`. With `shared`, other threads may bind it too (`SO_REUSEPORT`).
+    /// Takes a bound socket over, inside a runtime.
     ///
     /// # Errors
-    /// The certificate or key cannot be used, or the port is taken.
-    pub fn bind(
-        address: SocketAddr,
-        identity: &Identity,
-        shared: bool,
-    ) -> Result<Self, ChannelError> {
+    /// The certificate or key cannot be used, or the system refuses the socket.
+    pub fn new(socket: std::net::UdpSocket, identity: &Identity) -> Result<Self, ChannelError> {
         let crypto = QuicServerConfig::try_from(tls::server(identity, ALPN)?)
             .map_err(|error| ChannelError::Tls(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(transport::config());
         let cannot = |source| ChannelError::Connect {
-            address: format!("{address} (UDP, to listen)"),
+            address: "the UDP socket".to_owned(),
             source,
         };
-        let socket = udp(address, shared)
-            .and_then(StampedSocket::new)
-            .map_err(cannot)?;
+        let socket = StampedSocket::new(socket).map_err(cannot)?;
         let endpoint = Endpoint::new_with_abstract_socket(
             EndpointConfig::default(),
             Some(config),
@@ -257,23 +251,14 @@ pub struct ReplyWriter {
 }
 
 impl ReplyWriter {
-    /// Sends the head.
-    ///
-    /// # Errors
-    /// The client is gone.
-    pub async fn head(
-        &mut self,
-        status: u16,
-        fields: Vec<(String, Bytes)>,
-        events: bool,
-    ) -> io::Result<Stamp> {
+    /// Adds the head to what the next flush sends. `events` says in which form the body will come.
+    pub fn head(&mut self, status: u16, fields: Vec<(String, Bytes)>, events: bool) {
         let head = Frame::Response {
             events,
             status,
             fields,
         };
         head.write(&mut self.frames);
-        self.flush().await
     }
 
     /// Adds an event to what the next flush sends: as a token where the client asked for the compact encoding and the
@@ -352,7 +337,12 @@ fn tells_its_name(name: &[u8], data: &[u8]) -> bool {
             .is_ok_and(|typed| typed.kind.as_bytes() == name)
 }
 
-fn udp(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
+/// A UDP socket on `address`, for a [`Listener`] to take over. With `shared`, other threads may bind the port too
+/// (`SO_REUSEPORT`): the kernel deals peers out among them.
+///
+/// # Errors
+/// The system's own; a port in use is [`io::ErrorKind::AddrInUse`].
+pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,

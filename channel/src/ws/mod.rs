@@ -18,8 +18,9 @@ pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
-        // Every message is flushed by itself; a write buffer that waits would hold a token back.
-        .write_buffer_size(0)
+        // Events that one upstream read released leave in one write. Every send ends with a flush: a buffer that waits
+        // would hold a token back.
+        .write_buffer_size(32 * 1024)
         // The library allocates it at once: the default of 128 KiB is 1.3 GB at ten thousand connections.
         .read_buffer_size(16 * 1024)
         .max_message_size(Some(MAX_MESSAGE))

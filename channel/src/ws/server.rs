@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokenlag_probes::Stamp;
+use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -117,18 +117,22 @@ impl Accepted {
         }
     }
 
-    /// Sends one text message and flushes it; the stamp was taken before the write.
+    /// Sends text messages and flushes them; the stamp was taken before the write.
     ///
     /// # Errors
     /// The client is gone, or the bytes are not UTF-8 ([`io::ErrorKind::InvalidData`]).
-    pub async fn send(&mut self, text: Bytes) -> io::Result<Stamp> {
-        let text = Utf8Bytes::try_from(text)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        match self.socket.send(Message::Text(text)).await {
-            Ok(()) => Ok(self.socket.get_ref().written_at()),
-            Err(Error::Io(error)) => Err(error),
-            Err(error) => Err(io::Error::other(error)),
+    pub async fn send(&mut self, texts: impl Iterator<Item = Bytes>) -> io::Result<Stamp> {
+        let at = MonoClock.now();
+        for text in texts {
+            let text = Utf8Bytes::try_from(text)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            self.socket
+                .feed(Message::Text(text))
+                .await
+                .map_err(io_error)?;
         }
+        self.socket.flush().await.map_err(io_error)?;
+        Ok(at)
     }
 
     /// Closes with a reason.
@@ -144,5 +148,12 @@ impl Accepted {
         };
         // The client may be gone already.
         let _ = self.socket.close(Some(frame)).await;
+    }
+}
+
+fn io_error(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        other => io::Error::other(other),
     }
 }

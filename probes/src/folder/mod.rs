@@ -7,6 +7,7 @@ mod error;
 mod exchange_line;
 mod hgrm;
 mod histogram_log;
+mod recorder_log;
 mod replay;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub use error::FolderError;
 use error::writing;
 use exchange_line::ExchangeLine;
+pub use recorder_log::recorder_log;
 pub use replay::RecordedRun;
 
 use crate::join::JoinedExchange;

@@ -1,0 +1,269 @@
+//! The admin endpoint: health, figures, the records of exchanges, shutdown. On a thread that carries no traffic.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tokenlag_channel::http::{Incoming, ServerConnection};
+use tokenlag_probes::TraceId;
+use tokenlag_probes::clock::{Clock, MonoClock, Stamp, wall_clock};
+use tokenlag_probes::folder::recorder_log;
+use tokio::net::TcpListener;
+use tokio::select;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, spawn_local};
+
+use crate::book::Book;
+use crate::options::ProxyOptions;
+use crate::proxy::Addresses;
+
+/// The most records of one answer of `/exchanges`; the cursor leads on to the rest.
+const PAGE: usize = 4096;
+
+const INDEX: &str = "tokenlag proxy\n\n\
+    GET  /live                      the process is up\n\
+    GET  /ready                     new exchanges are taken (503 while draining)\n\
+    GET  /metrics                   OpenMetrics\n\
+    GET  /exchanges?since=CURSOR    records of finished exchanges as NDJSON, the next cursor last\n\
+    GET  /exchanges?trace=ID        the record of one exchange\n\
+    GET  /histograms                HdrHistogram log of the proxy's own figures, one tag a channel and figure\n\
+    GET  /config                    what the proxy was told\n\
+    POST /shutdown                  finish what is under way, then exit\n";
+
+/// Answers on the admin address.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    book: Arc<Book>,
+    config: String,
+    started: (SystemTime, Stamp),
+}
+
+/// One answer.
+struct Answer {
+    status: u16,
+    reason: &'static str,
+    kind: &'static str,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn ok(kind: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status: 200,
+            reason: "OK",
+            kind,
+            body: body.into(),
+        }
+    }
+
+    fn error(status: u16, reason: &'static str, message: &str) -> Self {
+        Self {
+            status,
+            reason,
+            kind: TEXT,
+            body: format!("{message}\n").into_bytes(),
+        }
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const NDJSON: &str = "application/x-ndjson";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Admin {
+    pub(crate) fn new(book: Arc<Book>, options: &ProxyOptions, addresses: Addresses) -> Self {
+        let config = json!({
+            "listen": addresses.listen,
+            "quic": addresses.quic,
+            "admin": addresses.admin,
+            "upstream": options.upstream.to_string(),
+            "upstream_protocol": "HTTP/1.1, Responses API",
+            "threads": options.threads,
+            "exchanges": options.exchanges,
+            "deltas": options.deltas,
+            "connect_timeout_ms": options.patience.connect.as_millis() as u64,
+            "idle_timeout_ms": options.patience.idle.as_millis() as u64,
+            "grace_ms": options.grace.as_millis() as u64,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        Self {
+            book,
+            config: format!("{config:#}\n"),
+            started: (wall_clock(), MonoClock.now()),
+        }
+    }
+
+    /// Serves until somebody asks for the shutdown.
+    pub(crate) async fn serve(
+        self,
+        listener: std::net::TcpListener,
+        draining: watch::Receiver<bool>,
+    ) {
+        let Ok(listener) = TcpListener::from_std(listener) else {
+            return std::future::pending().await;
+        };
+        let admin = Rc::new(self);
+        let (stop, mut stopped) = mpsc::channel(1);
+        // It goes on answering through the drain: that is when people ask whether the proxy is ready.
+        spawn_local(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                select! {
+                    accepted = listener.accept() => {
+                        if let Ok((stream, _)) = accepted {
+                            let serve = connection(
+                                Rc::clone(&admin),
+                                stream,
+                                draining.clone(),
+                                stop.clone(),
+                            );
+                            connections.spawn_local(serve);
+                        }
+                    }
+                    Some(_) = connections.join_next() => {}
+                }
+            }
+        });
+        stopped.recv().await;
+    }
+
+    fn answer(&self, incoming: &Incoming, draining: bool) -> Answer {
+        let (path, query) = incoming
+            .head
+            .target
+            .split_once('?')
+            .unwrap_or((&incoming.head.target, ""));
+        match (incoming.head.method.as_str(), path) {
+            ("GET" | "HEAD", "/") => Answer::ok(TEXT, INDEX),
+            ("GET" | "HEAD", "/live") => Answer::ok(TEXT, "live\n"),
+            ("GET" | "HEAD", "/ready") if draining => {
+                Answer::error(503, "Service Unavailable", "draining")
+            }
+            ("GET" | "HEAD", "/ready") => Answer::ok(TEXT, "ready\n"),
+            ("GET" | "HEAD", "/metrics") => {
+                let evicted = self.book.ledger().evicted();
+                Answer::ok(OPENMETRICS, self.book.metrics.render(evicted))
+            }
+            ("GET" | "HEAD", "/config") => Answer::ok("application/json", self.config.as_str()),
+            ("GET" | "HEAD", "/exchanges") => self.exchanges(query),
+            ("GET" | "HEAD", "/histograms") => self.histograms(),
+            ("POST", "/shutdown") => Answer::ok(TEXT, "draining\n"),
+            (_, "/shutdown") => Answer::error(405, "Method Not Allowed", "POST /shutdown"),
+            _ => Answer::error(404, "Not Found", INDEX),
+        }
+    }
+
+    fn exchanges(&self, query: &str) -> Answer {
+        let mut since = 0;
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match (name, value.parse::<u64>(), value.parse::<TraceId>()) {
+                ("since", Ok(cursor), _) => since = cursor,
+                ("trace", _, Ok(trace)) => return self.one(trace),
+                _ => {
+                    let why = "since=CURSOR is a number, trace=ID 32 hexadecimal digits";
+                    return Answer::error(400, "Bad Request", why);
+                }
+            }
+        }
+        let (records, cursor) = self.book.ledger().since(since, PAGE);
+        let mut body = Vec::new();
+        for record in &records {
+            push_line(&mut body, record);
+        }
+        push_line(&mut body, &cursor);
+        Answer::ok(NDJSON, body)
+    }
+
+    fn one(&self, trace: TraceId) -> Answer {
+        let mut body = Vec::new();
+        match self.book.ledger().of_trace(trace) {
+            Some(record) => push_line(&mut body, record),
+            None => {
+                let why = "no finished exchange of that trace is kept (any more)";
+                return Answer::error(404, "Not Found", why);
+            }
+        }
+        Answer::ok(NDJSON, body)
+    }
+
+    fn histograms(&self) -> Answer {
+        let recorders = self.book.recorders();
+        let rows = recorders
+            .iter()
+            .map(|(name, recorder)| (name.as_str(), recorder));
+        let (started, at) = self.started;
+        let lasted = Duration::from_nanos(MonoClock.now().since(at).unsigned_abs());
+        match recorder_log(started, lasted, rows) {
+            Ok(log) => Answer::ok(TEXT, log),
+            Err(error) => Answer::error(500, "Internal Server Error", &error.to_string()),
+        }
+    }
+}
+
+/// Appends a value as one line of JSON.
+fn push_line(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    serde_json::to_writer(&mut *out, value)
+        .expect("records have string keys, and a Vec takes every byte");
+    out.push(b'\n');
+}
+
+async fn connection(
+    admin: Rc<Admin>,
+    stream: tokio::net::TcpStream,
+    draining: watch::Receiver<bool>,
+    stop: mpsc::Sender<()>,
+) {
+    // A client that goes away has its reasons.
+    let _ = converse(&admin, stream, draining, stop).await;
+}
+
+async fn converse(
+    admin: &Admin,
+    stream: tokio::net::TcpStream,
+    draining: watch::Receiver<bool>,
+    stop: mpsc::Sender<()>,
+) -> io::Result<()> {
+    let mut client = ServerConnection::new(stream)?;
+    loop {
+        let incoming = match client.next_request().await {
+            Ok(Some(incoming)) => incoming,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                if let Some((status, reason)) = error.status() {
+                    let close = [("connection", "close")];
+                    let why = format!("{error}\n");
+                    client
+                        .respond(status, reason, &close, why.as_bytes())
+                        .await?;
+                }
+                return Ok(());
+            }
+        };
+        // Nothing here has a body; one that is sent all the same is read past.
+        if client.whole_body(64 * 1024).await.is_err() {
+            return Ok(());
+        }
+        let answer = admin.answer(&incoming, *draining.borrow());
+        let mut fields = vec![("content-type", answer.kind), ("cache-control", "no-store")];
+        if !incoming.head.keep_alive() {
+            fields.push(("connection", "close"));
+        }
+        let body: &[u8] = if incoming.head.method == "HEAD" {
+            b""
+        } else {
+            &answer.body
+        };
+        client
+            .respond(answer.status, answer.reason, &fields, body)
+            .await?;
+        if incoming.head.method == "POST" && incoming.head.path() == "/shutdown" {
+            // Another request for it may have come first.
+            let _ = stop.try_send(());
+        }
+        if !incoming.head.keep_alive() {
+            return Ok(());
+        }
+    }
+}

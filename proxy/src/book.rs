@@ -1,0 +1,78 @@
+//! Where finished exchanges are booked: the ledger, the histograms, the metrics. Touched once an exchange, after its
+//! last byte was written.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokenlag_probes::metric::Metric;
+use tokenlag_probes::{HopExchange, Recorder};
+
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+
+/// Shared by the proxy's threads.
+#[derive(Debug)]
+pub(crate) struct Book {
+    ledger: Mutex<Ledger>,
+    /// One recorder a channel.
+    recorders: Mutex<BTreeMap<String, Recorder>>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Book {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        Self {
+            ledger: Mutex::new(ledger),
+            recorders: Mutex::new(BTreeMap::new()),
+            metrics: Metrics::default(),
+        }
+    }
+
+    pub(crate) fn enter(&self, record: HopExchange) {
+        let figures = figures(&record);
+        self.metrics.finished(&record, &figures);
+        {
+            let mut recorders = self.recorders();
+            // A look-up first: the name is allocated once a channel, not once an exchange.
+            if !recorders.contains_key(&record.channel) {
+                recorders.insert(record.channel.clone(), Recorder::new());
+            }
+            if let Some(recorder) = recorders.get_mut(&record.channel) {
+                for &(metric, nanos) in &figures {
+                    recorder.record(metric, nanos);
+                }
+            }
+        }
+        self.ledger().push(record);
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A thread that panicked while it held the lock left whole records behind.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn recorders(&self) -> MutexGuard<'_, BTreeMap<String, Recorder>> {
+        self.recorders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the proxy can say of an exchange without the client's stamps.
+fn figures(record: &HopExchange) -> Vec<(Metric, i64)> {
+    let mut figures = Vec::with_capacity(4);
+    let Some(written) = record.up_written.filter(|_| !record.overlapped) else {
+        return figures;
+    };
+    figures.push((Metric::ProxyRequest, written.since(record.in_body)));
+    if let Some(first) = record.up_token.first() {
+        figures.push((Metric::ModelTtft, first.since(written)));
+        if let Some(out) = record.out_token.first() {
+            figures.push((Metric::ProxyToken, out.since(*first)));
+        }
+    }
+    if let Some(end) = record.up_end {
+        figures.push((Metric::ModelTime, end.since(written)));
+    }
+    figures
+}

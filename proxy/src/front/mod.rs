@@ -1,0 +1,7 @@
+//! The client-facing channels.
+
+pub(crate) mod http;
+pub(crate) mod quic;
+mod tunnel;
+mod turn;
+mod ws;

@@ -1,0 +1,162 @@
+//! The proxy's figures for Prometheus, in OpenMetrics text.
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use tokenlag_probes::metric::Metric;
+use tokenlag_probes::{HopExchange, Outcome};
+
+/// Bucket bounds in seconds: four to a decade, from 10 microseconds to 100 seconds.
+const BOUNDS: [f64; 29] = [
+    1e-5, 1.8e-5, 3.2e-5, 5.6e-5, 1e-4, 1.8e-4, 3.2e-4, 5.6e-4, 1e-3, 1.8e-3, 3.2e-3, 5.6e-3, 1e-2,
+    1.8e-2, 3.2e-2, 5.6e-2, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2, 5.6, 10.0, 18.0, 32.0, 56.0,
+    100.0,
+];
+
+/// What Prometheus is told.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    exchanges: Family<Ended, Counter>,
+    deltas: Family<OfChannel, Counter>,
+    active: Family<OfChannel, Gauge>,
+    evicted: Gauge,
+    figures: Vec<(Metric, Family<OfChannel, Histogram>)>,
+}
+
+type Histogram = HistogramWithExemplars<OfTrace>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfChannel {
+    channel: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    channel: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfTrace {
+    trace_id: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("tokenlag");
+        let exchanges = Family::default();
+        registry.register(
+            "exchanges",
+            "Exchanges that ended, by the client's channel and how they ended",
+            Family::clone(&exchanges),
+        );
+        let deltas = Family::default();
+        registry.register(
+            "deltas",
+            "Deltas that were relayed, by the client's channel",
+            Family::clone(&deltas),
+        );
+        let active = Family::default();
+        registry.register(
+            "active_exchanges",
+            "Exchanges under way, by the client's channel",
+            Family::clone(&active),
+        );
+        let evicted = Gauge::default();
+        registry.register(
+            "exchanges_evicted",
+            "Records that left the bounded ledger to make room",
+            evicted.clone(),
+        );
+        let measured = [
+            Metric::ModelTtft,
+            Metric::ModelTime,
+            Metric::ProxyRequest,
+            Metric::ProxyToken,
+        ];
+        let figures = measured.map(|metric| {
+            let family: Family<OfChannel, Histogram> =
+                Family::new_with_constructor(|| Histogram::new(BOUNDS.into_iter()));
+            let (name, help) = (metric.name(), metric.description().trim_end_matches('.'));
+            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+            (metric, family)
+        });
+        Self {
+            registry,
+            exchanges,
+            deltas,
+            active,
+            evicted,
+            figures: figures.into(),
+        }
+    }
+}
+
+impl Metrics {
+    /// An exchange is under way until the guard is dropped.
+    pub(crate) fn begin(&self, channel: &str) -> Active {
+        let gauge = self
+            .active
+            .get_or_create(&OfChannel {
+                channel: channel.to_owned(),
+            })
+            .clone();
+        gauge.inc();
+        Active(gauge)
+    }
+
+    pub(crate) fn finished(&self, record: &HopExchange, figures: &[(Metric, i64)]) {
+        let channel = OfChannel {
+            channel: record.channel.clone(),
+        };
+        let ended = Ended {
+            channel: record.channel.clone(),
+            outcome: outcome_name(record.outcome),
+        };
+        self.exchanges.get_or_create(&ended).inc();
+        self.deltas
+            .get_or_create(&channel)
+            .inc_by(record.out_token.len() as u64);
+        for &(metric, nanos) in figures {
+            let family = self.figures.iter().find(|(known, _)| *known == metric);
+            if let Some((_, family)) = family {
+                let trace = record.trace.map(|trace| OfTrace {
+                    trace_id: trace.to_string(),
+                });
+                let seconds = nanos as f64 / 1e9;
+                family.get_or_create(&channel).observe(seconds, trace, None);
+            }
+        }
+    }
+
+    /// The exposition, in OpenMetrics text.
+    pub(crate) fn render(&self, evicted: u64) -> String {
+        self.evicted.set(i64::try_from(evicted).unwrap_or(i64::MAX));
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("a String takes every text");
+        out
+    }
+}
+
+/// Counts an exchange as under way for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Active(Gauge);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Complete => "complete",
+        Outcome::Truncated => "truncated",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Failed(kind) => kind.name(),
+    }
+}

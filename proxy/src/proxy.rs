@@ -1,0 +1,273 @@
+//! The proxy as a whole: it binds everything first, so that an address in use is one error and nothing half-started.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{io, thread};
+
+use tokenlag_channel::tls::{self, Identity};
+use tokenlag_channel::{ChannelError, quic, tcp};
+use tokio::runtime;
+use tokio::select;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
+
+use crate::admin::Admin;
+use crate::book::Book;
+use crate::front;
+use crate::ledger::Ledger;
+use crate::options::ProxyOptions;
+use crate::upstream::Pool;
+use crate::worker::Worker;
+
+/// How long a failed accept (no file descriptors left, say) is waited out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A proxy whose addresses are bound.
+#[derive(Debug)]
+pub struct Proxy {
+    options: ProxyOptions,
+    addresses: Addresses,
+    identity: Identity,
+    sockets: Vec<Sockets>,
+    admin: TcpListener,
+}
+
+/// Where a proxy listens, with the ports that the system chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Addresses {
+    /// TCP: HTTP/1.1 and WebSocket.
+    pub listen: SocketAddr,
+    /// UDP: the raw QUIC channel.
+    pub quic: Option<SocketAddr>,
+    /// The admin endpoint.
+    pub admin: SocketAddr,
+}
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({what}): {source}; {remedy}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What it is for.
+        what: &'static str,
+        /// The system's word.
+        source: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The admin endpoint would be public.
+    #[error(
+        "the admin endpoint {0} is no loopback address; anyone who reaches it can read figures and stop the proxy: \
+         choose 127.0.0.1, or allow it explicitly"
+    )]
+    PublicAdmin(SocketAddr),
+    /// Certificate or key.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// A thread or its runtime could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// One thread's sockets.
+#[derive(Debug)]
+struct Sockets {
+    tcp: TcpListener,
+    udp: Option<UdpSocket>,
+}
+
+impl Proxy {
+    /// Binds every address.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, a public admin endpoint that was not allowed, an unusable certificate.
+    pub fn bind(options: ProxyOptions) -> Result<Self, ProxyError> {
+        if !options.admin.ip().is_loopback() && !options.admin_public {
+            return Err(ProxyError::PublicAdmin(options.admin));
+        }
+        let identity = match &options.identity {
+            Some(identity) => identity.clone(),
+            None => tls::self_signed(&["localhost", "127.0.0.1", "::1"])?,
+        };
+        let shared = options.threads > 1;
+        let mut listen = options.listen;
+        let mut udp = options.quic;
+        let mut sockets = Vec::new();
+        for _ in 0..options.threads.max(1) {
+            let tcp = tcp::listen(listen, shared).map_err(bind(listen, "HTTP and WebSocket"))?;
+            // Port 0 is chosen once; the other threads share it.
+            listen = tcp
+                .local_addr()
+                .map_err(bind(listen, "HTTP and WebSocket"))?;
+            if let Some(address) = &mut udp
+                && address.port() == 0
+                && options.listen.ip() == address.ip()
+            {
+                address.set_port(listen.port());
+            }
+            let socket = match &mut udp {
+                None => None,
+                Some(address) => {
+                    let socket = quic::bind(*address, shared).map_err(bind(*address, "QUIC"))?;
+                    *address = socket.local_addr().map_err(bind(*address, "QUIC"))?;
+                    Some(socket)
+                }
+            };
+            sockets.push(Sockets { tcp, udp: socket });
+        }
+        let admin = tcp::listen(options.admin, false).map_err(bind(options.admin, "admin"))?;
+        let addresses = Addresses {
+            listen,
+            quic: udp,
+            admin: admin.local_addr().map_err(bind(options.admin, "admin"))?,
+        };
+        Ok(Self {
+            options,
+            addresses,
+            identity,
+            sockets,
+            admin,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The certificate (PEM) that QUIC clients must trust.
+    pub fn certificate(&self) -> &str {
+        &self.identity.cert_pem
+    }
+
+    /// Carries traffic until `shutdown` completes or `/shutdown` is asked for; then drains. Must run within a
+    /// [`LocalSet`]; the traffic has threads of its own.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ProxyError> {
+        let (drain, draining) = watch::channel(false);
+        let ledger = Ledger::new(self.options.exchanges, self.options.deltas);
+        let book = Arc::new(Book::new(ledger));
+        let (gone, mut last_gone) = tokio::sync::mpsc::channel::<()>(1);
+        let mut threads = Vec::new();
+        for (number, sockets) in self.sockets.into_iter().enumerate() {
+            let (book, draining, gone) = (Arc::clone(&book), draining.clone(), gone.clone());
+            let (options, identity) = (self.options.clone(), self.identity.clone());
+            let thread = thread::Builder::new()
+                .name(format!("proxy-{number}"))
+                .spawn(move || {
+                    let pool = Pool::new(&options.upstream, options.patience);
+                    let worker = Worker::new(options.upstream, pool, book, draining);
+                    let served = carry(worker, sockets, &identity, options.grace);
+                    drop(gone);
+                    served
+                })
+                .map_err(ProxyError::Thread)?;
+            threads.push(thread);
+        }
+        drop(gone);
+        let admin = Admin::new(book, &self.options, self.addresses);
+        let stop = admin.serve(self.admin, draining);
+        select! {
+            () = shutdown => {}
+            () = stop => {}
+            // A worker that could not start is found out below.
+            _ = last_gone.recv() => {}
+        }
+        drain.send_replace(true);
+        let _ = last_gone.recv().await;
+        for thread in threads {
+            match thread.join() {
+                Ok(served) => served?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bind(address: SocketAddr, what: &'static str) -> impl Fn(io::Error) -> ProxyError {
+    move |source| ProxyError::Bind {
+        address,
+        what,
+        remedy: match source.kind() {
+            io::ErrorKind::AddrInUse => "another process uses the port: stop it or choose another",
+            io::ErrorKind::AddrNotAvailable => "this host has no such address",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege",
+            _ => "choose another address",
+        },
+        source,
+    }
+}
+
+/// One thread's work, to the end of its drain.
+fn carry(
+    worker: Worker,
+    sockets: Sockets,
+    identity: &Identity,
+    grace: Duration,
+) -> Result<(), ProxyError> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ProxyError::Thread)?;
+    let worker = Rc::new(worker);
+    LocalSet::new().block_on(&runtime, async {
+        let listener =
+            tokio::net::TcpListener::from_std(sockets.tcp).map_err(ProxyError::Thread)?;
+        let quic = sockets
+            .udp
+            .map(|socket| quic::Listener::new(socket, identity))
+            .transpose()?;
+        let mut connections = JoinSet::new();
+        accept(&worker, &listener, quic.as_ref(), &mut connections).await;
+        drop(listener);
+        // Idle connections end by themselves; exchanges under way have the grace.
+        let all_done = async { while connections.join_next().await.is_some() {} };
+        let _ = timeout(grace, all_done).await;
+        if let Some(quic) = quic {
+            let _ = timeout(Duration::from_millis(200), quic.close()).await;
+        }
+        Ok(())
+    })
+}
+
+/// Accepts on both sockets until the drain begins.
+async fn accept(
+    worker: &Rc<Worker>,
+    listener: &tokio::net::TcpListener,
+    quic: Option<&quic::Listener>,
+    connections: &mut JoinSet<()>,
+) {
+    let next_handshake = || async {
+        match quic {
+            Some(listener) => listener.accept().await,
+            None => std::future::pending().await,
+        }
+    };
+    loop {
+        select! {
+            biased;
+            () = worker.draining() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn_local(front::http::serve(Rc::clone(worker), stream));
+                }
+                // Connections that are being served go on; new ones wait in the kernel's queue.
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            Some(handshake) = next_handshake() => {
+                connections.spawn_local(front::quic::serve(Rc::clone(worker), handshake));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}

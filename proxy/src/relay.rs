@@ -1,0 +1,110 @@
+//! From the upstream to the client: each read is tapped and passed on at once, and nothing is read while the client
+//! is slow.
+
+use tokenlag_channel::ChannelError;
+use tokenlag_channel::http::{Connection, Response, ResponseHead};
+use tokenlag_dialect::Dialect;
+use tokenlag_probes::{FailureKind, Outcome};
+use tokio::select;
+
+use crate::outlet::Outlet;
+use crate::tap::Tap;
+use crate::worker::Worker;
+
+/// Waits for the reply's head; `None` where the client is gone first.
+///
+/// # Errors
+/// The upstream failed before it said anything that can be passed on.
+pub(crate) async fn reply_head(
+    worker: &Worker,
+    upstream: &mut Connection,
+    method: &str,
+    gone: impl Future<Output = ()>,
+) -> Result<Option<Response>, ChannelError> {
+    select! {
+        biased;
+        response = upstream.response(method, worker.pool.idle_timeout()) => response.map(Some),
+        () = gone => Ok(None),
+    }
+}
+
+/// Passes a reply on to its end, and gives the upstream connection back where it can be used again.
+pub(crate) async fn reply(
+    worker: &Worker,
+    mut upstream: Connection,
+    mut response: Response,
+    method: &str,
+    dialect: Option<Dialect>,
+    tap: &mut Tap,
+    outlet: &mut impl Outlet,
+) -> Outcome {
+    let status = response.head.status;
+    if let Some(dialect) = dialect.filter(|_| is_readable_stream(&response.head)) {
+        tap.understand(dialect);
+    }
+    let events = tap.understands() && outlet.wants_events();
+    let Ok(framing) = response.head.framing(method) else {
+        return Outcome::Failed(FailureKind::Protocol);
+    };
+    outlet.start(&response.head, framing, events);
+    loop {
+        if let Err(error) = pass_buffered(&mut upstream, &mut response, events, tap, outlet) {
+            return Outcome::Failed(error.kind());
+        }
+        if events && !tap.understands() {
+            // An event beyond every limit: it cannot be turned into a message.
+            return Outcome::Failed(FailureKind::Protocol);
+        }
+        if response.is_done() {
+            outlet.end();
+        }
+        match outlet.flush().await {
+            Ok(at) => tap.wrote(at),
+            Err(_) => return Outcome::Cancelled,
+        }
+        if response.is_done() {
+            break;
+        }
+        select! {
+            biased;
+            read = upstream.read_more(&mut response, worker.pool.idle_timeout()) => {
+                if let Err(error) = read {
+                    return Outcome::Failed(error.kind());
+                }
+            }
+            () = outlet.gone() => return Outcome::Cancelled,
+        }
+    }
+    if response.is_reusable() {
+        worker.pool.put(upstream);
+    }
+    tap.relayed(status)
+}
+
+/// Taps and puts in everything that one read released.
+fn pass_buffered(
+    upstream: &mut Connection,
+    response: &mut Response,
+    events: bool,
+    tap: &mut Tap,
+    outlet: &mut impl Outlet,
+) -> Result<(), ChannelError> {
+    while let Some(chunk) = upstream.buffered_chunk(response)? {
+        if events {
+            tap.read(&chunk, &mut |event, _| outlet.event(event));
+        } else {
+            tap.read(&chunk, &mut |_, _| {});
+            outlet.bytes(chunk.bytes);
+        }
+    }
+    Ok(())
+}
+
+/// An event stream that is not compressed.
+fn is_readable_stream(head: &ResponseHead) -> bool {
+    let plain = head
+        .headers
+        .get("content-encoding")
+        .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
+    head.is_event_stream() && plain
+}

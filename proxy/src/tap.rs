@@ -1,0 +1,126 @@
+//! The tap: stamps one exchange as it passes, and never changes a byte of it.
+
+use tokenlag_channel::Chunk;
+use tokenlag_dialect::{Decoder, Dialect, Framing, Meaning, SseEvent};
+use tokenlag_probes::{FailureKind, HopExchange, Outcome, Stamp, TokenMark, TraceId, Usage};
+
+/// Room for the marks of a usual reply.
+const USUAL_DELTAS: usize = 512;
+
+/// An exchange that is passing.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    channel: &'static str,
+    /// The name that the client gave the exchange.
+    pub(crate) trace: Option<TraceId>,
+    in_head: Stamp,
+    /// Read with the request's last byte.
+    pub(crate) in_body: Stamp,
+    /// Before the upstream write with the request's last byte.
+    pub(crate) up_written: Option<Stamp>,
+    /// The upstream connection was made for this exchange.
+    pub(crate) up_connected_anew: bool,
+    /// The reply began before the request had ended.
+    pub(crate) overlapped: bool,
+    decoder: Option<Decoder>,
+    /// Deltas that were read of the upstream.
+    marks: Vec<TokenMark>,
+    /// Stamps of those that were written to the client.
+    out: Vec<Stamp>,
+    up_end: Option<Stamp>,
+    /// The last upstream read: the end of a reply that is no stream of events.
+    last_read: Option<Stamp>,
+}
+
+impl Tap {
+    pub(crate) fn new(channel: &'static str, trace: Option<TraceId>, in_head: Stamp) -> Self {
+        Self {
+            channel,
+            trace,
+            in_head,
+            in_body: in_head,
+            up_written: None,
+            up_connected_anew: false,
+            overlapped: false,
+            decoder: None,
+            marks: Vec::new(),
+            out: Vec::new(),
+            up_end: None,
+            last_read: None,
+        }
+    }
+
+    /// From here on the reply's chunks are read as events of `dialect`. Without this call they are bytes.
+    pub(crate) fn understand(&mut self, dialect: Dialect) {
+        self.decoder = Some(Decoder::new(dialect, Framing::Sse));
+        self.marks.reserve(USUAL_DELTAS);
+        self.out.reserve(USUAL_DELTAS);
+    }
+
+    /// Takes a chunk that was read of the upstream; shows its events to `on_event`. Reading on is the caller's
+    /// business whatever comes: an event beyond the limit only ends the understanding.
+    pub(crate) fn read(&mut self, chunk: &Chunk, on_event: &mut dyn FnMut(SseEvent<'_>, &Meaning)) {
+        self.last_read = Some(chunk.at);
+        let Some(decoder) = &mut self.decoder else {
+            return;
+        };
+        let ended = decoder.terminal().is_some();
+        let fed = decoder.feed_events(
+            chunk.at,
+            chunk.ordinal,
+            &chunk.bytes,
+            &mut self.marks,
+            on_event,
+        );
+        if fed.is_err() {
+            self.decoder = None;
+        } else if !ended && decoder.terminal().is_some() {
+            self.up_end = Some(chunk.at);
+        }
+    }
+
+    /// Notes that everything read so far went to the client in a write that began at `at`.
+    pub(crate) fn wrote(&mut self, at: Stamp) {
+        self.out.resize(self.marks.len(), at);
+    }
+
+    /// The tap still reads the reply's events.
+    pub(crate) fn understands(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// The terminal event's data.
+    pub(crate) fn terminal_event(&self) -> Option<&[u8]> {
+        self.decoder.as_ref()?.terminal_event()
+    }
+
+    /// How an exchange ended whose reply had this status and was relayed to its end.
+    pub(crate) fn relayed(&self, status: u16) -> Outcome {
+        match (status, &self.decoder) {
+            (500.., _) => Outcome::Failed(FailureKind::ServerError),
+            (400.., _) => Outcome::Failed(FailureKind::ClientError),
+            (_, Some(decoder)) => decoder.outcome().unwrap_or(Outcome::Truncated),
+            (_, None) => Outcome::Complete,
+        }
+    }
+
+    /// The record of the exchange.
+    pub(crate) fn finish(self, outcome: Outcome) -> HopExchange {
+        let whole = outcome == Outcome::Complete && self.decoder.is_none();
+        let usage: Option<Usage> = self.decoder.as_ref().and_then(Decoder::usage);
+        HopExchange {
+            trace: self.trace,
+            channel: self.channel.to_owned(),
+            in_head: self.in_head,
+            in_body: self.in_body,
+            up_written: self.up_written,
+            up_token: self.marks.iter().map(|mark| mark.at).collect(),
+            out_token: self.out,
+            up_end: self.up_end.or(self.last_read.filter(|_| whole)),
+            usage,
+            up_connected_anew: self.up_connected_anew,
+            overlapped: self.overlapped,
+            outcome,
+        }
+    }
+}
