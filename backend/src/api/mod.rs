@@ -1,0 +1,18 @@
+//! The OpenAI-compatible HTTP API over the engine: one file an endpoint, and what they share.
+//!
+//! Everything here runs on one thread. The engine is a task among the connections' tasks: it computes one step, hands
+//! the tokens to their jobs and yields, so that each token is written to its socket before the next step begins.
+
+mod answer;
+mod body;
+mod chat;
+mod completions;
+mod error;
+mod memory;
+mod metrics;
+mod models;
+mod responses;
+pub(crate) mod router;
+pub(crate) mod service;
+mod stop;
+mod worker;
