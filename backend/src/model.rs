@@ -151,8 +151,8 @@ impl Model {
     /// Reads a GGUF file's bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Model, ModelError> {
         let file = Gguf::parse(bytes)?;
-        let embedding = find(&file, "token_embd.weight")?;
-        let vocabulary = embedding.shape[1];
+        let tokenizer = Tokenizer::read(&file)?;
+        let vocabulary = tokenizer.vocabulary();
         let shape = Shape::read(&file, vocabulary)?;
         let mut reader = Weights {
             file: &file,
@@ -170,7 +170,7 @@ impl Model {
         let parameters = reader.parameters;
         Ok(Model {
             name: file.text("general.name").unwrap_or("").to_owned(),
-            tokenizer: Tokenizer::read(&file, vocabulary)?,
+            tokenizer,
             parameters,
             shape,
             kernels: Kernels::detect(),

@@ -111,8 +111,8 @@ const ENDINGS: [&str; 8] = [
 ];
 
 impl Tokenizer {
-    /// Reads the `tokenizer.ggml.*` keys of a model with `vocabulary` embeddings.
-    pub(crate) fn read(file: &Gguf<'_>, vocabulary: usize) -> Result<Tokenizer, TokenizerError> {
+    /// Reads the `tokenizer.ggml.*` keys of a file.
+    pub fn read(file: &Gguf<'_>) -> Result<Tokenizer, TokenizerError> {
         let missing = |key| TokenizerError::Missing { key };
         let kind = file
             .text("tokenizer.ggml.model")
@@ -129,6 +129,7 @@ impl Tokenizer {
         let texts = file
             .texts("tokenizer.ggml.tokens")
             .ok_or(missing("tokenizer.ggml.tokens"))?;
+        let vocabulary = texts.len();
         let length = |key, found| match found == vocabulary {
             true => Ok(()),
             false => Err(TokenizerError::Length {
@@ -137,7 +138,6 @@ impl Tokenizer {
                 found,
             }),
         };
-        length("tokenizer.ggml.tokens", texts.len())?;
         let kinds = file.numbers("tokenizer.ggml.token_type").unwrap_or(&[]);
         if !kinds.is_empty() {
             length("tokenizer.ggml.token_type", kinds.len())?;
@@ -244,14 +244,17 @@ impl Tokenizer {
         match (kind, alphabet) {
             (Kind::Control, _) => {}
             (Kind::UserDefined, _) => self.bytes.extend_from_slice(text.as_bytes()),
-            (Kind::Normal | Kind::Byte, Some(alphabet)) => {
-                let raw = alphabet.decode(&text);
-                if let [byte] = *raw {
-                    self.byte_ids[usize::from(byte)] = Some(id);
+            (Kind::Normal | Kind::Byte, Some(alphabet)) => match alphabet.decode(&text) {
+                Some(raw) => {
+                    if let [byte] = *raw {
+                        self.byte_ids[usize::from(byte)] = Some(id);
+                    }
+                    self.bytes.extend_from_slice(&raw);
+                    self.ids.entry(raw.into()).or_insert(id);
                 }
-                self.bytes.extend_from_slice(&raw);
-                self.ids.entry(raw.into()).or_insert(id);
-            }
+                // No bytes are written so: the token stands for itself in answers, and text never becomes it.
+                None => self.bytes.extend_from_slice(text.as_bytes()),
+            },
             (Kind::Byte, None) => {
                 let hex = text
                     .strip_prefix("<0x")
@@ -291,14 +294,12 @@ impl Tokenizer {
             let Some(blank) = line.char_indices().skip(1).find(|(_, c)| *c == ' ') else {
                 continue;
             };
-            let left = alphabet.decode(&line[..blank.0]);
-            let right = alphabet.decode(&line[blank.0 + 1..]);
+            let parts = (alphabet.decode(&line[..blank.0]), alphabet.decode(&line[blank.0 + 1..]));
+            let (Some(left), Some(right)) = parts else { continue };
             let whole = [left.as_slice(), right.as_slice()].concat();
             let id = |bytes: &[u8]| self.ids.get(bytes).copied();
             if let (Some(left), Some(right), Some(whole)) = (id(&left), id(&right), id(&whole)) {
-                merges
-                    .entry((left, right))
-                    .or_insert((Reverse(rank), whole));
+                merges.entry((left, right)).or_insert((Reverse(rank), whole));
             }
         }
         merges
@@ -556,15 +557,8 @@ impl Alphabet {
         Alphabet { bytes }
     }
 
-    /// The bytes that a token's text stands for; characters outside the alphabet stand for themselves.
-    fn decode(&self, text: &str) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(text.len());
-        for c in text.chars() {
-            match self.bytes.get(&c) {
-                Some(&byte) => bytes.push(byte),
-                None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
-        bytes
+    /// The bytes that a token's text stands for; `None` if it has characters outside the alphabet.
+    fn decode(&self, text: &str) -> Option<Vec<u8>> {
+        text.chars().map(|c| self.bytes.get(&c).copied()).collect()
     }
 }
