@@ -118,8 +118,10 @@ fn coverage(experiments: u64, block_count: u32, true_change: f64, noise: f64) ->
 
 #[test]
 fn intervals_hold_the_truth_as_often_as_they_say() {
-    for (block_count, true_change, noise) in [(24, -0.4, 0.2), (24, 0.0, 0.5), (8, -0.1, 0.2)] {
-        let share = coverage(400, block_count, true_change, noise);
+    for (experiments, block_count, true_change, noise) in
+        [(400, 24, -0.4, 0.2), (200, 12, 0.0, 0.5)]
+    {
+        let share = coverage(experiments, block_count, true_change, noise);
         assert!(
             (0.91..=0.98).contains(&share),
             "{share} with {block_count} blocks, change {true_change}, noise {noise}"

@@ -9,18 +9,15 @@ use crate::stats::{Change, Statistic};
 use super::Style;
 use super::grid::{Cell, Grid};
 use super::quantity::{TimeUnit, percent};
+use super::wrap::wrapped;
 
-/// Tables never take more columns than this.
-const WIDEST: usize = 100;
-/// Below this, what each row measured takes two tables.
-const WIDE: usize = 96;
-
+/// What the first table shows. The last three are overheads.
 const MEASURED: [(Metric, &str); 5] = [
     (Metric::Ttft, "ttft"),
     (Metric::ModelTtft, "model ttft"),
-    (Metric::FirstTokenOverhead, "1st-token over"),
-    (Metric::TokenOverhead, "per-token over"),
-    (Metric::RoundtripOverhead, "roundtrip over"),
+    (Metric::FirstTokenOverhead, "1st token"),
+    (Metric::TokenOverhead, "per token"),
+    (Metric::RoundtripOverhead, "roundtrip"),
 ];
 
 const BETTER: &str = "\x1b[32m";
@@ -29,14 +26,14 @@ const FAINT: &str = "\x1b[2m";
 
 /// What the second table compares, and what OpenAI published for it.
 const COMPARED: [(Metric, &str, &str); 3] = [
-    (Metric::RoundtripOverhead, "roundtrip over", "-80"),
-    (Metric::TokenOverhead, "per-token over", "-30"),
+    (Metric::RoundtripOverhead, "roundtrip overhead", "-80"),
+    (Metric::TokenOverhead, "per-token overhead", "-30"),
     (Metric::Ttft, "ttft", "-50"),
 ];
 
 /// All tables of a comparison, the sentence and the verdict.
 pub fn compare(report: &Report, style: Style) -> String {
-    let width = style.width.min(WIDEST);
+    let width = style.columns();
     let mut parts = vec![measured(report, width, style.colour)];
     let baselines = [Row::HTTP_COLD_FULL, Row::HTTP_FULL]
         .into_iter()
@@ -51,25 +48,31 @@ pub fn compare(report: &Report, style: Style) -> String {
     for baseline in named {
         parts.extend(changes(report, &baseline, width, style.colour));
     }
-    parts.push(super::sentence(report) + "\n");
-    parts.push(super::verdict(&report.verdict));
+    parts.push(wrapped(&super::sentence(report), width, ""));
+    parts.push(super::verdict(&report.verdict, style));
     parts.join("\n")
 }
 
 fn measured(report: &Report, width: usize, colour: bool) -> String {
-    let title = "What each row measured: p50 and p99\n";
-    if width >= WIDE {
-        return format!(
-            "{title}{}",
-            measured_grid(report, &MEASURED, true).print(width, colour)
-        );
+    let title = "What each row measured; 1st token, per token and roundtrip: overheads, what all but the model added.";
+    let tables = fitting(&MEASURED, width, colour, &|metrics| {
+        // What was completed stands beside the first figures.
+        let outcomes = metrics.first() == MEASURED.first();
+        measured_grid(report, metrics, outcomes)
+    });
+    wrapped(title, width, "") + &tables
+}
+
+/// One table where `width` allows it; else the columns are shared among several.
+fn fitting<C>(columns: &[C], width: usize, colour: bool, table: &dyn Fn(&[C]) -> Grid) -> String {
+    let whole = table(columns);
+    if whole.narrowest() <= width || columns.len() < 2 {
+        return whole.print(width, colour);
     }
-    let (times, overheads) = MEASURED.split_at(2);
-    format!(
-        "{title}{}\n{}",
-        measured_grid(report, times, true).print(width, colour),
-        measured_grid(report, overheads, false).print(width, colour)
-    )
+    let (left, right) = columns.split_at(columns.len() / 2);
+    [left, right]
+        .map(|part| fitting(part, width, colour, table))
+        .join("\n")
 }
 
 fn measured_grid(report: &Report, metrics: &[(Metric, &str)], outcomes: bool) -> Grid {
@@ -79,20 +82,16 @@ fn measured_grid(report: &Report, metrics: &[(Metric, &str)], outcomes: bool) ->
         .collect();
     let mut grid = Grid::default();
     let mut heading = vec![(1, "row".to_owned())];
-    for ((_, name), unit) in metrics.iter().zip(&units) {
-        heading.push((2, format!("{name} {}", unit.name())));
-    }
-    if outcomes {
-        heading.push((2, String::new()));
-    }
-    grid.spans(heading);
     let mut columns: Vec<Cell> = vec!["".into()];
-    for _ in metrics {
-        columns.extend(["p50".into(), "p99".into()]);
+    for ((_, name), unit) in metrics.iter().zip(&units) {
+        heading.push((2, (*name).to_owned()));
+        columns.extend([format!("p50 {}", unit.name()).into(), "p99".into()]);
     }
     if outcomes {
+        heading.push((2, "outcome".to_owned()));
         columns.extend(["done".into(), "fail".into()]);
     }
+    grid.spans(heading);
     grid.row(columns);
     grid.rule();
     for row in &report.channels {
@@ -101,10 +100,7 @@ fn measured_grid(report: &Report, metrics: &[(Metric, &str)], outcomes: bool) ->
             cells.extend(p50_p99(row.metrics.get(metric), *unit));
         }
         if outcomes {
-            cells.extend([
-                row.completed.to_string().into(),
-                row.failed.to_string().into(),
-            ]);
+            cells.extend([row.completed, row.failed].map(|count| Cell::from(count.to_string())));
         }
         grid.row(cells);
     }
@@ -141,6 +137,26 @@ fn changes(report: &Report, baseline: &str, width: usize, colour: bool) -> Optio
         ],
         false => COMPARED.to_vec(),
     };
+    let tables = fitting(&columns, width, colour, &|columns| {
+        change_grid(&rows, baseline, columns, direct)
+    });
+    let title = match direct {
+        true => {
+            format!("Beyond {baseline}: what the way through the proxy adds, p50 [95 % interval]")
+        }
+        false => format!("Change of p50 against {baseline} in % [95 % interval]"),
+    };
+    Some(format!(
+        "{title}\n{tables}~ not distinguishable from zero\n"
+    ))
+}
+
+fn change_grid(
+    rows: &[&RowReport],
+    baseline: &str,
+    columns: &[(Metric, &str, &str)],
+    as_time: bool,
+) -> Grid {
     let mut grid = Grid::default();
     let mut heading: Vec<Cell> = vec!["row".into()];
     heading.extend(columns.iter().map(|(_, name, _)| Cell::from(*name)));
@@ -153,53 +169,57 @@ fn changes(report: &Report, baseline: &str, width: usize, colour: bool) -> Optio
     grid.rule();
     for row in rows {
         let mut cells: Vec<Cell> = vec![row.row.to_string().into()];
-        for (metric, ..) in &columns {
-            cells.push(change_cell(row.versus(baseline, *metric, Statistic::P50)));
+        for (metric, ..) in columns {
+            let change = row.versus(baseline, *metric, Statistic::P50);
+            cells.push(change.map_or("-".into(), |change| change_cell(change, as_time)));
         }
         grid.row(cells);
     }
-    let what = match direct {
-        true => "the proxy's own cost",
-        false => "% of p50",
-    };
-    Some(format!(
-        "Change against {baseline}, {what}, with its 95 % interval (~: not distinguishable from zero)\n{}",
-        grid.print(width, colour)
-    ))
+    grid
 }
 
-fn change_cell(change: Option<&Change>) -> Cell {
-    let Some(change) = change else {
-        return "-".into();
+fn change_cell(change: &Change, as_time: bool) -> Cell {
+    let towards = match (as_time, change.change, change.difference) {
+        (false, Some(share), _) => share,
+        (_, _, difference) => difference.map_or(0.0, |difference| difference.mean_ns),
     };
-    let colour = match (change.is_distinguishable(), change.change) {
-        (false, _) => FAINT,
-        (true, Some(share)) if share > 0.0 => WORSE,
-        (true, Some(_)) => BETTER,
-        (true, None) => FAINT,
+    let (text, distinguishable) = match change.change.filter(|_| !as_time) {
+        Some(share) => (share_text(share, change), change.is_distinguishable()),
+        None => time_text(change),
     };
-    Cell::from(change_text(change)).coloured(colour)
+    let mark = if distinguishable { "" } else { "~" };
+    let colour = match distinguishable {
+        false => FAINT,
+        true if towards > 0.0 => WORSE,
+        true => BETTER,
+    };
+    Cell::from(text + mark).coloured(colour)
 }
 
-fn change_text(change: &Change) -> String {
-    let mark = match change.is_distinguishable() {
-        true => "",
-        false => " ~",
+fn share_text(share: f64, change: &Change) -> String {
+    match change.low.zip(change.high) {
+        Some((low, high)) => format!("{} [{} {}]", percent(share), percent(low), percent(high)),
+        None => format!("{} (1 block)", percent(share)),
+    }
+}
+
+/// The difference as a time, and whether its interval excludes zero.
+fn time_text(change: &Change) -> (String, bool) {
+    let Some(difference) = change.difference else {
+        return ("-".to_owned(), false);
     };
-    match (change.change, change.difference) {
-        (Some(share), _) => match change.low.zip(change.high) {
-            Some((low, high)) => format!(
-                "{} ({} to {}){mark}",
-                percent(share),
-                percent(low),
-                percent(high)
+    let unit = TimeUnit::for_values([difference.mean_ns]);
+    let mean = unit.show_signed(difference.mean_ns);
+    match difference.low_ns.zip(difference.high_ns) {
+        Some((low, high)) => (
+            format!(
+                "{mean} [{} {}] {}",
+                unit.show_signed(low),
+                unit.show_signed(high),
+                unit.name()
             ),
-            None => format!("{} (1 block){mark}", percent(share)),
-        },
-        (None, Some(difference)) => {
-            let unit = TimeUnit::for_values([difference.mean_ns]);
-            format!("{} {}{mark}", unit.show(difference.mean_ns), unit.name())
-        }
-        (None, None) => "-".to_owned(),
+            low > 0.0 || high < 0.0,
+        ),
+        None => (format!("{mean} {} (1 block)", unit.name()), false),
     }
 }

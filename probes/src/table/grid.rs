@@ -27,7 +27,7 @@ impl Cell {
 
 const RESET: &str = "\x1b[0m";
 
-/// Rows of cells; `rule` entries draw a line over the table's width.
+/// Rows of cells, headings over several columns, and rules over the table's width.
 #[derive(Debug, Default)]
 pub(super) struct Grid {
     lines: Vec<Line>,
@@ -45,13 +45,19 @@ impl Grid {
         self.lines.push(Line::Cells(cells.into_iter().collect()));
     }
 
-    /// A heading whose cells each stand over several columns: (columns, text), centred.
+    /// A heading whose cells each stand over several columns: (columns, text), to the right.
     pub(super) fn spans(&mut self, spans: impl IntoIterator<Item = (usize, String)>) {
         self.lines.push(Line::Spans(spans.into_iter().collect()));
     }
 
     pub(super) fn rule(&mut self) {
         self.lines.push(Line::Rule);
+    }
+
+    /// The fewest columns that it takes, one space between its own.
+    pub(super) fn narrowest(&self) -> usize {
+        let widths = self.widths();
+        widths.iter().sum::<usize>() + widths.len().saturating_sub(1)
     }
 
     /// The table as text, each line ended; columns lie two spaces apart where `width` allows it, else one.

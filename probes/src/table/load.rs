@@ -13,7 +13,7 @@ pub fn load(report: &Report, style: Style) -> String {
         .iter()
         .map(|row| one_row(row, style))
         .collect();
-    parts.push(super::verdict(&report.verdict));
+    parts.push(super::verdict(&report.verdict, style));
     parts.join("\n")
 }
 
@@ -52,7 +52,7 @@ fn one_row(row: &RowReport, style: Style) -> String {
         row.completed,
         row.failed,
         row.cancelled,
-        grid.print(style.width.min(100), style.colour),
+        grid.print(style.columns(), style.colour),
         counter("request_throughput"),
         counter("output_token_throughput"),
     )

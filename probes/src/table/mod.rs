@@ -5,8 +5,7 @@ mod grid;
 mod load;
 mod quantity;
 mod sentence;
-
-use std::fmt::Write;
+mod wrap;
 
 pub use compare::compare;
 pub use load::load;
@@ -32,16 +31,26 @@ impl Default for Style {
     }
 }
 
-/// The verdict in lines: one where the run may be trusted, else a line and a remedy for each warning.
-pub fn verdict(verdict: &Verdict) -> String {
+/// Tables never take more columns than this.
+const WIDEST: usize = 100;
+
+impl Style {
+    fn columns(&self) -> usize {
+        self.width.min(WIDEST)
+    }
+}
+
+/// The verdict in lines: one where the run may be trusted, else each warning with its remedy.
+pub fn verdict(verdict: &Verdict, style: Style) -> String {
     if verdict.trusted {
         return "Verdict: nothing was found that speaks against these figures.\n".to_owned();
     }
     let mut text = String::from("Verdict: these figures must not be trusted.\n");
     for warning in &verdict.warnings {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {}: {}", warning.code, warning.message);
-        let _ = writeln!(text, "    -> {}", warning.remedy);
+        let found = format!("  {}: {}", warning.code, warning.message);
+        let remedy = format!("    -> {}", warning.remedy);
+        text.push_str(&wrap::wrapped(&found, style.columns(), "    "));
+        text.push_str(&wrap::wrapped(&remedy, style.columns(), "       "));
     }
     text
 }

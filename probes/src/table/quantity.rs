@@ -41,6 +41,17 @@ impl TimeUnit {
     }
 }
 
+impl TimeUnit {
+    /// With its sign, as a difference.
+    pub(super) fn show_signed(self, nanos: f64) -> String {
+        let text = self.show(nanos);
+        match nanos > 0.0 && text != "0" {
+            true => format!("+{text}"),
+            false => text,
+        }
+    }
+}
+
 /// Three significant digits, and no more than three decimals: `0.012`, `1.23`, `12.3`, `123`, `12300`.
 pub(super) fn three_digits(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {

@@ -42,7 +42,7 @@ fn headline_row(report: &Report) -> Option<&RowReport> {
     candidates()
         .find(|row| row.row == Row::events(Transport::Ws, State::Incremental))
         .or_else(|| candidates().find(|row| row.row.state == State::Incremental))
-        .or_else(|| candidates().last())
+        .or_else(|| candidates().next_back())
         .or_else(|| report.row(Row::HTTP_FULL))
 }
 

@@ -1,1 +1,202 @@
-//! Golden files of the tables.
+//! Golden files of the tables, at 80 and at 100 columns. `TOKENLAG_BLESS=1` writes them anew; read the difference before it is committed.
+
+use std::path::Path;
+
+use super::*;
+use crate::csv::csv;
+use crate::metric::Metric;
+use crate::report::Report;
+use crate::row::{Encoding, Row, State, Transport};
+use crate::samples::{RowSketch, run};
+use crate::stats::Statistic;
+use crate::verdict::Warning;
+
+const WS: Row = Row::events(Transport::Ws, State::Incremental);
+const DIRECT: Row = Row::events(Transport::Direct, State::Full);
+
+fn sketch(row: Row, request: u64, delta: u64) -> RowSketch {
+    RowSketch {
+        row,
+        request,
+        delta,
+        model: (36_700, 1_000),
+    }
+}
+
+fn compared() -> Report {
+    let compact = Row {
+        encoding: Encoding::Compact,
+        ..Row::events(Transport::Quic, State::Incremental)
+    };
+    let (record, recorders) = run(
+        &[
+            sketch(DIRECT, 90, 10),
+            sketch(Row::HTTP_COLD_FULL, 720, 61),
+            sketch(Row::HTTP_FULL, 210, 58),
+            sketch(Row::events(Transport::Ws, State::Full), 190, 44),
+            sketch(WS, 130, 43),
+            sketch(compact, 120, 260),
+        ],
+        2,
+    );
+    let mut report = Report::build(&record, &recorders);
+    // Two blocks are enough for a table, and everything else about this run is sound.
+    report.verdict = Verdict {
+        trusted: true,
+        warnings: Vec::new(),
+    };
+    // Direct has no proxy, so no figure of both ends: the samples' hop is taken off here.
+    for row in report.channels.iter_mut().filter(|row| row.row == DIRECT) {
+        for metric in Metric::OVERHEADS {
+            row.metrics.remove(&metric);
+            row.versus.retain(|versus| versus.metric != metric);
+        }
+        row.metrics.remove(&Metric::ModelTtft);
+    }
+    // The samples' noise hits all rows alike; these intervals are by hand.
+    for row in &mut report.channels {
+        for versus in &mut row.versus {
+            let change = &mut versus.change;
+            if let Some(share) = change.change {
+                change.low = Some(share - 0.021);
+                change.high = Some(share + 0.017);
+            }
+        }
+    }
+    report
+}
+
+#[track_caller]
+fn check(name: &str, width: usize, text: &str) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= width, "{line}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/table/golden")
+        .join(name);
+    if std::env::var_os("TOKENLAG_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, golden, "{name} differs");
+}
+
+fn plain(width: usize) -> Style {
+    Style {
+        width,
+        colour: false,
+    }
+}
+
+#[test]
+fn compare_at_100_columns() {
+    check("compare-100.txt", 100, &compare(&compared(), plain(100)));
+}
+
+#[test]
+fn compare_at_80_columns() {
+    check("compare-80.txt", 80, &compare(&compared(), plain(80)));
+}
+
+#[test]
+fn tables_grow_no_wider_than_100_columns() {
+    let report = compared();
+    assert_eq!(compare(&report, plain(240)), compare(&report, plain(100)));
+}
+
+#[test]
+fn a_run_without_trust_says_so() {
+    let mut report = compared();
+    report.verdict.trusted = false;
+    report.verdict.warnings.push(Warning {
+        code: "few_blocks".to_owned(),
+        message: "ws/incremental ran in 3 blocks".to_owned(),
+        remedy: "run longer (--duration)".to_owned(),
+    });
+    for row in &mut report.channels {
+        row.failed = 2;
+        for versus in &mut row.versus {
+            let change = &mut versus.change;
+            match versus.metric {
+                Metric::TokenOverhead => {
+                    (change.change, change.low, change.high) = (None, None, None);
+                    change.without_logarithm = 1;
+                }
+                Metric::Ttft => (change.low, change.high) = (Some(-0.01), Some(0.02)),
+                _ => {}
+            }
+        }
+    }
+    check("untrusted-100.txt", 100, &compare(&report, plain(100)));
+}
+
+#[test]
+fn load_at_100_columns() {
+    check("load-100.txt", 100, &load(&loaded(), plain(100)));
+}
+
+#[test]
+fn load_at_80_columns() {
+    check("load-80.txt", 80, &load(&loaded(), plain(80)));
+}
+
+fn loaded() -> Report {
+    let (record, recorders) = run(&[sketch(Row::HTTP_FULL, 210, 58)], 2);
+    Report::build(&record, &recorders)
+}
+
+#[test]
+fn csv_has_a_line_per_row_and_figure() {
+    let text = csv(&loaded());
+    check("load.csv", usize::MAX, &text.replace('\r', ""));
+    let fields = |line: &str| line.split(',').count();
+    assert!(text.split_terminator("\r\n").all(|line| fields(line) == 15));
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    let report = compared();
+    let coloured = compare(
+        &report,
+        Style {
+            width: 100,
+            colour: true,
+        },
+    );
+    let bare = coloured
+        .replace("\x1b[32m", "")
+        .replace("\x1b[31m", "")
+        .replace("\x1b[2m", "")
+        .replace("\x1b[0m", "");
+    assert_ne!(bare, coloured);
+    let trimmed = |text: &str| -> Vec<String> {
+        text.lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect()
+    };
+    assert_eq!(trimmed(&bare), trimmed(&compare(&report, plain(100))));
+}
+
+#[test]
+fn nothing_to_compare_is_said_so() {
+    assert!(sentence(&loaded()).starts_with("Nothing was compared"));
+}
+
+#[test]
+fn the_headline_row_is_chosen_before_the_figures() {
+    let report = compared();
+    let said = sentence(&report);
+    assert!(
+        said.starts_with("Against HTTP per request (http-cold/full), ws/incremental takes"),
+        "{said}"
+    );
+    assert_eq!(
+        said.matches("; against keep-alive HTTP (http/full), it ")
+            .count(),
+        1
+    );
+    let change = report
+        .row(WS)
+        .and_then(|row| row.versus("http/full", Metric::RoundtripOverhead, Statistic::P50));
+    assert!(change.is_some_and(|change| change.is_distinguishable()));
+}
