@@ -59,6 +59,30 @@ impl Scratch {
 }
 
 impl Model {
+    /// The logits after each of `tokens`, as a sequence of its own; for tests and tools. Ids outside the vocabulary count
+    /// as token 0.
+    pub fn logits(&self, tokens: &[u32]) -> Vec<Vec<f32>> {
+        const CHUNK: usize = 32;
+        let mut caches = [Cache::new(&self.shape, CHUNK)];
+        let mut scratch = Scratch::new(&self.shape, CHUNK, CHUNK);
+        let mut logits = Vec::with_capacity(tokens.len());
+        for chunk in tokens.chunks(CHUNK) {
+            let rows: Vec<Row> = chunk
+                .iter()
+                .map(|&token| {
+                    let token = if (token as usize) < self.shape.vocabulary { token } else { 0 };
+                    let position = caches[0].len();
+                    caches[0].push(token);
+                    Row { slot: 0, token, position, depth: self.layers.len() + 1 }
+                })
+                .collect();
+            self.forward(&rows, &mut caches, &mut scratch);
+            let computed = scratch.logits.chunks_exact(self.shape.vocabulary);
+            logits.extend(computed.take(rows.len()).map(<[f32]>::to_vec));
+        }
+        logits
+    }
+
     /// Computes `rows`, deepest first; logits of those that ask stand in `scratch.logits`, in the same order.
     pub(crate) fn forward(&self, rows: &[Row], caches: &mut [Cache], scratch: &mut Scratch) {
         debug_assert!(rows.is_sorted_by(|a, b| a.depth >= b.depth));

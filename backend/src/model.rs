@@ -125,7 +125,7 @@ pub(crate) struct Layer {
 impl Model {
     /// The model that is built into the program.
     pub fn embedded() -> Result<Model, ModelError> {
-        Model::from_bytes(&[])
+        Model::from_bytes(include_bytes!("../model/tokenlag-tiny.gguf"))
     }
 
     /// Reads a GGUF file; every error names it.
