@@ -1,2 +1,58 @@
-//! The `tokenlag` command.
-fn main() {}
+//! The `tokenlag` command: reads flags, starts what is missing, calls a crate, chooses the exit code.
+
+mod admin;
+mod alarm;
+mod args;
+mod book;
+mod command_line;
+mod compare;
+mod cpu;
+mod exit;
+mod finish;
+mod host;
+mod http;
+mod load;
+mod measure;
+mod models;
+mod output;
+mod pinning;
+mod plan;
+mod plan_file;
+mod progress;
+mod report;
+mod rig;
+mod rows;
+mod serve;
+mod signals;
+mod threshold;
+
+use std::process::ExitCode;
+
+use args::Command;
+use exit::{Exit, USAGE, Usage};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let usage = error.downcast_ref::<Usage>().is_some();
+            output::error(&format!("{error:#}"));
+            if usage {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run() -> anyhow::Result<Exit> {
+    match command_line::parse()?.command {
+        Command::Compare(args) => compare::run(*args),
+        Command::Load(args) => load::run(*args),
+        Command::Proxy(args) => serve::proxy(args),
+        #[cfg(feature = "backend")]
+        Command::Backend(args) => serve::backend(args),
+        Command::Report(args) => report::run(args.command),
+    }
+}

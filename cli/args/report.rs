@@ -1,0 +1,48 @@
+//! Flags of `report`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::values::Output;
+
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ReportCommand,
+}
+
+/// What to do with a recorded run.
+#[derive(Debug, Subcommand)]
+pub enum ReportCommand {
+    /// Make a run's report again, from its folder
+    Show {
+        /// The run's folder
+        folder: PathBuf,
+        /// What goes to standard output
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Print a run in a format that other tools read
+    Export {
+        /// The run's folder
+        folder: PathBuf,
+        /// The format
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// A format of `report export`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// report.json
+    #[default]
+    Json,
+    /// A line per row and figure
+    Csv,
+    /// HdrHistogram's percentile distributions, one after the other
+    Hgrm,
+}

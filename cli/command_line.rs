@@ -1,0 +1,120 @@
+//! The command line as a whole: flags, then the environment, then the plan file.
+
+use std::ffi::OsString;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use crate::args::Cli;
+use crate::exit::Usage;
+use crate::plan_file;
+
+/// Reads the process's own command line. Help, version and clap's own complaints end the process here.
+pub fn parse() -> Result<Cli, Usage> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let command = command();
+    let given = command
+        .clone()
+        .try_get_matches_from(&words)
+        .unwrap_or_else(|error| error.exit());
+    let planned = planned(&command, &given)?;
+    let matches = if planned.is_empty() {
+        given
+    } else {
+        let words = words.into_iter().chain(planned);
+        command
+            .try_get_matches_from(words)
+            .unwrap_or_else(|error| error.exit())
+    };
+    Cli::from_arg_matches(&matches).map_err(|error| Usage(error.to_string()))
+}
+
+/// The words of the command line, for the record, without secrets.
+pub fn without_secrets() -> Vec<String> {
+    redact(std::env::args_os().map(|word| word.to_string_lossy().into_owned()))
+}
+
+/// Every flag can be set by `TOKENLAG_<FLAG>`, but those that the rig gives its children.
+fn command() -> clap::Command {
+    fn with_environment(command: clap::Command) -> clap::Command {
+        let command = command.mut_args(|arg| {
+            let variable = match arg.get_long() {
+                Some("help" | "version" | "plan") | None => None,
+                Some(_) if arg.is_hide_set() => None,
+                Some(long) => Some(format!(
+                    "TOKENLAG_{}",
+                    long.to_uppercase().replace('-', "_")
+                )),
+            };
+            match variable {
+                // Names must live as long as the command, which is as long as the process.
+                Some(variable) => arg.env(&*variable.leak()).hide_env(true),
+                None => arg,
+            }
+        });
+        command.mut_subcommands(with_environment)
+    }
+    with_environment(Cli::command())
+}
+
+/// The flags of the plan file, where one is named.
+fn planned(command: &clap::Command, given: &ArgMatches) -> Result<Vec<OsString>, Usage> {
+    let Some((name, given)) = given.subcommand() else {
+        return Ok(Vec::new());
+    };
+    let plan = given
+        .try_get_one::<std::path::PathBuf>("plan")
+        .ok()
+        .flatten();
+    match (plan, command.find_subcommand(name)) {
+        (Some(path), Some(command)) => plan_file::flags(path, command, given),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn redact(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut secret_next = false;
+    let mut header_next = false;
+    words
+        .map(|word| {
+            if std::mem::take(&mut secret_next) {
+                return "...".to_owned();
+            }
+            if std::mem::take(&mut header_next) {
+                return header_name(&word);
+            }
+            match word.split_once('=') {
+                Some(("--api-key", _)) => "--api-key=...".to_owned(),
+                Some(("--header", header)) => format!("--header={}", header_name(header)),
+                _ => {
+                    secret_next = word == "--api-key";
+                    header_next = word == "--header";
+                    word
+                }
+            }
+        })
+        .collect()
+}
+
+fn header_name(header: &str) -> String {
+    format!("{}: ...", header.split(':').next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn secrets_stay_out_of_the_record() {
+        let words = "tokenlag load --api-key sk-1 --header X-Key:sk-2 --api-key=sk-3 --header=Y:sk-4 --osl 8";
+        let redacted = redact(words.split(' ').map(str::to_owned)).join(" ");
+        assert_eq!(
+            redacted,
+            "tokenlag load --api-key ... --header X-Key: ... --api-key=... --header=Y: ... --osl 8"
+        );
+    }
+}

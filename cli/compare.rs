@@ -1,0 +1,182 @@
+//! `tokenlag compare`: every row in turn, on what is given or on what is started for the run.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::Context;
+use tokenlag_dialect::Dialect;
+use tokenlag_loadgen::{BaseUrl, Endpoint, Lane};
+use tokenlag_probes::{Row, Transport, Warning};
+
+use crate::args::compare::CompareArgs;
+use crate::book::Proxy;
+use crate::exit::{Exit, Usage};
+use crate::measure::{self, Measured, Run};
+use crate::pinning::{self, Pinning};
+use crate::plan::Plan;
+use crate::rig::{Alarm, ProxyAddresses, Rig};
+use crate::{admin, alarm, finish, models};
+
+/// Runs the command.
+pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
+    let plan = Plan::of_compare(&args)?;
+    check_quic(&args, &plan)?;
+    let place = measure::claim(args.output.out.as_deref(), "compare")?;
+    let outcome = alarm::block_on(async {
+        let (alarm, interrupted) = alarm::alarm();
+        let mut rig = Rig::default();
+        let measured = measured(&args, &plan, &place, &mut rig, &alarm).await;
+        let casualty = rig.casualty();
+        rig.shut_down().await;
+        finish::outcome(measured, casualty, &interrupted)
+    });
+    measure::unclaim(&place);
+    finish::tell(outcome?, &place, &args.output)
+}
+
+async fn measured(
+    args: &CompareArgs,
+    plan: &Plan,
+    place: &Path,
+    rig: &mut Rig,
+    alarm: &Alarm,
+) -> anyhow::Result<Measured> {
+    let pinning = Pinning::choose(plan.pin);
+    let backend = backend(plan, rig, pinning, alarm).await?;
+    let proxy = proxy(args, plan, &backend, rig, pinning, alarm).await?;
+    if let Some(core) = pinning.generator {
+        // Where the system does not allow it the run is none the worse known: the record says what was asked.
+        let _ = pinning::bind(core);
+    }
+    let headers = &plan.work.headers;
+    let model = match &plan.model {
+        Some(model) => model.clone(),
+        None => models::only_one(&backend, headers).await?,
+    };
+    let run = Run {
+        command: "compare",
+        plan,
+        model,
+        lanes: lanes(plan, &backend, proxy.as_ref()),
+        warnings: topology(&backend, proxy.as_ref()).into_iter().collect(),
+        proxy: proxy.map(|proxy| Proxy {
+            admin: admin::Admin::new(proxy.admin),
+            pid: proxy.pid,
+        }),
+        pinning,
+        place,
+        output: &args.output,
+    };
+    run.measure(alarm).await
+}
+
+async fn backend(
+    plan: &Plan,
+    rig: &mut Rig,
+    pinning: Pinning,
+    alarm: &Alarm,
+) -> anyhow::Result<BaseUrl> {
+    match &plan.work.url {
+        Some(url) => Ok(url.clone()),
+        None if cfg!(feature = "backend") => rig.start_backend(pinning, alarm).await,
+        None => {
+            let what = "this build has no embedded model; give a backend's address with --url";
+            Err(Usage(what.to_owned()).into())
+        }
+    }
+}
+
+/// The proxy that rows go through; `None` where none does.
+async fn proxy(
+    args: &CompareArgs,
+    plan: &Plan,
+    backend: &BaseUrl,
+    rig: &mut Rig,
+    pinning: Pinning,
+    alarm: &Alarm,
+) -> anyhow::Result<Option<ProxyAddresses>> {
+    if plan
+        .work
+        .rows
+        .iter()
+        .all(|row| row.transport == Transport::Direct)
+    {
+        return Ok(None);
+    }
+    let (Some(listen), Some(admin)) = (&args.proxy, &args.proxy_admin) else {
+        return rig.start_proxy(backend, pinning, alarm).await.map(Some);
+    };
+    let read = |path: &std::path::PathBuf| {
+        fs::read(path).with_context(|| format!("cannot read the certificate {}", path.display()))
+    };
+    Ok(Some(ProxyAddresses {
+        listen: listen.clone(),
+        quic: args.proxy_quic.clone(),
+        admin: admin.clone(),
+        trust: args.trust.as_ref().map(read).transpose()?,
+        pid: None,
+    }))
+}
+
+fn check_quic(args: &CompareArgs, plan: &Plan) -> Result<(), Usage> {
+    let quic = plan
+        .work
+        .rows
+        .iter()
+        .any(|row| row.transport == Transport::Quic);
+    let unknown = args.proxy.is_some() && (args.proxy_quic.is_none() || args.trust.is_none());
+    if quic && unknown {
+        let what = "quic needs --proxy-quic HOST:PORT and --trust FILE.pem of the proxy that is running; \
+                    or leave it out with --channels http-cold,http,ws";
+        return Err(Usage(what.to_owned()));
+    }
+    Ok(())
+}
+
+fn lanes(plan: &Plan, backend: &BaseUrl, proxy: Option<&ProxyAddresses>) -> Vec<Rc<Lane>> {
+    let rows = plan.work.rows.iter().enumerate();
+    let lane = |(index, &row): (usize, &Row)| {
+        Rc::new(Lane {
+            row,
+            index: index as u32,
+            endpoint: endpoint(plan, row, backend, proxy),
+        })
+    };
+    rows.map(lane).collect()
+}
+
+fn endpoint(plan: &Plan, row: Row, backend: &BaseUrl, proxy: Option<&ProxyAddresses>) -> Endpoint {
+    let to = |base: &BaseUrl| {
+        let headers = plan.work.headers.clone();
+        Endpoint::new(base, Dialect::Responses, headers, plan.work.limits)
+    };
+    match (row.transport, proxy) {
+        (Transport::Direct, _) | (_, None) => to(backend),
+        (Transport::Quic, Some(proxy)) => {
+            let at = proxy.quic.as_ref().unwrap_or(&proxy.listen);
+            to(&proxy.listen).over_quic(at.host().to_owned(), at.port(), proxy.trust.clone())
+        }
+        (_, Some(proxy)) => to(&proxy.listen),
+    }
+}
+
+/// The proxy beside the client and the backend far away: the channels differ on the short leg alone.
+fn topology(backend: &BaseUrl, proxy: Option<&ProxyAddresses>) -> Option<Warning> {
+    let is_near = |base: &BaseUrl| {
+        base.host() == "localhost"
+            || base.host().parse::<IpAddr>().is_ok_and(|address| {
+                address.is_loopback() || address == IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            })
+    };
+    let proxy = proxy?;
+    (is_near(&proxy.listen) && !is_near(backend)).then(|| Warning {
+        code: "topology".to_owned(),
+        message: format!(
+            "the proxy runs beside the client and the backend is at {backend}: the compared leg is loopback, and \
+             the long one is not compared"
+        ),
+        remedy: "run `tokenlag proxy` beside the backend, and name it with --proxy and --proxy-admin".to_owned(),
+    })
+}

@@ -1,0 +1,68 @@
+//! GET, for the little that the command asks beside its load: health, models, stamps.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokenlag_channel::Dial;
+use tokenlag_channel::http::Connection;
+use tokenlag_channel::http::head::{push_field, start_request};
+use tokenlag_loadgen::BaseUrl;
+
+/// The most that an answer may hold.
+const BODY_LIMIT: usize = 256 << 20;
+
+/// The body of `path` at `base`.
+///
+/// # Errors
+/// No connection, silence, or a status other than 200; says which.
+pub async fn get(
+    base: &BaseUrl,
+    path: &str,
+    headers: &[(String, String)],
+    limit: Duration,
+) -> anyhow::Result<Vec<u8>> {
+    let url = format!("http://{}{path}", base.authority());
+    let work = request(base, path, headers, limit);
+    let (status, body) = tokio::time::timeout(limit, work)
+        .await
+        .with_context(|| format!("GET {url}: no answer within {limit:?}"))??;
+    if status != 200 {
+        let excerpt: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+        bail!("GET {url}: status {status}: {}", excerpt.trim());
+    }
+    Ok(body)
+}
+
+async fn request(
+    base: &BaseUrl,
+    path: &str,
+    headers: &[(String, String)],
+    limit: Duration,
+) -> anyhow::Result<(u16, Vec<u8>)> {
+    let dial = Dial {
+        host: base.host().to_owned(),
+        port: base.port(),
+        path: path.to_owned(),
+        headers: Vec::new(),
+        connect_timeout: limit,
+        idle_timeout: limit,
+        trust: None,
+    };
+    let mut wire = Vec::with_capacity(256);
+    start_request(&mut wire, "GET", path, &base.authority());
+    for (name, value) in headers {
+        push_field(&mut wire, name.as_bytes(), value.as_bytes());
+    }
+    wire.extend_from_slice(b"connection: close\r\n\r\n");
+    let (mut connection, ..) = Connection::dial(&dial).await?;
+    connection.send(&wire).await?;
+    let mut response = connection.response("GET", limit).await?;
+    let mut body = Vec::new();
+    while let Some(chunk) = connection.chunk(&mut response, limit).await? {
+        body.extend_from_slice(&chunk.bytes);
+        if body.len() > BODY_LIMIT {
+            bail!("the answer is longer than {BODY_LIMIT} bytes");
+        }
+    }
+    Ok((response.head.status, body))
+}

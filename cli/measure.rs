@@ -1,0 +1,240 @@
+//! What `compare` and `load` have in common: calibrate, warm up, run the campaign, close the books.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, bail};
+use tokenlag_loadgen::warmup::{self, Calibrated, Warmed};
+use tokenlag_loadgen::{Campaign, Ended, Lane, Progress, Prompts, Shared, WordCount};
+use tokenlag_probes::folder::{RunFolder, TokenStamps};
+use tokenlag_probes::{Clock, MonoClock, Report, RunRecord, Seeds, clock};
+
+use crate::args::shared::OutputArgs;
+use crate::book::{Book, Proxy};
+use crate::pinning::Pinning;
+use crate::plan::Plan;
+use crate::progress::Display;
+use crate::rig::Alarm;
+use crate::{command_line, host, output};
+
+/// Reads of the clock from which its cost is told.
+const CLOCK_READS: u32 = 10_000;
+/// Sessions that the calibration takes.
+const PROBES: u64 = 2;
+
+/// A run that is about to be measured: everything that it needs is there.
+pub struct Run<'a> {
+    /// The subcommand.
+    pub command: &'static str,
+    /// What to do.
+    pub plan: &'a Plan,
+    /// The model's name.
+    pub model: String,
+    /// Rows and where they go.
+    pub lanes: Vec<Rc<Lane>>,
+    /// Whose stamps are fetched.
+    pub proxy: Option<Proxy>,
+    /// Which process runs where.
+    pub pinning: Pinning,
+    /// What only the command can see: the topology.
+    pub warnings: Vec<tokenlag_probes::Warning>,
+    /// Where the run's folder will be.
+    pub place: &'a Path,
+    /// What to keep and to show.
+    pub output: &'a OutputArgs,
+}
+
+/// A run that was measured, to its end or not.
+pub struct Measured {
+    /// What it found.
+    pub report: Report,
+    /// What went wrong, in lines for the user.
+    pub told: Vec<String>,
+    /// Whether it went on to its end.
+    pub ended: Ended,
+}
+
+impl Run<'_> {
+    /// Measures.
+    ///
+    /// # Errors
+    /// Nothing can be measured, the stamps cannot be fetched, or the run's folder cannot be written.
+    pub async fn measure(self, alarm: &Alarm) -> anyhow::Result<Measured> {
+        let mut record = self.record();
+        let started = MonoClock.now();
+        let counts = Rc::new(Progress::default());
+        let display = Rc::new(Display::new(
+            self.output.ui,
+            counts.clone(),
+            self.plan.exchanges(),
+        ));
+        display.stage("warming up");
+        let mut shared = self.shared(counts, alarm);
+        shared.prompts.count = calibrated(&shared, &self.lanes[0], &mut record).await?;
+        let shared = Rc::new(shared);
+        let cell = &self.plan.work.cell;
+        let warmed = warmup::warm(&shared, &self.lanes, cell, self.plan.warmups, PROBES).await;
+        display.pause_for(|| tell_warmups(&warmed))?;
+        if alarm.stop.is_raised() {
+            bail!("stopped before anything was measured");
+        }
+
+        let tokens = if self.output.keep_tokens {
+            TokenStamps::Keep
+        } else {
+            TokenStamps::Drop
+        };
+        let folder = RunFolder::create(self.place, &record, tokens)?;
+        let campaign = Campaign {
+            lanes: self.lanes,
+            blocks: self.plan.blocks,
+            duration: self.plan.work.duration,
+            cell: *cell,
+        };
+        let mut book = Book::open(record, folder, started, self.proxy, display.clone());
+        book.skip_past().await?;
+        let run = campaign.run(&shared, &mut book);
+        let outcome = if self.plan.blocks > 1 {
+            run.await
+        } else {
+            // One long cell: show that it lives.
+            tokio::select! {
+                outcome = run => outcome,
+                () = display.tick() => unreachable!("a tick never ends"),
+            }
+        };
+        // What was recorded is kept, whatever ended the run.
+        let ended = outcome.as_ref().copied().unwrap_or(Ended::Stopped);
+        let closed = book.close(ended == Ended::Whole);
+        outcome?;
+        let (report, told) = closed?;
+        Ok(Measured {
+            report,
+            told,
+            ended,
+        })
+    }
+
+    fn record(&self) -> RunRecord {
+        let plan = self.plan;
+        let rows = plan.work.rows.clone();
+        let mut record = RunRecord::begin(self.command, clock::wall_clock(), rows);
+        record.command_line = command_line::without_secrets();
+        record.host = host::read();
+        record
+            .versions
+            .insert("tokenlag".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        record.plan = serde_json::to_value(plan).unwrap_or_default();
+        record.plan["model"] = self.model.clone().into();
+        record.plan["pinning"] = serde_json::to_value(self.pinning).unwrap_or_default();
+        record.seeds = Seeds {
+            workload: plan.seed,
+            order: plan.seed,
+            bootstrap: plan.seed,
+        };
+        record.open_loop = plan.arrivals.is_open();
+        record.baselines = plan.work.baselines.clone();
+        record.warnings = self.warnings.clone();
+        record.calibration.clock_read_ns = Some(MonoClock.read_cost(CLOCK_READS));
+        if let Some(governor) = host::governor() {
+            record
+                .calibration
+                .more
+                .insert("cpu_governor".to_owned(), governor.into());
+        }
+        record
+    }
+
+    fn shared(&self, progress: Rc<Progress>, alarm: &Alarm) -> Shared {
+        Shared {
+            asking: self.plan.asking(self.model.clone()),
+            prompts: Prompts {
+                seed: self.plan.seed,
+                workload: self.plan.workload,
+                count: WordCount::GUESS,
+            },
+            limits: self.plan.work.limits,
+            stop: alarm.stop.clone(),
+            progress,
+        }
+    }
+}
+
+async fn calibrated(
+    shared: &Shared,
+    lane: &Lane,
+    record: &mut RunRecord,
+) -> anyhow::Result<WordCount> {
+    let (count, from) = match warmup::calibrate(shared, lane, 0).await {
+        Calibrated::Learned(count) => (count, "usage"),
+        Calibrated::Guessed => (WordCount::GUESS, "guess"),
+        Calibrated::Failed(reason) => bail!("the first request failed ({}): {reason}", lane.row),
+    };
+    let found = serde_json::json!({
+        "tokens_per_word": count.tokens_per_word,
+        "fixed_tokens": count.fixed_tokens,
+        "from": from,
+    });
+    record
+        .calibration
+        .more
+        .insert("prompt_length".to_owned(), found);
+    Ok(count)
+}
+
+/// Says which rows did not warm up.
+///
+/// # Errors
+/// None did.
+fn tell_warmups(warmed: &[Warmed]) -> anyhow::Result<()> {
+    let first = |row: &Warmed| row.troubles.keys().next().cloned().unwrap_or_default();
+    let failed: Vec<&Warmed> = warmed.iter().filter(|row| row.completed == 0).collect();
+    match failed.first() {
+        Some(row) if failed.len() == warmed.len() => {
+            bail!("no warm-up completed; {}: {}", row.row, first(row))
+        }
+        _ => {
+            for row in failed {
+                output::note(&format!("warm-up of {} failed: {}", row.row, first(row)));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The folder that a run will have: made now, so that a path that cannot be written is known before any work is done.
+pub fn claim(out: Option<&Path>, command: &str) -> anyhow::Result<PathBuf> {
+    let path = match out {
+        Some(path) => path.to_owned(),
+        None => default_place(command),
+    };
+    if path.join("run.json").exists() {
+        let shown = path.display();
+        bail!("{shown} already holds a run; choose another folder with --out, or remove it");
+    }
+    std::fs::create_dir_all(&path).with_context(|| {
+        format!(
+            "cannot make the run's folder {}; choose another with --out",
+            path.display()
+        )
+    })?;
+    Ok(path)
+}
+
+/// Gives back a folder in which nothing was recorded.
+pub fn unclaim(path: &Path) {
+    // It is only removed if it is empty.
+    let _ = std::fs::remove_dir(path);
+}
+
+fn default_place(command: &str) -> PathBuf {
+    let now = humantime::format_rfc3339_seconds(clock::wall_clock()).to_string();
+    let name = format!("{}-{command}", now.replace([':', '-'], ""));
+    let mut path = Path::new("runs").join(&name);
+    let mut twin = 2;
+    while path.exists() {
+        path = Path::new("runs").join(format!("{name}-{twin}"));
+        twin += 1;
+    }
+    path
+}

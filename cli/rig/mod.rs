@@ -1,0 +1,120 @@
+//! Starting what is missing: the backend and the proxy as children of this process, on ports that the system chooses.
+
+mod child;
+mod identity;
+
+use std::ffi::OsString;
+use std::rc::Rc;
+
+use anyhow::Context;
+use tokenlag_loadgen::{BaseUrl, Stop, Stopper};
+
+use crate::pinning::Pinning;
+pub use child::{Child, Ready};
+use identity::Identity;
+
+/// The processes of a run that were started here. Dropped, they are killed.
+#[derive(Default)]
+pub struct Rig {
+    children: Vec<Child>,
+    /// The run's own certificate, removed from disk with the rig.
+    identity: Option<Identity>,
+}
+
+/// Where the proxy can be reached.
+#[derive(Clone, Debug)]
+pub struct ProxyAddresses {
+    /// HTTP and WebSocket.
+    pub listen: BaseUrl,
+    /// The QUIC channel.
+    pub quic: Option<BaseUrl>,
+    /// Health and stamps.
+    pub admin: BaseUrl,
+    /// The certificate that it shows on QUIC.
+    pub trust: Option<Vec<u8>>,
+    /// Its process, where it was started here.
+    pub pid: Option<u32>,
+}
+
+/// What ends a run early: raised by a child's death too.
+#[derive(Clone)]
+pub struct Alarm {
+    /// Raises the flag.
+    pub stopper: Rc<Stopper>,
+    /// Heeds it.
+    pub stop: Stop,
+}
+
+impl Rig {
+    /// Starts the embedded model's server.
+    pub async fn start_backend(
+        &mut self,
+        pinning: Pinning,
+        alarm: &Alarm,
+    ) -> anyhow::Result<BaseUrl> {
+        let args = words(["backend", "--listen", "127.0.0.1:0"]);
+        let child = Child::start("backend", args, pinning.backend, alarm)?;
+        let (child, ready) = child.ready("/health", |ready| ready.listen, alarm).await?;
+        self.children.push(child);
+        ready
+            .listen
+            .as_deref()
+            .context("the backend did not say where it listens")
+            .and_then(address)
+    }
+
+    /// Starts a proxy in front of `upstream`.
+    pub async fn start_proxy(
+        &mut self,
+        upstream: &BaseUrl,
+        pinning: Pinning,
+        alarm: &Alarm,
+    ) -> anyhow::Result<ProxyAddresses> {
+        let identity = Identity::create().context("cannot make a certificate for the run")?;
+        let mut args = words(["proxy", "--listen", "127.0.0.1:0", "--quic", "127.0.0.1:0"]);
+        args.extend(words([
+            "--admin",
+            "127.0.0.1:0",
+            "--upstream",
+            &upstream.to_string(),
+        ]));
+        args.extend(["--cert".into(), identity.cert().into()]);
+        args.extend(["--key".into(), identity.key().into()]);
+        let child = Child::start("proxy", args, pinning.proxy, alarm)?;
+        let (child, ready) = child.ready("/live", |ready| ready.admin, alarm).await?;
+        let addresses = ProxyAddresses {
+            listen: address(ready.listen.as_deref().unwrap_or_default())?,
+            quic: ready.quic.as_deref().map(address).transpose()?,
+            admin: address(ready.admin.as_deref().unwrap_or_default())?,
+            trust: Some(identity.cert_pem().to_vec()),
+            pid: Some(child.pid()),
+        };
+        self.children.push(child);
+        self.identity = Some(identity);
+        Ok(addresses)
+    }
+
+    /// Why the run cannot go on: the first child that ended before it was asked to.
+    pub fn casualty(&self) -> Option<String> {
+        self.children.iter().find_map(Child::casualty)
+    }
+
+    /// Ends all children: asks first, insists after a second.
+    pub async fn shut_down(mut self) {
+        for child in &mut self.children {
+            child.ask_to_end();
+        }
+        for child in self.children {
+            child.ended().await;
+        }
+    }
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
+    words.into_iter().map(OsString::from).collect()
+}
+
+fn address(text: &str) -> anyhow::Result<BaseUrl> {
+    text.parse()
+        .with_context(|| format!("a child listens at '{text}', which is no address"))
+}

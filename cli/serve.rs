@@ -1,0 +1,133 @@
+//! `tokenlag proxy` and `tokenlag backend`: the processes that serve, for people and as the rig's children.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+use tokenlag_channel::tls::Identity;
+use tokenlag_proxy::{Proxy, ProxyOptions};
+
+use crate::alarm::block_on;
+use crate::args::serve::{ChildArgs, ProxyArgs};
+use crate::exit::Exit;
+use crate::rig::Ready;
+use crate::{output, pinning, signals};
+
+/// Runs `tokenlag proxy`.
+pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
+    args.child.enter()?;
+    let identity = match (&args.cert, &args.key) {
+        (Some(cert), Some(key)) => Some(Identity {
+            cert_pem: read(cert)?,
+            key_pem: read(key)?,
+        }),
+        _ => None,
+    };
+    let options = ProxyOptions {
+        quic: (!args.no_quic).then(|| args.quic.unwrap_or(args.listen)),
+        identity,
+        admin: args.admin,
+        admin_public: args.admin_public,
+        threads: args.threads,
+        exchanges: args.exchanges,
+        grace: args.grace,
+        ..ProxyOptions::new(args.listen, args.upstream)
+    };
+    let upstream = options.upstream.to_string();
+    block_on(async move {
+        let proxy = Proxy::bind(options)?;
+        let addresses = proxy.addresses();
+        args.child.announce(
+            &Ready {
+                ready: true,
+                listen: Some(addresses.listen.to_string()),
+                quic: addresses.quic.map(|address| address.to_string()),
+                admin: Some(addresses.admin.to_string()),
+            },
+            &format!(
+                "tokenlag proxy: http://{} to {upstream}; admin endpoint http://{}",
+                addresses.listen, addresses.admin
+            ),
+        )?;
+        proxy.run(args.child.asked_to_end()).await?;
+        Ok(Exit::Good)
+    })
+}
+
+/// Runs `tokenlag backend`.
+#[cfg(feature = "backend")]
+pub fn backend(args: crate::args::serve::BackendArgs) -> anyhow::Result<Exit> {
+    use tokenlag_backend::{ServerOptions, serve_model};
+
+    args.child.enter()?;
+    let options = ServerOptions {
+        listen: args.listen,
+        model: args.model,
+        slots: args.slots,
+        queue: args.queue,
+        context: args.context,
+        ..ServerOptions::default()
+    };
+    block_on(async move {
+        // The address first: one that is taken is known before a model is read.
+        let listener = options.bind()?;
+        let model = options.load()?;
+        let address = listener
+            .local_addr()
+            .context("the listening socket has no address")?;
+        args.child.announce(
+            &Ready {
+                ready: true,
+                listen: Some(address.to_string()),
+                ..Ready::default()
+            },
+            &format!("tokenlag backend: {} at http://{address}", model.name()),
+        )?;
+        serve_model(model, options, listener, args.child.asked_to_end()).await?;
+        Ok(Exit::Good)
+    })
+}
+
+impl ChildArgs {
+    /// Does what the rig asks before anything else is done: no thread may be started before its core is set.
+    fn enter(&self) -> anyhow::Result<()> {
+        if let Some(parent) = self.die_with_parent {
+            set_pdeathsig(Signal::SIGKILL)
+                .context("cannot ask the system for the parent's death")?;
+            // It may have died before we asked.
+            if getppid() != Pid::from_raw(parent) {
+                bail!("the parent {parent} is gone");
+            }
+        }
+        if let Some(core) = self.pin {
+            // A core that is not ours is no reason not to serve; the figures show what it cost.
+            let _ = pinning::bind(core);
+        }
+        Ok(())
+    }
+
+    /// Says that everything is bound: to the rig in its own words, to people in theirs.
+    fn announce(&self, ready: &Ready, words: &str) -> anyhow::Result<()> {
+        if self.report_ready {
+            let line = serde_json::to_string(ready).context("cannot write the addresses")?;
+            output::result(&(line + "\n"))
+        } else {
+            output::note(words);
+            Ok(())
+        }
+    }
+
+    async fn asked_to_end(&self) {
+        match self.die_with_parent {
+            Some(_) => signals::asked_by_parent().await,
+            None => signals::asked_to_end().await,
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
