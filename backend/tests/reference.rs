@@ -30,7 +30,8 @@ struct Tokenized {
 }
 
 fn reference() -> Reference {
-    serde_json::from_str(include_str!("../model/reference.json")).expect("the reference is well-formed")
+    serde_json::from_str(include_str!("../model/reference.json"))
+        .expect("the reference is well-formed")
 }
 
 fn model() -> Model {
@@ -41,16 +42,38 @@ fn model() -> Model {
 fn tokens_are_llama_cpps() {
     let (model, reference) = (model(), reference());
     let tokenizer = model.tokenizer();
-    for Tokenized { text, ids, ids_parse_special } in &reference.tokenize {
+    for Tokenized {
+        text,
+        ids,
+        ids_parse_special,
+    } in &reference.tokenize
+    {
         assert_eq!(&tokenizer.encode(text, false), ids, "{text:?}");
-        assert_eq!(&tokenizer.encode(text, true), ids_parse_special, "{text:?} with special tokens");
-        let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id)).copied().collect();
+        assert_eq!(
+            &tokenizer.encode(text, true),
+            ids_parse_special,
+            "{text:?} with special tokens"
+        );
+        let bytes: Vec<u8> = ids
+            .iter()
+            .flat_map(|&id| tokenizer.token_bytes(id))
+            .copied()
+            .collect();
         assert_eq!(String::from_utf8_lossy(&bytes), *text);
     }
     for prompt in &reference.prompts {
-        assert_eq!(tokenizer.encode_prompt(&prompt.text), prompt.prompt_ids, "{:?}", prompt.text);
+        assert_eq!(
+            tokenizer.encode_prompt(&prompt.text),
+            prompt.prompt_ids,
+            "{:?}",
+            prompt.text
+        );
     }
-    println!("{} texts and {} prompts agree", reference.tokenize.len(), reference.prompts.len());
+    println!(
+        "{} texts and {} prompts agree",
+        reference.tokenize.len(),
+        reference.prompts.len()
+    );
 }
 
 #[test]
@@ -84,7 +107,8 @@ fn greedy_choices_are_llama_cpps() {
             for &id in &reference.banned_ids {
                 logits[id as usize] = f32::NEG_INFINITY;
             }
-            let ours = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)));
+            let ours =
+                (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)));
             let ours = ours.expect("there are tokens") as u32;
             positions += 1;
             if ours == *theirs {
@@ -107,7 +131,10 @@ fn greedy_choices_are_llama_cpps() {
         }
     }
     let mean = total / (2 * positions) as f64;
-    println!("{equal} of {positions} choices equal, {ties} near ties; {whole} of {} prompts equal throughout", reference.prompts.len());
+    println!(
+        "{equal} of {positions} choices equal, {ties} near ties; {whole} of {} prompts equal throughout",
+        reference.prompts.len()
+    );
     println!("log-probabilities differ by {mean:.5} on average, {worst:.5} at most");
     assert!(positions >= 1000, "the reference has enough positions");
     assert!(ties * 100 <= positions, "near ties are rare");
