@@ -1,13 +1,11 @@
 //! Chat completions: the request as a server reads it, and the encoder of its reply, streamed or whole.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokenlag_probes::Usage;
 
 use crate::generation::{FinishReason, Generation, from_json, token_limit};
-use crate::json::write;
+use crate::json::{Text, write};
 use crate::message::{Message, content_text};
 use crate::responses::BadRequest;
 use crate::usage::{PromptUsage, Timings};
@@ -65,9 +63,9 @@ struct ToolCall<'a> {
 #[derive(Deserialize)]
 struct Function<'a> {
     #[serde(borrow)]
-    name: Cow<'a, str>,
+    name: Text<'a>,
     #[serde(borrow)]
-    arguments: Option<Cow<'a, str>>,
+    arguments: Option<Text<'a>>,
 }
 
 impl ChatRequest {
@@ -116,7 +114,7 @@ impl RawMessage<'_> {
             .filter_map(|call| call.function.as_ref());
         for function in functions {
             let arguments = function.arguments.as_deref().unwrap_or("");
-            text.push_str(&format!("{}({arguments})", function.name));
+            text.push_str(&format!("{}({arguments})", &*function.name));
         }
         Ok(Message {
             role: self.role.clone(),

@@ -7,6 +7,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::json::read_str;
+
 /// The members of one JSON object. Reading keeps each key and value as the bytes it came in; only whitespace around
 /// them is lost when it is written again.
 #[derive(Clone, Debug, Default)]
@@ -147,14 +149,6 @@ impl<'a> Fields<'a> {
         self.write(&mut out);
         out
     }
-}
-
-/// The text of a raw value that is a string, borrowed where it has no escapes.
-pub(crate) fn read_str(raw: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let text: Text<'_> = serde_json::from_str(raw.get()).ok()?;
-    Some(text.0)
 }
 
 fn is_key(key: &RawValue, name: &str) -> bool {

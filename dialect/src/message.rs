@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::fields::read_str;
+use crate::json::{Text, read_str};
 use crate::responses::BadRequest;
 
 /// One message: who said it, and its text.
@@ -30,11 +30,11 @@ pub(crate) fn content_text<'a>(
     #[derive(Deserialize)]
     struct Part<'a> {
         #[serde(borrow, rename = "type")]
-        kind: Option<Cow<'a, str>>,
+        kind: Option<Text<'a>>,
         #[serde(borrow)]
-        text: Option<Cow<'a, str>>,
+        text: Option<Text<'a>>,
         #[serde(borrow)]
-        refusal: Option<Cow<'a, str>>,
+        refusal: Option<Text<'a>>,
     }
 
     let wrong = |message: String| BadRequest::param(param, message);

@@ -1,21 +1,19 @@
 //! Reads one event of the Responses API, as the HTTP stream and the WebSocket mode write it.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenlag_probes::DeltaKind;
 
 use super::failure::failure_kind;
 use super::{Reading, Terminal, Unreadable};
-use crate::json::carries_something;
+use crate::json::{Text, carries_something};
 use crate::sse::SseEvent;
 use crate::usage::read_usage;
 
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Text<'a>>,
     #[serde(borrow)]
     delta: Option<&'a RawValue>,
     #[serde(borrow)]

@@ -6,21 +6,21 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::BadRequest;
-use crate::json::is_object;
+use crate::json::{Text, is_object};
 use crate::message::{Message, content_text};
 
 #[derive(Deserialize)]
 struct Item<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Text<'a>>,
     #[serde(borrow)]
-    role: Option<Cow<'a, str>>,
+    role: Option<Text<'a>>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
     #[serde(borrow)]
-    arguments: Option<Cow<'a, str>>,
+    arguments: Option<Text<'a>>,
     #[serde(borrow)]
     output: Option<&'a RawValue>,
 }

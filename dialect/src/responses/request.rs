@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::error::ErrorEvent;
-use crate::fields::{Fields, NotAnObject, read_str};
-use crate::json::raw;
+use crate::fields::{Fields, NotAnObject};
+use crate::json::{raw, read_str};
 
 /// The request cannot be served as it is. Status 400.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
