@@ -1,0 +1,111 @@
+//! What the backend saw and did, bounded: requests as they came, and the stamps of what was written.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokenlag_probes::{Stamp, TraceId};
+
+/// Requests, and exchanges with stamps, that are kept; the oldest make room.
+const KEPT: usize = 4_096;
+/// Of a body, so many bytes are kept.
+const KEPT_BODY: usize = 1 << 20;
+
+/// A request as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedRequest {
+    /// The connection, counted from 0 in the order of acceptance.
+    pub connection: u64,
+    /// When the read returned that carried its last byte.
+    pub at: Stamp,
+    /// The method.
+    pub method: String,
+    /// The path, with its query.
+    pub path: String,
+    /// Its headers in order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, up to its first MiB.
+    pub body: Vec<u8>,
+    /// The trace id of its `traceparent`.
+    pub trace: Option<TraceId>,
+}
+
+impl ReceivedRequest {
+    /// The first header of that name (in lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Journal(Mutex<Pages>);
+
+#[derive(Debug, Default)]
+struct Pages {
+    requests: VecDeque<ReceivedRequest>,
+    emissions: HashMap<TraceId, Vec<Stamp>>,
+    order: VecDeque<TraceId>,
+}
+
+impl Journal {
+    pub(crate) fn note_request(&self, request: &ReceivedRequest) {
+        let mut pages = self.pages();
+        if pages.requests.len() == KEPT {
+            pages.requests.pop_front();
+        }
+        let mut kept = request.clone();
+        kept.body.truncate(KEPT_BODY);
+        pages.requests.push_back(kept);
+    }
+
+    /// Notes when each delta of an exchange was written, in place of what was noted under that id before.
+    pub(crate) fn note_emissions(&self, trace: TraceId, stamps: &[Stamp]) {
+        let mut pages = self.pages();
+        if pages.emissions.insert(trace, stamps.to_vec()).is_none() {
+            pages.order.push_back(trace);
+        }
+        if pages.order.len() > KEPT
+            && let Some(oldest) = pages.order.pop_front()
+        {
+            pages.emissions.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn emissions(&self, trace: TraceId) -> Option<Vec<Stamp>> {
+        self.pages().emissions.get(&trace).cloned()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.pages().requests.iter().cloned().collect()
+    }
+
+    pub(crate) fn take_requests(&self) -> Vec<ReceivedRequest> {
+        std::mem::take(&mut self.pages().requests).into()
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        // A connection that panicked left whole pages behind: each change is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_stamps_make_room() {
+        let journal = Journal::default();
+        let trace = |k: usize| TraceId::from_bits(k as u128 + 1);
+        for k in 0..KEPT + 3 {
+            journal.note_emissions(trace(k), &[Stamp::from_nanos(k as u64)]);
+        }
+        assert_eq!(journal.emissions(trace(2)), None);
+        assert_eq!(
+            journal.emissions(trace(3)),
+            Some(vec![Stamp::from_nanos(3)])
+        );
+    }
+}
