@@ -167,9 +167,17 @@ def encode(tokenizer: Tokenizer, documents: list[str]) -> np.ndarray:
     return np.concatenate(row)
 
 
+def token_bytes(work_dir: Path) -> np.ndarray:
+    """[vocab] bytes of text that each token stands for; none for the special ones."""
+    vocab = json.loads((work_dir / "tokenizer.json").read_text())["model"]["vocab"]
+    return np.array([0 if token in SPECIAL_TOKENS else len(token) for token in sorted(vocab, key=vocab.get)])
+
+
 def prepare(work_dir: Path, seed: int) -> None:
     """Writes the tokenizer, the two token rows and the counts to `work_dir`; does nothing where they are there."""
     if (work_dir / "data.json").is_file():
+        if json.loads((work_dir / "data.json").read_text())["seed"] != seed:
+            raise SystemExit(f"{work_dir} holds data of another seed; give another --work-dir")
         return
     work_dir.mkdir(parents=True, exist_ok=True)
     pins = read_pins()
@@ -197,7 +205,7 @@ def prepare(work_dir: Path, seed: int) -> None:
     train, heldout_row = encode(tokenizer, documents), encode(tokenizer, heldout_files)
     np.save(work_dir / "train.npy", train)
     np.save(work_dir / "heldout.npy", heldout_row)
-    (work_dir / "crates.json").write_text(json.dumps([asdict(crate) for crate in crates], indent=1) + "\n")
+    (work_dir / "crates.json").write_text("[\n" + ",\n".join(f" {json.dumps(asdict(crate))}" for crate in crates) + "\n]\n")
     counts = {
         "seed": seed,
         "train_files": len(train_files),

@@ -10,8 +10,9 @@ import argparse
 import json
 import math
 import os
+import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 # Threads that wait must not spin: beside other work that makes two threads slower than one.
@@ -31,6 +32,7 @@ HERE = Path(__file__).parent
 MATRIX_RATE, VECTOR_RATE = 0.02, 3e-3  # Muon for the layers' matrices, AdamW for the embedding and the norms
 WEIGHT_DECAY = 0.05
 CHECKPOINT_STEPS = 100
+HELDOUT_WINDOWS = 1024
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,16 @@ def optimizers(model: Model) -> list[torch.optim.Optimizer]:
     ]
 
 
+def heldout_windows(tokens: np.ndarray, window: int, count: int) -> np.ndarray:
+    """[count, window + 1] ids, evenly spaced over the held-out tokens."""
+    places = np.linspace(0, len(tokens) - window - 1, count, dtype=np.int64)
+    return np.stack([tokens[place : place + window + 1] for place in places]).astype(np.int64)
+
+
 @torch.no_grad()
-def heldout_loss(model: torch.nn.Module, tokens: np.ndarray, window: int, limit: int | None = None) -> float:
-    """Mean nats per token over consecutive windows (each token sees at most the window), or `limit` evenly spaced ones."""
-    count = (len(tokens) - 1) // window
-    chosen = np.linspace(0, count - 1, limit or count, dtype=np.int64)
-    total = 0.0
-    for first in range(0, len(chosen), 32):
-        rows = [tokens[i * window : i * window + window + 1] for i in chosen[first : first + 32]]
-        total += loss_of(model, torch.from_numpy(np.stack(rows).astype(np.int64))).item() * len(rows)
-    return total / len(chosen)
+def mean_loss(model: torch.nn.Module, rows: np.ndarray) -> float:
+    """Mean nats per token; rows is [count, window + 1] ids, each token sees those before it in its row."""
+    return sum(loss_of(model, part).item() * len(part) for part in torch.from_numpy(rows).split(32)) / len(rows)
 
 
 def save(path: Path, model: Model, opts: list[torch.optim.Optimizer], step: int, seconds: float) -> None:
@@ -95,7 +97,8 @@ def save(path: Path, model: Model, opts: list[torch.optim.Optimizer], step: int,
 
 def train(run: Run, work_dir: Path, resume: bool) -> dict[str, float]:
     """Trains to `run.steps`, leaving `checkpoint.pt` in the work folder; returns steps, tokens and seconds."""
-    tokens, heldout = np.load(work_dir / "train.npy"), np.load(work_dir / "heldout.npy")
+    tokens = np.load(work_dir / "train.npy")
+    heldout = heldout_windows(np.load(work_dir / "heldout.npy"), Config().window, 64)
     torch.manual_seed(run.seed)
     model = Model(Config())
     opts = optimizers(model)
@@ -130,7 +133,7 @@ def train(run: Run, work_dir: Path, resume: bool) -> dict[str, float]:
             recent.clear()
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == run.steps:
             save(checkpoint, model, opts, step + 1, earlier + time.monotonic() - started)
-            print(f"step {step + 1} held-out {heldout_loss(model, heldout, model.config.window, 64):.4f}", flush=True)
+            print(f"step {step + 1} held-out {mean_loss(model, heldout):.4f}", flush=True)
     return {
         "steps": run.steps,
         "tokens": run.steps * run.batch * model.config.window,
@@ -138,19 +141,19 @@ def train(run: Run, work_dir: Path, resume: bool) -> dict[str, float]:
     }
 
 
-def report(work_dir: Path, gguf_path: Path) -> dict[str, float]:
-    """Held-out loss of the exported file's own (quantized) weights, per token and per byte."""
+def heldout_figures(work_dir: Path, gguf_path: Path) -> dict[str, float]:
+    """Held-out loss of the exported file's own (quantized) weights, per token and per byte of text."""
     model = Model(Config())
     model.load_state_dict(export.read_weights(gguf_path))
-    heldout = np.load(work_dir / "heldout.npy")
-    counts = json.loads((work_dir / "data.json").read_text())
-    loss = heldout_loss(model, heldout, model.config.window)
-    per_byte = loss * counts["heldout_tokens"] / counts["heldout_bytes"]
+    rows = heldout_windows(np.load(work_dir / "heldout.npy"), model.config.window, HELDOUT_WINDOWS)
+    loss = mean_loss(model, rows)
+    nats_per_byte = loss * rows[:, 1:].size / data.token_bytes(work_dir)[rows[:, 1:]].sum()
     return {
+        "windows": HELDOUT_WINDOWS,
         "nats_per_token": loss,
         "perplexity_per_token": math.exp(loss),
-        "bits_per_byte": per_byte / math.log(2),
-        "perplexity_per_byte": math.exp(per_byte),
+        "bits_per_byte": nats_per_byte / math.log(2),
+        "perplexity_per_byte": math.exp(nats_per_byte),
     }
 
 
@@ -159,24 +162,29 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, default=HERE.parents[1] / "target/train", help="data and checkpoints")
     parser.add_argument("--out", type=Path, default=HERE.parent / "model/tokenlag-tiny.gguf")
     parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--decay-steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=1450)
+    parser.add_argument("--decay-steps", type=int, default=650)
     parser.add_argument("--warmup-steps", type=int, default=50)
     parser.add_argument("--batch", type=int, default=8, help="windows of 256 tokens per step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true", help="go on from the work folder's checkpoint")
-    parser.add_argument("--export-only", action="store_true", help="export the checkpoint as it is")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     run = Run(args.seed, args.steps, args.decay_steps, args.warmup_steps, args.batch)
     data.prepare(args.work_dir, run.seed)
-    figures = {} if args.export_only else train(run, args.work_dir, args.resume)
+    figures = train(run, args.work_dir, args.resume)
     weights = torch.load(args.work_dir / "checkpoint.pt")["model"]
     export.write(weights, Config(), args.work_dir / "tokenizer.json", args.out)
-    figures |= report(args.work_dir, args.out)
-    (args.work_dir / "result.json").write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures), flush=True)
+    summary = {
+        "model": asdict(Config()) | {"parameters": sum(tensor.numel() for tensor in weights.values())},
+        "run": asdict(run) | figures,
+        "data": json.loads((args.work_dir / "data.json").read_text()),
+        "heldout": heldout_figures(args.work_dir, args.out),
+    }
+    (args.out.parent / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    shutil.copyfile(args.work_dir / "crates.json", args.out.parent / "crates.json")
+    print(json.dumps(summary["heldout"]), flush=True)
 
 
 if __name__ == "__main__":
