@@ -5,8 +5,8 @@ use crate::tokenizer::Tokenizer;
 /// The form of a model's conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chat {
-    /// `<|im_start|>role\ntext<|im_end|>\n`
-    ChatMl { start: u32, end: u32 },
+    /// ChatML: `<|im_start|>role\ntext<|im_end|>\n`
+    Marked { start: u32, end: u32 },
     /// `<|start_header_id|>role<|end_header_id|>\n\ntext<|eot_id|>`
     Llama3 { start: u32, end: u32, turn: u32 },
     /// `[INST] text [/INST] answer </s>`, with system texts between `<<SYS>>` and `<</SYS>>` in a turn of their own.
@@ -20,7 +20,7 @@ impl Chat {
     pub(crate) fn choose(tokenizer: &Tokenizer, template: &str) -> Chat {
         let special = |text| tokenizer.special(text);
         if let (Some(start), Some(end)) = (special("<|im_start|>"), special("<|im_end|>")) {
-            return Chat::ChatMl { start, end };
+            return Chat::Marked { start, end };
         }
         if let (Some(start), Some(end), Some(turn)) = (
             special("<|start_header_id|>"),
@@ -42,7 +42,7 @@ impl Chat {
         let encode = |text: &str| tokenizer.encode(text, false);
         let mut ids = self.header(tokenizer, role);
         match self {
-            Chat::ChatMl { end, .. } => {
+            Chat::Marked { end, .. } => {
                 ids.extend(encode(text));
                 ids.push(end);
                 ids.extend(encode("\n"));
@@ -72,7 +72,7 @@ impl Chat {
     fn header(self, tokenizer: &Tokenizer, role: &str) -> Vec<u32> {
         let encode = |text: &str| tokenizer.encode(text, false);
         match self {
-            Chat::ChatMl { start, .. } => {
+            Chat::Marked { start, .. } => {
                 let mut ids = vec![start];
                 ids.extend(encode(&format!("{role}\n")));
                 ids

@@ -70,10 +70,19 @@ impl Model {
             let rows: Vec<Row> = chunk
                 .iter()
                 .map(|&token| {
-                    let token = if (token as usize) < self.shape.vocabulary { token } else { 0 };
+                    let token = if (token as usize) < self.shape.vocabulary {
+                        token
+                    } else {
+                        0
+                    };
                     let position = caches[0].len();
                     caches[0].push(token);
-                    Row { slot: 0, token, position, depth: self.layers.len() + 1 }
+                    Row {
+                        slot: 0,
+                        token,
+                        position,
+                        depth: self.layers.len() + 1,
+                    }
                 })
                 .collect();
             self.forward(&rows, &mut caches, &mut scratch);

@@ -234,7 +234,7 @@ mod avx2 {
                             .cast(),
                     )
                 };
-                for row in 0..ROWS {
+                for (row, dots) in dots.iter_mut().enumerate() {
                     let at = ((first + row) * blocks + block) * BLOCK + four * 4;
                     // SAFETY: by this function's contract the row is there.
                     let (quants, magnitudes) = unsafe {
@@ -251,7 +251,7 @@ mod avx2 {
                     // |x| * (w with x's sign): unsigned times signed, and two products fit an i16 (2 * 127 * 127).
                     let signed = _mm256_sign_epi8(weights, _mm256_set1_epi32(quants));
                     let pairs = _mm256_maddubs_epi16(_mm256_set1_epi32(magnitudes), signed);
-                    dots[row] = _mm256_add_epi32(dots[row], _mm256_madd_epi16(pairs, ones));
+                    *dots = _mm256_add_epi32(*dots, _mm256_madd_epi16(pairs, ones));
                 }
             }
             // SAFETY: the slice above has eight factors for each block.
@@ -294,11 +294,11 @@ mod avx2 {
         let mut sums = [_mm256_setzero_ps(); TILES];
         for (i, &query) in query.iter().enumerate() {
             let query_lanes = _mm256_set1_ps(query);
-            for tile in 0..TILES {
+            for (tile, sums) in sums.iter_mut().enumerate() {
                 let at = (tile * (keys.len() / 8 / TILES) + i) * 8;
                 // SAFETY: eight halves from `at` lie in `keys`, by the assertion.
                 let eight = unsafe { _mm_loadu_si128(keys.as_ptr().add(at).cast()) };
-                sums[tile] = _mm256_fmadd_ps(query_lanes, _mm256_cvtph_ps(eight), sums[tile]);
+                *sums = _mm256_fmadd_ps(query_lanes, _mm256_cvtph_ps(eight), *sums);
             }
         }
         for (tile, sums) in sums.into_iter().enumerate() {

@@ -63,8 +63,8 @@ impl Sampler {
         }
         let (best, largest) = most_likely(logits);
         let temperature = self.sampling.temperature;
-        // Written so that a temperature that is no number is greedy as well.
-        if !(temperature > 0.0) || !largest.is_finite() {
+        // A temperature that is no number is greedy as well.
+        if temperature.is_nan() || temperature <= 0.0 || !largest.is_finite() {
             return best;
         }
 

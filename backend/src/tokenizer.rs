@@ -294,12 +294,19 @@ impl Tokenizer {
             let Some(blank) = line.char_indices().skip(1).find(|(_, c)| *c == ' ') else {
                 continue;
             };
-            let parts = (alphabet.decode(&line[..blank.0]), alphabet.decode(&line[blank.0 + 1..]));
-            let (Some(left), Some(right)) = parts else { continue };
+            let parts = (
+                alphabet.decode(&line[..blank.0]),
+                alphabet.decode(&line[blank.0 + 1..]),
+            );
+            let (Some(left), Some(right)) = parts else {
+                continue;
+            };
             let whole = [left.as_slice(), right.as_slice()].concat();
             let id = |bytes: &[u8]| self.ids.get(bytes).copied();
             if let (Some(left), Some(right), Some(whole)) = (id(&left), id(&right), id(&whole)) {
-                merges.entry((left, right)).or_insert((Reverse(rank), whole));
+                merges
+                    .entry((left, right))
+                    .or_insert((Reverse(rank), whole));
             }
         }
         merges
