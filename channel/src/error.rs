@@ -35,6 +35,15 @@ pub enum ChannelError {
         /// Why.
         reason: String,
     },
+    /// The connection ended before anything of the reply came: on one that was used before, the server may just have
+    /// closed it as idle.
+    #[error("{address} closed the connection without a reply ({detail})")]
+    NoReply {
+        /// The other end.
+        address: String,
+        /// The system's word.
+        detail: String,
+    },
     /// The connection ended before the reply did.
     #[error("{address} closed the connection before the reply ended ({detail})")]
     Lost {
@@ -77,7 +86,7 @@ impl ChannelError {
             Self::Handshake { .. } | Self::Protocol { .. } | Self::Request(_) => {
                 FailureKind::Protocol
             }
-            Self::Lost { .. } => FailureKind::ConnectionLost,
+            Self::NoReply { .. } | Self::Lost { .. } => FailureKind::ConnectionLost,
             Self::Timeout { .. } => FailureKind::Timeout,
         }
     }

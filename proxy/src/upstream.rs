@@ -138,8 +138,13 @@ impl Pool {
                 return Ok((connection, false));
             }
         }
+        Ok((self.dial().await?, true))
+    }
+
+    /// A connection that nobody used yet.
+    pub(crate) async fn dial(&self) -> Result<Connection, ChannelError> {
         let (connection, ..) = Connection::dial(&self.dial).await?;
-        Ok((connection, true))
+        Ok(connection)
     }
 
     /// Gives a connection back whose exchange is over.

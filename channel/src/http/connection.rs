@@ -75,7 +75,7 @@ impl Connection {
         self.wire
             .write_all(bytes)
             .await
-            .map_err(|error| lost(&self.address, &error))
+            .map_err(|error| no_reply(&self.address, &error))
     }
 
     /// As [`Self::send`], but gives up with `None` where the server says something (or closes) while it takes no more.
@@ -89,7 +89,7 @@ impl Connection {
         self.wire
             .write_all_unless_readable(bytes)
             .await
-            .map_err(|error| lost(&self.address, &error))
+            .map_err(|error| no_reply(&self.address, &error))
     }
 
     /// Returns when the server said something or closed.
@@ -126,8 +126,15 @@ impl Connection {
                     reads_before: None,
                 });
             }
-            if self.fill(idle, "reply").await? == 0 {
-                return Err(lost(&self.address, &"before any reply"));
+            let nothing_yet = head_at.is_none() && self.wire.inbox.is_empty();
+            match self.fill(idle, "reply").await {
+                Ok(0) if nothing_yet => return Err(no_reply(&self.address, &"end of stream")),
+                Ok(0) => return Err(lost(&self.address, &"inside the head")),
+                Ok(_) => {}
+                Err(ChannelError::Lost { address, detail }) if nothing_yet => {
+                    return Err(ChannelError::NoReply { address, detail });
+                }
+                Err(error) => return Err(error),
             }
             head_at.get_or_insert(self.wire.read_at());
         }
@@ -222,6 +229,13 @@ impl Connection {
             address: self.address.clone(),
             reason: error.to_string(),
         }
+    }
+}
+
+fn no_reply(address: &str, detail: &dyn std::fmt::Display) -> ChannelError {
+    ChannelError::NoReply {
+        address: address.to_owned(),
+        detail: detail.to_string(),
     }
 }
 

@@ -173,78 +173,112 @@ async fn ask(
         let go_on = client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         go_on.map_err(ServerError::Io)?;
     }
-    loop {
-        let (mut upstream, anew) = worker.pool.take().await?;
-        tap.up_connected_anew = anew;
-        let sent = send(worker, client, incoming, &mut upstream, tap).await;
-        let opened = match sent {
-            Ok(()) => {
-                let gone = client.hung_up();
-                relay::reply_head(worker, &mut upstream, &head.method, gone).await
-            }
-            Err(Unasked::Upstream(error)) => Err(error),
-            Err(error) => return Err(error),
-        };
-        // An idle connection may be closed just as it is taken. Where nothing can have happened twice, ask again.
-        let again = !anew && incoming.framing == Framing::Empty && is_safe(&head.method);
-        match opened {
-            Ok(response) => return Ok(response.map(|response| (upstream, response))),
-            Err(error) if again && error.kind() == FailureKind::ConnectionLost => {}
-            Err(error) => return Err(error.into()),
+    let mut sender = Sender::new(worker, incoming);
+    let (upstream, anew) = worker.pool.take().await?;
+    tap.up_connected_anew = anew;
+    match ask_on(upstream, worker, client, incoming, &mut sender, tap).await {
+        // The upstream closed an idle connection just as it was taken; it never saw the request.
+        Err(Unasked::Upstream(ChannelError::NoReply { .. })) if !anew && sender.can_repeat() => {
+            tap.up_connected_anew = true;
+            let upstream = worker.pool.dial().await?;
+            ask_on(upstream, worker, client, incoming, &mut sender, tap).await
         }
+        asked => asked,
     }
 }
 
-fn is_safe(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS")
-}
-
-/// Sends head and body as the body arrives; the head leaves with what is there of the body.
-async fn send(
+async fn ask_on(
+    mut upstream: Connection,
     worker: &Worker,
     client: &mut ServerConnection,
     incoming: &Incoming,
-    upstream: &mut Connection,
+    sender: &mut Sender,
     tap: &mut Tap,
-) -> Result<(), Unasked> {
-    let chunked = incoming.framing == Framing::Chunked;
-    let mut out = upstream_head(worker, &incoming.head, chunked);
-    let push = |out: &mut Vec<u8>, piece: &[u8]| {
-        if chunked {
-            push_chunk(out, piece);
-        } else {
-            out.extend_from_slice(piece);
+) -> Result<Option<(Connection, Response)>, Unasked> {
+    sender.send(client, &mut upstream, tap).await?;
+    let gone = client.hung_up();
+    let head = relay::reply_head(worker, &mut upstream, &incoming.head.method, gone).await?;
+    Ok(head.map(|response| (upstream, response)))
+}
+
+/// Sends head and body as the body arrives; the head leaves with what is there of the body.
+struct Sender {
+    chunked: bool,
+    /// Bytes that are to be sent, or were sent last.
+    out: Vec<u8>,
+    /// Something left before the request was whole.
+    begun: bool,
+    /// `out` is the whole request: it can be repeated.
+    whole: bool,
+}
+
+impl Sender {
+    fn new(worker: &Worker, incoming: &Incoming) -> Self {
+        let chunked = incoming.framing == Framing::Chunked;
+        Self {
+            chunked,
+            out: upstream_head(worker, &incoming.head, chunked),
+            begun: false,
+            whole: false,
         }
-    };
-    loop {
-        while let Some(piece) = client.buffered_body_piece()? {
-            push(&mut out, &piece);
+    }
+
+    fn can_repeat(&self) -> bool {
+        self.whole
+    }
+
+    async fn send(
+        &mut self,
+        client: &mut ServerConnection,
+        upstream: &mut Connection,
+        tap: &mut Tap,
+    ) -> Result<(), Unasked> {
+        if self.whole {
+            return self.send_last(upstream, tap).await;
         }
-        if client.body_is_done() {
-            tap.in_body = client.read_at();
-            if chunked {
-                out.extend_from_slice(LAST_CHUNK);
+        loop {
+            while let Some(piece) = client.buffered_body_piece()? {
+                self.push(&piece);
             }
-            tap.up_written = upstream.send_unless_answered(&out).await?;
-            tap.overlapped = tap.up_written.is_none();
-            return Ok(());
-        }
-        if !out.is_empty() && upstream.send_unless_answered(&out).await?.is_none() {
-            tap.overlapped = true;
-            return Ok(());
-        }
-        out.clear();
-        select! {
-            biased;
-            piece = client.body_piece() => {
-                if let Some(piece) = piece? {
-                    push(&mut out, &piece);
+            if client.body_is_done() {
+                tap.in_body = client.read_at();
+                if self.chunked {
+                    self.out.extend_from_slice(LAST_CHUNK);
                 }
+                return self.send_last(upstream, tap).await;
             }
-            () = upstream.answered() => {
-                tap.overlapped = true;
+            if !self.out.is_empty() {
+                self.begun = true;
+                tap.overlapped = upstream.send_unless_answered(&self.out).await?.is_none();
+                self.out.clear();
+            }
+            if tap.overlapped {
                 return Ok(());
             }
+            select! {
+                biased;
+                piece = client.body_piece() => {
+                    if let Some(piece) = piece? {
+                        self.push(&piece);
+                    }
+                }
+                () = upstream.answered() => tap.overlapped = true,
+            }
+        }
+    }
+
+    async fn send_last(&mut self, upstream: &mut Connection, tap: &mut Tap) -> Result<(), Unasked> {
+        self.whole = !self.begun;
+        tap.up_written = upstream.send_unless_answered(&self.out).await?;
+        tap.overlapped = tap.up_written.is_none();
+        Ok(())
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        if self.chunked {
+            push_chunk(&mut self.out, piece);
+        } else {
+            self.out.extend_from_slice(piece);
         }
     }
 }

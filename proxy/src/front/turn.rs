@@ -100,11 +100,30 @@ pub(crate) async fn ask(
     outlet: &mut impl Outlet,
 ) -> Result<Option<(Connection, Response)>, ChannelError> {
     let request = render(worker, question);
-    let (mut upstream, anew) = worker.pool.take().await?;
+    let (upstream, anew) = worker.pool.take().await?;
     tap.up_connected_anew = anew;
-    tap.up_written = upstream.send_unless_answered(&request).await?;
+    match ask_on(upstream, worker, &request, question.method, tap, outlet).await {
+        // The upstream closed an idle connection just as it was taken; it never saw the request.
+        Err(ChannelError::NoReply { .. }) if !anew => {
+            tap.up_connected_anew = true;
+            let upstream = worker.pool.dial().await?;
+            ask_on(upstream, worker, &request, question.method, tap, outlet).await
+        }
+        asked => asked,
+    }
+}
+
+async fn ask_on(
+    mut upstream: Connection,
+    worker: &Worker,
+    request: &[u8],
+    method: &str,
+    tap: &mut Tap,
+    outlet: &mut impl Outlet,
+) -> Result<Option<(Connection, Response)>, ChannelError> {
+    tap.up_written = upstream.send_unless_answered(request).await?;
     tap.overlapped = tap.up_written.is_none();
-    let head = relay::reply_head(worker, &mut upstream, question.method, outlet.gone()).await?;
+    let head = relay::reply_head(worker, &mut upstream, method, outlet.gone()).await?;
     Ok(head.map(|response| (upstream, response)))
 }
 

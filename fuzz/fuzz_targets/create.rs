@@ -1,0 +1,20 @@
+//! Messages of WebSocket clients: read, or refused with a reason.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tokenlag_dialect::responses::{Completed, Create, TextDelta, message_type};
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = message_type(bytes);
+    let _ = Completed::parse(bytes);
+    if let Some(delta) = TextDelta::parse(bytes) {
+        let mut written = Vec::new();
+        delta.write(&mut written);
+        assert_eq!(TextDelta::parse(&written).as_ref(), Some(&delta));
+    }
+    if let Ok(create) = Create::parse(bytes) {
+        let _ = create.input_items();
+        let body = create.upstream_body(std::iter::empty());
+        assert!(Create::parse(&body).is_ok_and(|again| again.stream));
+    }
+});

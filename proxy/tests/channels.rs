@@ -1,0 +1,142 @@
+//! Every channel through one and the same test, against a backend that knows when each token left.
+
+mod stack;
+
+use stack::{CHANNELS, Stack, create, exchange, run, trace};
+use tokenlag_probes::{Encoding, Outcome, Transport};
+
+/// Runs an exchange of 20 tokens over every channel, under the script, and holds each stamp against the truth.
+/// `deltas` is how many deltas the script makes of them.
+fn check(script: &str, deltas: usize) {
+    let stack = Stack::start(script);
+    for (number, way) in CHANNELS.into_iter().enumerate() {
+        run(async {
+            let mut channel = stack.channel(way.0);
+            for turn in 0..3 {
+                let trace = trace(number as u128 * 100 + turn);
+                let seen = exchange(&mut channel, way, trace, &create("hello", 20), &[])
+                    .await
+                    .unwrap();
+                let hop = stack.record(trace).await;
+                let emitted = stack.backend.emissions(trace).unwrap();
+                let label = format!("{} {}, turn {turn}, script '{script}'", way.0, way.1);
+
+                assert_eq!(seen.status, 200, "{label}");
+                assert_eq!(seen.outcome, Some(Outcome::Complete), "{label}");
+                assert_eq!(hop.outcome, Outcome::Complete, "{label}");
+                assert_eq!(hop.trace, Some(trace), "{label}");
+                assert_eq!(seen.marks.len(), deltas, "{label}");
+                assert_eq!(hop.up_token.len(), deltas, "{label}");
+                assert_eq!(hop.out_token.len(), deltas, "{label}");
+                assert_eq!(emitted.len(), deltas, "{label}");
+                assert_eq!(hop.usage.map(|usage| usage.output), Some(20), "{label}");
+                for k in 0..deltas {
+                    assert!(
+                        emitted[k] <= hop.up_token[k],
+                        "{label}: token {k} read before it left"
+                    );
+                    assert!(hop.up_token[k] <= hop.out_token[k], "{label}: token {k}");
+                    assert!(hop.out_token[k] <= seen.marks[k].at, "{label}: token {k}");
+                }
+                let up_written = hop.up_written.unwrap();
+                assert!(
+                    hop.in_head <= hop.in_body && hop.in_body <= up_written,
+                    "{label}"
+                );
+                assert!(seen.written <= hop.in_body, "{label}");
+                assert!(hop.up_end.unwrap() <= seen.end.unwrap(), "{label}");
+                assert!(seen.head.unwrap() <= seen.marks[0].at, "{label}");
+                assert!(!hop.overlapped, "{label}");
+            }
+            let opened = channel.counters().connections_opened;
+            let expected = if way.0 == Transport::HttpCold { 3 } else { 1 };
+            assert_eq!(opened, expected, "{} {}", way.0, way.1);
+            channel.close().await;
+        });
+    }
+}
+
+#[test]
+fn token_by_token() {
+    check("ttft=5ms,gap=1ms", 20);
+}
+
+#[test]
+fn several_tokens_in_an_event() {
+    check("ttft=5ms,gap=500us,tokens_per_event=4", 5);
+}
+
+#[test]
+fn several_events_in_a_write() {
+    check("ttft=5ms,gap=500us,events_per_write=5", 20);
+}
+
+#[test]
+fn an_event_in_many_writes() {
+    check("ttft=5ms,gap=2ms,writes_per_event=4", 20);
+}
+
+#[test]
+fn pings_and_a_late_head_are_no_tokens() {
+    check("ttft=20ms,gap=200us,head=10ms,pings=3,early=token", 20);
+}
+
+#[test]
+fn as_fast_as_it_can() {
+    check("ttft=0ms,gap=0ms", 20);
+}
+
+#[test]
+fn the_same_text_over_every_channel() {
+    let stack = Stack::start("gap=100us");
+    let texts: Vec<_> = CHANNELS
+        .into_iter()
+        .map(|way| {
+            run(async {
+                let mut channel = stack.channel(way.0);
+                let seen = exchange(&mut channel, way, trace(9), &create("x", 50), &[]).await;
+                seen.unwrap().text
+            })
+        })
+        .collect();
+    assert!(!texts[0].is_empty());
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+}
+
+#[test]
+fn compact_tokens_cost_less_on_the_wire() {
+    let stack = Stack::start("gap=2ms");
+    let received = |encoding| {
+        run(async {
+            let way = (Transport::Quic, encoding);
+            let mut channel = stack.channel(way.0);
+            exchange(&mut channel, way, trace(1), &create("x", 5), &[])
+                .await
+                .unwrap();
+            let before = channel.counters().bytes_received;
+            exchange(&mut channel, way, trace(2), &create("x", 100), &[])
+                .await
+                .unwrap();
+            channel.counters().bytes_received - before
+        })
+    };
+    let (events, compact) = (received(Encoding::Events), received(Encoding::Compact));
+    assert!(compact * 2 < events, "{compact} against {events} bytes");
+}
+
+#[test]
+fn the_upstream_pool_is_warm_for_every_channel() {
+    let stack = Stack::start("gap=0ms");
+    for (number, way) in CHANNELS.into_iter().enumerate() {
+        run(async {
+            let mut channel = stack.channel(way.0);
+            let trace = trace(number as u128);
+            exchange(&mut channel, way, trace, &create("x", 3), &[])
+                .await
+                .unwrap();
+            let hop = stack.record(trace).await;
+            assert_eq!(hop.up_connected_anew, number == 0, "{}", way.0);
+        });
+    }
+    assert_eq!(stack.backend.connections(), 1);
+}
