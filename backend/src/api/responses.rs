@@ -54,7 +54,7 @@ pub(super) async fn handle(service: Rc<Service>, body: &[u8]) -> Result<Response
         store,
         metadata: params.metadata,
     };
-    let script = Told {
+    let script = ResponseEvents {
         encoder: ResponseEncoder::new(head),
         turn: store.then_some(turn),
         service,
@@ -71,14 +71,14 @@ fn unknown_response(id: &str) -> ApiError {
         .code("previous_response_not_found")
 }
 
-struct Told {
+struct ResponseEvents {
     encoder: ResponseEncoder,
     /// The turn, where it is to be remembered.
     turn: Option<Remembered>,
     service: Rc<Service>,
 }
 
-impl Told {
+impl ResponseEvents {
     /// Remembers the turn. Its own token ids are the model's very words, so that the next turn finds them cached; text
     /// that a stop string cut is tokenised again.
     fn remember(&mut self, tokens: Option<Vec<u32>>) {
@@ -102,7 +102,7 @@ fn finish_of(reason: FinishReason) -> Finish {
     }
 }
 
-impl Script for Told {
+impl Script for ResponseEvents {
     fn begin(&mut self, out: &mut Vec<u8>) {
         self.encoder
             .start(&mut |name, json| write_event(out, Some(name), json));
