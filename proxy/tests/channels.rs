@@ -30,13 +30,12 @@ fn check(script: &str, deltas: usize) {
                 assert_eq!(hop.out_token.len(), deltas, "{label}");
                 assert_eq!(emitted.len(), deltas, "{label}");
                 assert_eq!(hop.usage.map(|usage| usage.output), Some(20), "{label}");
-                for k in 0..deltas {
-                    assert!(
-                        emitted[k] <= hop.up_token[k],
-                        "{label}: token {k} read before it left"
-                    );
-                    assert!(hop.up_token[k] <= hop.out_token[k], "{label}: token {k}");
-                    assert!(hop.out_token[k] <= seen.marks[k].at, "{label}: token {k}");
+                let ends = hop.up_token.iter().zip(&hop.out_token);
+                let stamps = emitted.iter().zip(ends).zip(&seen.marks).enumerate();
+                for (k, ((left, (up, out)), mark)) in stamps {
+                    assert!(left <= up, "{label}: token {k} was read before it left");
+                    assert!(up <= out, "{label}: token {k}");
+                    assert!(*out <= mark.at, "{label}: token {k}");
                 }
                 let up_written = hop.up_written.unwrap();
                 assert!(

@@ -20,7 +20,8 @@ use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request, tcp};
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-type Socket = WebSocketStream<Stamped>;
+/// The library's state is large; boxed, it does not make every channel as large.
+type Socket = Box<WebSocketStream<Stamped>>;
 
 /// A client with at most one WebSocket.
 #[derive(Debug)]
@@ -159,8 +160,9 @@ async fn handshake(dial: &Dial) -> Result<Dialled, ChannelError> {
         ));
     }
     let stamped = Stamped::after_opening(connection.into_wire());
+    let socket = WebSocketStream::from_raw_socket(stamped, Role::Client, Some(config())).await;
     Ok(Dialled {
-        socket: WebSocketStream::from_raw_socket(stamped, Role::Client, Some(config())).await,
+        socket: Box::new(socket),
         resolved,
         transport_connected,
         connected: MonoClock.now(),
