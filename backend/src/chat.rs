@@ -1,6 +1,6 @@
 //! How a conversation becomes one prompt. Templates are not interpreted: the usual forms are built in.
 
-use crate::tokenizer::Tokenizer;
+use crate::{tokenizer::Tokenizer, vocabulary::Vocabulary};
 
 /// The form of a model's conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub(crate) enum Chat {
 
 impl Chat {
     /// The form that the special tokens tell, else the template.
-    pub(crate) fn choose(tokenizer: &Tokenizer, template: &str) -> Chat {
-        let special = |text| tokenizer.special(text);
+    pub(crate) fn choose(vocabulary: &Vocabulary, template: &str) -> Chat {
+        let special = |text| vocabulary.special(text);
         if let (Some(start), Some(end)) = (special("<|im_start|>"), special("<|im_end|>")) {
             return Chat::Marked { start, end };
         }

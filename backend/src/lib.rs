@@ -8,6 +8,7 @@ pub mod engine;
 mod forward;
 pub mod gguf;
 mod half;
+mod job;
 mod kernel;
 mod matrix;
 mod merge;
@@ -19,6 +20,7 @@ pub mod sampler;
 pub mod server;
 mod shape;
 pub mod tokenizer;
+mod vocabulary;
 
 pub use detokenize::TokenDecoder;
 pub use engine::{Engine, EngineOptions, EngineStatus, Finish, Job, JobId, Output, Refusal};

@@ -1,6 +1,6 @@
 //! Text to token ids and back, as llama.cpp does it for the same GGUF file.
 
-use std::{cmp::Reverse, collections::HashMap, ops::Range};
+use std::{cmp::Reverse, collections::HashMap};
 
 use crate::{
     chat::Chat,
@@ -8,6 +8,7 @@ use crate::{
     gguf::Gguf,
     merge::{Symbol, merge},
     pretokenize::Pieces,
+    vocabulary::{Alphabet, Part, Vocabulary},
 };
 
 /// Why a model's tokenizer cannot be used.
@@ -41,29 +42,11 @@ pub enum TokenizerError {
     Special { key: &'static str },
 }
 
-/// What a token is (`tokenizer.ggml.token_type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Normal,
-    /// Found in text always, before anything else.
-    UserDefined,
-    /// Found in text only when special tokens are parsed; invisible in answers.
-    Control,
-    Byte,
-}
-
 /// The tokenizer of a model.
 #[derive(Debug)]
 pub struct Tokenizer {
-    /// What each token stands for in an answer, one after another.
-    bytes: Vec<u8>,
-    spans: Vec<Range<u32>>,
-    /// Text of normal tokens to id: raw bytes for byte-pair, `▁` for blanks for SentencePiece.
-    ids: HashMap<Box<[u8]>, u32>,
-    /// Control and user-defined tokens, longest first.
-    specials: Vec<Special>,
+    vocabulary: Vocabulary,
     method: Method,
-    byte_ids: [Option<u32>; 256],
     unknown: Option<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -72,13 +55,6 @@ pub struct Tokenizer {
     endings: Vec<u32>,
     adds_bos: bool,
     chat: Chat,
-}
-
-#[derive(Debug)]
-struct Special {
-    text: Box<str>,
-    id: u32,
-    control: bool,
 }
 
 #[derive(Debug)]
@@ -129,12 +105,12 @@ impl Tokenizer {
         let texts = file
             .texts("tokenizer.ggml.tokens")
             .ok_or(missing("tokenizer.ggml.tokens"))?;
-        let vocabulary = texts.len();
-        let length = |key, found| match found == vocabulary {
+        let count = texts.len();
+        let length = |key, found| match found == count {
             true => Ok(()),
             false => Err(TokenizerError::Length {
                 key,
-                expected: vocabulary,
+                expected: count,
                 found,
             }),
         };
@@ -144,38 +120,9 @@ impl Tokenizer {
         }
 
         let alphabet = Alphabet::new();
-        let mut tokenizer = Tokenizer {
-            bytes: Vec::new(),
-            spans: Vec::with_capacity(vocabulary),
-            ids: HashMap::with_capacity(vocabulary),
-            specials: Vec::new(),
-            method: Method::Scores {
-                scores: Vec::new(),
-                leading_blank: true,
-            },
-            byte_ids: [None; 256],
-            unknown: None,
-            bos: None,
-            eos: None,
-            eot: None,
-            endings: Vec::new(),
-            adds_bos: !byte_pair,
-            chat: Chat::Plain,
-        };
-        for (id, text) in (0u32..).zip(texts) {
-            let kind = match kinds.get(id as usize) {
-                Some(2.0 | 3.0) => Kind::Control,
-                Some(4.0) => Kind::UserDefined,
-                Some(6.0) => Kind::Byte,
-                _ => Kind::Normal,
-            };
-            tokenizer.add(id, text, kind, byte_pair.then_some(&alphabet));
-        }
-        tokenizer
-            .specials
-            .sort_by_key(|special| Reverse(special.text.len()));
-
-        tokenizer.method = if byte_pair {
+        let vocabulary = Vocabulary::new(texts, kinds, byte_pair.then_some(&alphabet));
+        let mut adds_bos = !byte_pair;
+        let method = if byte_pair {
             let name = file.text("tokenizer.ggml.pre").unwrap_or("default");
             let pieces = Pieces::from_name(name).ok_or_else(|| TokenizerError::Pieces {
                 found: name.to_owned(),
@@ -183,11 +130,10 @@ impl Tokenizer {
             let lines = file
                 .texts("tokenizer.ggml.merges")
                 .ok_or(missing("tokenizer.ggml.merges"))?;
-            tokenizer.adds_bos = pieces == Pieces::Llama3;
-            let merges = tokenizer.merges(lines, &alphabet);
+            adds_bos = pieces == Pieces::Llama3;
             Method::BytePair {
                 pieces,
-                merges,
+                merges: merges(&vocabulary, lines, &alphabet),
                 whole_pieces: pieces == Pieces::Llama3,
             }
         } else {
@@ -203,113 +149,43 @@ impl Tokenizer {
         };
 
         let special = |key, default: Option<u32>| match file.value(key) {
-            None => Ok(default.filter(|&id| (id as usize) < vocabulary)),
+            None => Ok(default.filter(|&id| (id as usize) < count)),
             Some(_) => match file.number(key) {
-                Some(id) if id >= 0.0 && id < vocabulary as f64 => Ok(Some(id as u32)),
+                Some(id) if id >= 0.0 && id < count as f64 => Ok(Some(id as u32)),
                 // A file may say "none" with the largest number of its type.
                 Some(id) if id >= f64::from(u32::MAX) || id < 0.0 => Ok(None),
                 _ => Err(TokenizerError::Special { key }),
             },
         };
         let or = |id| (!byte_pair).then_some(id);
-        tokenizer.bos = special("tokenizer.ggml.bos_token_id", or(1))?;
-        tokenizer.eos = special("tokenizer.ggml.eos_token_id", or(2))?;
-        tokenizer.unknown = special("tokenizer.ggml.unknown_token_id", or(0))?;
-        tokenizer.eot = special("tokenizer.ggml.eot_token_id", None)?;
-        tokenizer.adds_bos = file
-            .flag("tokenizer.ggml.add_bos_token")
-            .unwrap_or(tokenizer.adds_bos)
-            && tokenizer.bos.is_some();
-
+        let bos = special("tokenizer.ggml.bos_token_id", or(1))?;
+        let eos = special("tokenizer.ggml.eos_token_id", or(2))?;
+        let unknown = special("tokenizer.ggml.unknown_token_id", or(0))?;
         let named: Vec<u32> = ENDINGS
             .iter()
-            .filter_map(|text| tokenizer.special(text))
+            .filter_map(|text| vocabulary.special(text))
             .collect();
-        tokenizer.eot = tokenizer.eot.or(named.first().copied());
-        tokenizer.endings.extend(named);
-        tokenizer.endings.extend(tokenizer.eos);
-        tokenizer.endings.extend(tokenizer.eot);
-        tokenizer.endings.sort_unstable();
-        tokenizer.endings.dedup();
-        tokenizer.chat = Chat::choose(
-            &tokenizer,
-            file.text("tokenizer.chat_template").unwrap_or(""),
-        );
-        Ok(tokenizer)
-    }
+        let eot = special("tokenizer.ggml.eot_token_id", named.first().copied())?;
+        let mut endings: Vec<u32> = named.into_iter().chain(eos).chain(eot).collect();
+        endings.sort_unstable();
+        endings.dedup();
 
-    fn add(&mut self, id: u32, text: &[u8], kind: Kind, alphabet: Option<&Alphabet>) {
-        let text = String::from_utf8_lossy(text);
-        let start = self.bytes.len() as u32;
-        match (kind, alphabet) {
-            (Kind::Control, _) => {}
-            (Kind::UserDefined, _) => self.bytes.extend_from_slice(text.as_bytes()),
-            (Kind::Normal | Kind::Byte, Some(alphabet)) => match alphabet.decode(&text) {
-                Some(raw) => {
-                    if let [byte] = *raw {
-                        self.byte_ids[usize::from(byte)] = Some(id);
-                    }
-                    self.bytes.extend_from_slice(&raw);
-                    self.ids.entry(raw.into()).or_insert(id);
-                }
-                // No bytes are written so: the token stands for itself in answers, and text never becomes it.
-                None => self.bytes.extend_from_slice(text.as_bytes()),
-            },
-            (Kind::Byte, None) => {
-                let hex = text
-                    .strip_prefix("<0x")
-                    .and_then(|rest| rest.strip_suffix('>'));
-                if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-                    self.byte_ids[usize::from(byte)] = Some(id);
-                    self.bytes.push(byte);
-                }
-            }
-            (Kind::Normal, None) => {
-                self.bytes
-                    .extend_from_slice(text.replace('▁', " ").as_bytes());
-                self.ids.entry(text.as_bytes().into()).or_insert(id);
-            }
-        }
-        self.spans.push(start..self.bytes.len() as u32);
-        if matches!(kind, Kind::Control | Kind::UserDefined) && !text.is_empty() {
-            let control = kind == Kind::Control;
-            self.specials.push(Special {
-                text: text.into(),
-                id,
-                control,
-            });
-        }
-    }
-
-    /// Merges between tokens of the vocabulary; the earlier line wins.
-    fn merges(
-        &self,
-        lines: &[&[u8]],
-        alphabet: &Alphabet,
-    ) -> HashMap<(u32, u32), (Reverse<u32>, u32)> {
-        let mut merges = HashMap::with_capacity(lines.len());
-        for (rank, line) in (0u32..).zip(lines) {
-            let line = String::from_utf8_lossy(line);
-            // A token may begin with the separator itself, but is not empty.
-            let Some(blank) = line.char_indices().skip(1).find(|(_, c)| *c == ' ') else {
-                continue;
-            };
-            let parts = (
-                alphabet.decode(&line[..blank.0]),
-                alphabet.decode(&line[blank.0 + 1..]),
-            );
-            let (Some(left), Some(right)) = parts else {
-                continue;
-            };
-            let whole = [left.as_slice(), right.as_slice()].concat();
-            let id = |bytes: &[u8]| self.ids.get(bytes).copied();
-            if let (Some(left), Some(right), Some(whole)) = (id(&left), id(&right), id(&whole)) {
-                merges
-                    .entry((left, right))
-                    .or_insert((Reverse(rank), whole));
-            }
-        }
-        merges
+        Ok(Tokenizer {
+            chat: Chat::choose(
+                &vocabulary,
+                file.text("tokenizer.chat_template").unwrap_or(""),
+            ),
+            adds_bos: file
+                .flag("tokenizer.ggml.add_bos_token")
+                .unwrap_or(adds_bos),
+            vocabulary,
+            method,
+            unknown,
+            bos,
+            eos,
+            eot,
+            endings,
+        })
     }
 
     /// Token ids of `text`, without a beginning-of-sequence token. Special tokens written in the text (`<|im_start|>`)
@@ -317,7 +193,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
         let mut out = Vec::with_capacity(text.len() / 3 + 1);
         let mut after_special = true;
-        for part in self.partition(text, parse_special) {
+        for part in self.vocabulary.partition(text, parse_special) {
             match part {
                 Part::Special(id) => out.push(id),
                 Part::Text(text) => match &self.method {
@@ -338,40 +214,6 @@ impl Tokenizer {
         ids
     }
 
-    /// Cuts out special tokens, the longest of all first.
-    fn partition<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Part<'a>> {
-        let mut parts = vec![Part::Text(text)];
-        if text.is_empty() {
-            parts.clear();
-        }
-        let wanted = self
-            .specials
-            .iter()
-            .filter(|special| parse_special || !special.control);
-        for special in wanted.filter(|special| text.contains(&*special.text)) {
-            let mut next = Vec::with_capacity(parts.len() + 2);
-            for part in parts {
-                let Part::Text(text) = part else {
-                    next.push(part);
-                    continue;
-                };
-                let mut rest = text;
-                while let Some(at) = rest.find(&*special.text) {
-                    if at > 0 {
-                        next.push(Part::Text(&rest[..at]));
-                    }
-                    next.push(Part::Special(special.id));
-                    rest = &rest[at + special.text.len()..];
-                }
-                if !rest.is_empty() {
-                    next.push(Part::Text(rest));
-                }
-            }
-            parts = next;
-        }
-        parts
-    }
-
     fn encode_byte_pair(&self, text: &str, out: &mut Vec<u32>) {
         let Method::BytePair {
             pieces,
@@ -383,14 +225,14 @@ impl Tokenizer {
         };
         let mut symbols = Vec::new();
         pieces.split(text, &mut |piece| {
-            if *whole_pieces && let Some(&id) = self.ids.get(piece.as_bytes()) {
+            if *whole_pieces && let Some(id) = self.vocabulary.id(piece.as_bytes()) {
                 out.push(id);
                 return;
             }
             symbols.clear();
             let bytes = piece.bytes().enumerate();
             symbols.extend(bytes.map(|(start, byte)| Symbol {
-                id: self.byte_ids[usize::from(byte)],
+                id: self.vocabulary.byte(byte),
                 start,
                 length: 1,
             }));
@@ -415,37 +257,30 @@ impl Tokenizer {
         } else {
             ""
         };
-        let text = format!("{blank}{}", text.replace(' ', "▁"));
-        let mut symbols: Vec<Symbol> = text
+        let written = format!("{blank}{}", text.replace(' ', "▁"));
+        let text = written.as_bytes();
+        let mut symbols: Vec<Symbol> = written
             .char_indices()
-            .map(|(start, c)| {
-                let length = c.len_utf8();
-                Symbol {
-                    id: self
-                        .ids
-                        .get(&text.as_bytes()[start..start + length])
-                        .copied(),
-                    start,
-                    length,
-                }
+            .map(|(start, character)| {
+                let length = character.len_utf8();
+                let id = self.vocabulary.id(&text[start..start + length]);
+                Symbol { id, start, length }
             })
             .collect();
         merge(&mut symbols, |left, right| {
-            let bytes = &text.as_bytes()[left.start..left.start + left.length + right.length];
-            let id = *self.ids.get(bytes)?;
+            let whole = &text[left.start..left.start + left.length + right.length];
+            let id = self.vocabulary.id(whole)?;
             Some((Score(scores[id as usize]), id))
         });
         for symbol in symbols.iter().filter(|symbol| symbol.length > 0) {
+            let bytes = &text[symbol.start..symbol.start + symbol.length];
             match symbol.id {
                 Some(id) => out.push(id),
-                None => {
-                    let bytes = &text.as_bytes()[symbol.start..symbol.start + symbol.length];
-                    out.extend(
-                        bytes
-                            .iter()
-                            .filter_map(|&byte| self.byte_ids[usize::from(byte)].or(self.unknown)),
-                    );
-                }
+                None => out.extend(
+                    bytes
+                        .iter()
+                        .filter_map(|&byte| self.vocabulary.byte(byte).or(self.unknown)),
+                ),
             }
         }
     }
@@ -457,13 +292,12 @@ impl Tokenizer {
 
     /// The bytes that a token stands for in an answer; none for control tokens and unknown ids.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
-        let span = self.spans.get(id as usize).cloned().unwrap_or_default();
-        &self.bytes[span.start as usize..span.end as usize]
+        self.vocabulary.bytes(id)
     }
 
     /// How many tokens there are.
     pub fn vocabulary(&self) -> usize {
-        self.spans.len()
+        self.vocabulary.len()
     }
 
     /// Beginning of sequence.
@@ -484,14 +318,6 @@ impl Tokenizer {
     /// Whether a model that says this token has finished its answer.
     pub fn is_end_of_generation(&self, id: u32) -> bool {
         self.endings.binary_search(&id).is_ok()
-    }
-
-    /// The control or user-defined token of that text.
-    pub(crate) fn special(&self, text: &str) -> Option<u32> {
-        self.specials
-            .iter()
-            .find(|special| &*special.text == text)
-            .map(|special| special.id)
     }
 
     /// What stands before the first message of a conversation.
@@ -521,12 +347,6 @@ impl Tokenizer {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Part<'a> {
-    Text(&'a str),
-    Special(u32),
-}
-
 /// A score, ordered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Score(f32);
@@ -545,27 +365,29 @@ impl Ord for Score {
     }
 }
 
-/// GPT-2's way to write bytes as printable characters: printable Latin-1 stands for itself, the other bytes, in order, for
-/// the characters from U+0100 on.
-struct Alphabet {
-    bytes: HashMap<char, u8>,
-}
-
-impl Alphabet {
-    fn new() -> Alphabet {
-        let mut bytes = HashMap::with_capacity(256);
-        let mut stand_in = 0x100;
-        for byte in 0..=u8::MAX {
-            let printable = matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-            let code = if printable { u32::from(byte) } else { stand_in };
-            stand_in += u32::from(!printable);
-            bytes.extend(char::from_u32(code).map(|c| (c, byte)));
+/// Merges between tokens of the vocabulary; the earlier line wins.
+fn merges(
+    vocabulary: &Vocabulary,
+    lines: &[&[u8]],
+    alphabet: &Alphabet,
+) -> HashMap<(u32, u32), (Reverse<u32>, u32)> {
+    let mut merges = HashMap::with_capacity(lines.len());
+    for (rank, line) in (0u32..).zip(lines) {
+        let line = String::from_utf8_lossy(line);
+        // Blanks are written otherwise, so the only one is the separator.
+        let Some((left, right)) = line.split_once(' ') else {
+            continue;
+        };
+        let (Some(left), Some(right)) = (alphabet.decode(left), alphabet.decode(right)) else {
+            continue;
+        };
+        let whole = vocabulary.id(&[left.as_slice(), right.as_slice()].concat());
+        let parts = (vocabulary.id(&left), vocabulary.id(&right));
+        if let ((Some(left), Some(right)), Some(whole)) = (parts, whole) {
+            merges
+                .entry((left, right))
+                .or_insert((Reverse(rank), whole));
         }
-        Alphabet { bytes }
     }
-
-    /// The bytes that a token's text stands for; `None` if it has characters outside the alphabet.
-    fn decode(&self, text: &str) -> Option<Vec<u8>> {
-        text.chars().map(|c| self.bytes.get(&c).copied()).collect()
-    }
+    merges
 }

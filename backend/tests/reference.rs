@@ -138,5 +138,7 @@ fn greedy_choices_are_llama_cpps() {
     println!("log-probabilities differ by {mean:.5} on average, {worst:.5} at most");
     assert!(positions >= 1000, "the reference has enough positions");
     assert!(ties * 100 <= positions, "near ties are rare");
-    assert!(mean < 0.01, "log-probabilities agree");
+    // llama.cpp differs from itself by 0.0105 on average and 0.13 at most when its cache holds f16 instead of f32 and its
+    // attention is fused: what is rounded to 8 bits falls to the other side now and then.
+    assert!(mean < 0.02 && worst < 0.2, "log-probabilities agree");
 }
