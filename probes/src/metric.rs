@@ -187,4 +187,20 @@ mod tests {
             "{message}"
         );
     }
+
+    #[test]
+    fn every_name_and_formula_is_documented() {
+        let page = include_str!("../../docs/metrics.md").replace("**", "");
+        for metric in Metric::ALL {
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{metric}` |")));
+            let row = row.unwrap_or_else(|| panic!("{metric} has no row"));
+            // The two that go by sign are put in words.
+            if !matches!(metric, Metric::GapStretch | Metric::GapBunch) {
+                let formula = metric.formula().split(", ").next().unwrap();
+                assert!(row.contains(formula), "{metric}: {formula}: {row}");
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `<row>.<metric>.hgrm`: HdrHistogram's percentile distribution as text, in milliseconds, for its plotters.
 //!
+//! Six decimals in place of three: overheads of some microseconds would lose their digits.
 //! The layout is that of `AbstractHistogram.outputPercentileDistribution` (five steps per halving of the distance to 100 %).
 
 use std::fmt::Write;
@@ -31,7 +32,6 @@ pub(super) fn text(histogram: &SignedHistogram) -> String {
 }
 
 fn print(text: &mut String, values: &Histogram<u64>) -> std::fmt::Result {
-    let digits = usize::from(SIGNIFICANT_DIGITS);
     let millis = |nanos: f64| nanos / NANOS_PER_MILLI;
     writeln!(
         text,
@@ -43,7 +43,7 @@ fn print(text: &mut String, values: &Histogram<u64>) -> std::fmt::Result {
         passed += step.count_since_last_iteration();
         let value = millis(values.highest_equivalent(step.value_iterated_to()) as f64);
         let share = step.quantile_iterated_to();
-        write!(text, "{value:>12.digits$} {share:.12} {passed:>10}")?;
+        write!(text, "{value:>12.6} {share:.12} {passed:>10}")?;
         match share < 1.0 {
             true => writeln!(text, " {:>14.2}", 1.0 / (1.0 - share))?,
             false => writeln!(text)?,
@@ -51,13 +51,13 @@ fn print(text: &mut String, values: &Histogram<u64>) -> std::fmt::Result {
     }
     writeln!(
         text,
-        "#[Mean    = {:>12.3}, StdDeviation   = {:>12.3}]",
+        "#[Mean    = {:>12.6}, StdDeviation   = {:>12.6}]",
         millis(values.mean()),
         millis(values.stdev())
     )?;
     writeln!(
         text,
-        "#[Max     = {:>12.3}, Total count    = {:>12}]",
+        "#[Max     = {:>12.6}, Total count    = {:>12}]",
         millis(values.max() as f64),
         values.len()
     )?;
@@ -88,10 +88,10 @@ mod tests {
             [
                 "       Value     Percentile TotalCount 1/(1-Percentile)",
                 "",
-                "       2.001 0.000000000000          1           1.00",
-                "       2.001 1.000000000000          1",
-                "#[Mean    =        2.000, StdDeviation   =        0.000]",
-                "#[Max     =        2.001, Total count    =            1]",
+                "    2.000895 0.000000000000          1           1.00",
+                "    2.000895 1.000000000000          1",
+                "#[Mean    =     2.000384, StdDeviation   =     0.000000]",
+                "#[Max     =     2.000895, Total count    =            1]",
                 "#[Buckets =           32, SubBuckets     =         2048]",
             ]
         );

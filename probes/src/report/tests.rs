@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::row::State;
+use crate::row::{State, Transport};
 use crate::samples::{RowSketch, run};
 
 const WS: Row = Row::events(Transport::Ws, State::Incremental);

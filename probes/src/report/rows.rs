@@ -1,0 +1,155 @@
+//! One row of the report: its distributions, its counters, its changes against the baselines.
+
+use std::collections::BTreeMap;
+
+use crate::exchange::FailureKind;
+use crate::histogram::Summary;
+use crate::metric::Metric;
+use crate::record::{Floor, RunRecord};
+use crate::recorder::{Recorder, Tallies};
+use crate::row::{Row, Transport};
+use crate::stats::{Statistic, change};
+
+use super::{Net, RowReport, Versus};
+
+/// Figures in which each row is compared with the baselines.
+const COMPARED: [Metric; 5] = [
+    Metric::Ttft,
+    Metric::FirstTokenOverhead,
+    Metric::TokenOverhead,
+    Metric::RoundtripOverhead,
+    Metric::Roundtrip,
+];
+/// Figures in which each row is compared with `direct`, which has no overheads: they show what the proxy itself costs.
+const COMPARED_WITH_DIRECT: [Metric; 2] = [Metric::Ttft, Metric::Roundtrip];
+
+pub(super) fn report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) -> RowReport {
+    let metrics: BTreeMap<Metric, Summary> = recorder
+        .into_iter()
+        .flat_map(|recorder| {
+            Metric::ALL
+                .into_iter()
+                .filter_map(|metric| Some((metric, recorder.summary(metric)?)))
+        })
+        .collect();
+    let tallies = recorder.map_or_else(Tallies::default, |recorder| recorder.tallies().clone());
+    RowReport {
+        row,
+        completed: tallies.completed,
+        failed: tallies.errors(),
+        cancelled: tallies.cancelled,
+        failures: failures(&tallies),
+        per_delta: tallies.per_delta(),
+        unjoined: tallies.unjoined,
+        net_of_floor: net_of_floor(&metrics, record.floor.as_ref()),
+        metrics,
+        counters: counters(record, row, &tallies),
+        versus: all_versus(record, row),
+    }
+}
+
+fn failures(tallies: &Tallies) -> BTreeMap<String, u64> {
+    let of_kind = |kind| tallies.failures.get(&kind).copied().unwrap_or(0);
+    FailureKind::ALL
+        .into_iter()
+        .map(|kind| (kind.name().to_owned(), of_kind(kind)))
+        .chain([("truncated".to_owned(), tallies.truncated)])
+        .collect()
+}
+
+fn net_of_floor(
+    metrics: &BTreeMap<Metric, Summary>,
+    floor: Option<&Floor>,
+) -> BTreeMap<Metric, Net> {
+    let net = |(&metric, summary): (&Metric, &Summary)| {
+        let floor = floor?.under(metric)? as i64;
+        let net = Net {
+            p50: summary.p50 - floor,
+            p99: summary.p99 - floor,
+        };
+        Some((metric, net))
+    };
+    metrics.iter().filter_map(net).collect()
+}
+
+fn counters(record: &RunRecord, row: Row, tallies: &Tallies) -> BTreeMap<String, f64> {
+    let mut shown = record.counters_of(row).shown(tallies.tokens);
+    let seconds = record.measured_ns(row) as f64 / 1e9;
+    let tokens = tallies.tokens as f64;
+    let completed = tallies.completed as f64;
+    for (name, amount, of) in [
+        ("tokens_per_delta", tokens, tallies.deltas as f64),
+        ("tokens_per_chunk", tokens, tallies.chunks as f64),
+        (
+            "deltas_per_chunk",
+            tallies.deltas as f64,
+            tallies.chunks as f64,
+        ),
+        ("request_throughput", completed, seconds),
+        ("output_token_throughput", tokens, seconds),
+        ("output_tokens_per_exchange", tokens, completed),
+        (
+            "input_tokens_per_exchange",
+            tallies.input_tokens as f64,
+            tallies.with_usage as f64,
+        ),
+        (
+            "cached_input_tokens_per_exchange",
+            tallies.cached_input_tokens as f64,
+            tallies.with_cached_input as f64,
+        ),
+    ] {
+        if of > 0.0 {
+            shown.insert(name.to_owned(), amount / of);
+        }
+    }
+    for (name, count) in [
+        ("answered_by_proxy", tallies.answered_by_proxy),
+        ("overlapped", tallies.overlapped),
+    ] {
+        if count > 0 {
+            shown.insert(name.to_owned(), count as f64);
+        }
+    }
+    shown
+}
+
+fn all_versus(record: &RunRecord, row: Row) -> Vec<Versus> {
+    let direct = record
+        .rows
+        .iter()
+        .filter(|row| row.transport == Transport::Direct);
+    let mut all = Vec::new();
+    for (baselines, metrics) in [
+        (
+            record.baselines.iter().collect::<Vec<_>>(),
+            COMPARED.as_slice(),
+        ),
+        (direct.collect(), COMPARED_WITH_DIRECT.as_slice()),
+    ] {
+        for &baseline in baselines {
+            if baseline == row || !record.rows.contains(&baseline) {
+                continue;
+            }
+            for &metric in metrics {
+                all.extend(versus(record, row, baseline, metric));
+            }
+        }
+    }
+    all
+}
+
+fn versus(record: &RunRecord, row: Row, baseline: Row, metric: Metric) -> Vec<Versus> {
+    let ours = record.blocks_of(row, metric);
+    let theirs = record.blocks_of(baseline, metric);
+    [Statistic::P50, Statistic::P99]
+        .into_iter()
+        .map(|statistic| Versus {
+            baseline: baseline.to_string(),
+            metric,
+            statistic,
+            change: change(&ours, &theirs, statistic, record.seeds.bootstrap),
+        })
+        .filter(|versus| versus.change.blocks > 0)
+        .collect()
+}
