@@ -17,7 +17,7 @@ use crate::measure::{self, Measured, Run};
 use crate::pinning::{self, Pinning};
 use crate::plan::Plan;
 use crate::rig::{Alarm, ProxyAddresses, Rig};
-use crate::{admin, alarm, finish, models};
+use crate::{admin, alarm, finish, host, models};
 
 /// Runs the command.
 pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
@@ -46,6 +46,7 @@ async fn measured(
     let pinning = Pinning::choose(plan.pin);
     let backend = backend(plan, rig, pinning, alarm).await?;
     let proxy = proxy(args, plan, &backend, rig, pinning, alarm).await?;
+    let host = host::read();
     if let Some(core) = pinning.generator {
         // Where the system does not allow it the run is none the worse known: the record says what was asked.
         let _ = pinning::bind(core);
@@ -65,6 +66,7 @@ async fn measured(
             admin: admin::Admin::new(proxy.admin),
             pid: proxy.pid,
         }),
+        host,
         pinning,
         place,
         output: &args.output,

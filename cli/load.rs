@@ -14,7 +14,7 @@ use crate::measure::{self, Measured, Run};
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::rig::Alarm;
-use crate::{alarm, finish, models};
+use crate::{alarm, finish, host, models};
 
 /// Runs the command.
 pub fn run(args: LoadArgs) -> anyhow::Result<Exit> {
@@ -48,6 +48,7 @@ async fn measured(
         model,
         lanes: vec![Rc::new(lane(plan, url, trust))],
         proxy: None,
+        host: host::read(),
         pinning: Pinning::default(),
         warnings: Vec::new(),
         place,

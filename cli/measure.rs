@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use tokenlag_loadgen::warmup::{self, Calibrated, Warmed};
 use tokenlag_loadgen::{Campaign, Ended, Lane, Progress, Prompts, Shared, WordCount};
 use tokenlag_probes::folder::{RunFolder, TokenStamps};
-use tokenlag_probes::{Clock, MonoClock, Report, RunRecord, Seeds, clock};
+use tokenlag_probes::{Clock, Host, MonoClock, Report, RunRecord, Seeds, clock};
 
 use crate::args::shared::OutputArgs;
 use crate::book::{Book, Proxy};
+use crate::exit::Usage;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::progress::Display;
@@ -34,6 +35,8 @@ pub struct Run<'a> {
     pub lanes: Vec<Rc<Lane>>,
     /// Whose stamps are fetched.
     pub proxy: Option<Proxy>,
+    /// The machine, as it is without any pinning.
+    pub host: Host,
     /// Which process runs where.
     pub pinning: Pinning,
     /// What only the command can see: the topology.
@@ -120,7 +123,7 @@ impl Run<'_> {
         let rows = plan.work.rows.clone();
         let mut record = RunRecord::begin(self.command, clock::wall_clock(), rows);
         record.command_line = command_line::without_secrets();
-        record.host = host::read();
+        record.host = self.host.clone();
         record
             .versions
             .insert("tokenlag".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
@@ -210,7 +213,9 @@ pub fn claim(out: Option<&Path>, command: &str) -> anyhow::Result<PathBuf> {
     };
     if path.join("run.json").exists() {
         let shown = path.display();
-        bail!("{shown} already holds a run; choose another folder with --out, or remove it");
+        let what =
+            format!("{shown} already holds a run; choose another folder with --out, or remove it");
+        return Err(Usage(what).into());
     }
     std::fs::create_dir_all(&path).with_context(|| {
         format!(

@@ -44,21 +44,11 @@ pub fn report(report: &Report, form: Output) -> anyhow::Result<()> {
 }
 
 fn tables(report: &Report) -> String {
-    let style = style();
-    let mut text = String::new();
     if report.command == "load" {
-        text.push_str(&table::load(report, style));
+        table::load(report, style())
     } else {
-        text.push_str(&table::compare(report, style));
-        text.push('\n');
-        text.push_str(&table::sentence(report));
+        table::compare(report, style())
     }
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push('\n');
-    text.push_str(&table::verdict(&report.verdict, style));
-    text
 }
 
 fn style() -> Style {

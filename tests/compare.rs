@@ -1,0 +1,284 @@
+//! `compare` end to end: the embedded model, a proxy, every channel; and what it leaves on disk and in the system.
+
+mod support;
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+use support::{Backend, assert_code, children_of_rig, json, run, stderr, stdout, tokenlag};
+
+/// Small enough for a test, whole enough to have every part.
+const SMALL: [&str; 12] = [
+    "--blocks",
+    "2",
+    "--turns",
+    "2",
+    "--isl",
+    "48",
+    "--later-isl",
+    "8",
+    "--osl",
+    "6",
+    "--ui",
+    "none",
+];
+
+fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["compare"], &SMALL[..], more].concat()
+}
+
+#[test]
+fn every_row_is_measured_joined_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut args = small(&["--allow-untrusted", "--output", "json", "--out"]);
+    args.push(out.to_str().unwrap());
+    let child = tokenlag(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 0);
+    assert_eq!(children_of_rig(pid), [], "no child is left");
+
+    let printed: Value =
+        serde_json::from_slice(&output.stdout).expect("standard output is the report alone");
+    let report = json(&out.join("report.json"));
+    assert_eq!(printed, report);
+    assert_eq!(report["schema"], "tokenlag.report/1");
+    assert_eq!(report["command"], "compare");
+    let rows = report["channels"].as_array().unwrap();
+    let name = |row: &Value| {
+        format!(
+            "{}/{}",
+            row["channel"].as_str().unwrap(),
+            row["state"].as_str().unwrap()
+        )
+    };
+    assert_eq!(
+        rows.iter().map(name).collect::<Vec<_>>(),
+        [
+            "direct/full",
+            "http-cold/full",
+            "http/full",
+            "ws/full",
+            "ws/incremental",
+            "quic/full",
+            "quic/incremental"
+        ]
+    );
+    for row in rows {
+        let direct = row["channel"] == "direct";
+        assert_eq!(row["completed"], 4, "{row}");
+        assert_eq!(row["failed"], 0, "{row}");
+        assert_eq!(row["unjoined"]["no_hop_record"], 0, "{row}");
+        assert_eq!(row["metrics"]["ttft"]["count"], 4, "{row}");
+        assert_eq!(
+            row["metrics"]["roundtrip_overhead"]["count"],
+            if direct { Value::Null } else { 4.into() },
+            "{row}"
+        );
+        assert!(
+            row["counters"]["client_cpu_ns_per_token"].as_f64().unwrap() > 0.0,
+            "{row}"
+        );
+        assert_eq!(
+            row["counters"]["proxy_cpu_ns_per_token"].is_null(),
+            direct,
+            "{row}"
+        );
+        // http-cold connects for each exchange, everybody else once a session.
+        let connections = if row["channel"] == "http-cold" {
+            4.0
+        } else {
+            2.0
+        };
+        assert_eq!(row["counters"]["connections_opened"], connections, "{row}");
+    }
+    let lines = fs::read_to_string(out.join("exchanges.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 7 * 2 * 2);
+    assert_eq!(
+        json(&out.join("run.json"))["cells"]
+            .as_array()
+            .unwrap()
+            .len(),
+        7 * 2
+    );
+}
+
+#[test]
+fn rows_ask_for_the_same_and_get_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut args = small(&["--allow-untrusted", "--random-seed", "7", "--out"]);
+    args.push(out.to_str().unwrap());
+    assert_code(&run(&args), 0);
+    let mut usages: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+    for line in fs::read_to_string(out.join("exchanges.jsonl"))
+        .unwrap()
+        .lines()
+    {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let place = format!("{}.{}.{}", line["block"], line["session"], line["turn"]);
+        let usage = format!(
+            "{} in, {} out",
+            line["usage"]["input"], line["usage"]["output"]
+        );
+        usages.entry(place).or_default().push(usage);
+    }
+    assert_eq!(usages.len(), 4);
+    for (place, usages) in usages {
+        assert_eq!(usages.len(), 7, "{place}");
+        assert!(
+            usages.iter().all(|usage| *usage == usages[0]),
+            "{place}: {usages:?}"
+        );
+        assert!(usages[0].ends_with("6 out"), "{place}: {usages:?}");
+    }
+}
+
+#[test]
+fn tables_on_standard_output_and_the_folder_on_standard_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let out = out.to_str().unwrap();
+    let output = run(&small(&["--channels", "http,ws", "--out", out]));
+    // Two blocks are too few to be trusted.
+    assert_code(&output, 3);
+    for part in ["http/full", "ws/incremental", "few_blocks"] {
+        assert!(
+            stdout(&output).contains(part),
+            "'{part}' is not in: {}",
+            stdout(&output)
+        );
+    }
+    assert_eq!(stderr(&output), format!("the run is in {out}\n"));
+
+    let again = run(&["report", "show", out]);
+    assert_code(&again, 0);
+    assert_eq!(
+        stdout(&again),
+        stdout(&output),
+        "the report can be made again from the folder"
+    );
+    for (format, part) in [
+        ("csv", "channel,state"),
+        ("json", "tokenlag.report/1"),
+        ("hgrm", "#[ws-full.ttft]"),
+    ] {
+        let exported = run(&["report", "export", out, "--format", format]);
+        assert_code(&exported, 0);
+        assert!(stdout(&exported).contains(part), "{format}");
+    }
+
+    let occupied = run(&small(&["--out", out]));
+    assert_code(&occupied, 2);
+    assert!(stderr(&occupied).contains("already holds a run"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let out = out.to_str().unwrap();
+    assert_code(
+        &run(&small(&[
+            "--channels",
+            "http",
+            "--allow-untrusted",
+            "--out",
+            out,
+        ])),
+        0,
+    );
+    let mut child = tokenlag(&["report", "show", out])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_code(&child.wait_with_output().unwrap(), 0);
+}
+
+#[test]
+fn a_plan_file_is_read_and_flags_override_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let text = "channels = [\"http\", \"ws\"]\nstate = \"full\"\nturns = 1\nosl = 4\nisl = 40\nblocks = 9\n\
+                no-direct = true\nallow-untrusted = true\nkeep-tokens = true\nui = \"none\"\n";
+    fs::write(&plan, text).unwrap();
+    let out = folder.path().join("run");
+    let output = tokenlag(&["compare", "--blocks", "2", "--plan"])
+        .args([plan.as_os_str(), "--out".as_ref(), out.as_os_str()])
+        .env("TOKENLAG_OSL", "5")
+        .output()
+        .unwrap();
+    assert_code(&output, 0);
+    let record = json(&out.join("run.json"));
+    let plan = &record["plan"];
+    assert_eq!(plan["rows"], serde_json::json!(["http/full", "ws/full"]));
+    assert_eq!(plan["blocks"], 2, "flags override the file");
+    assert_eq!(
+        plan["workload"]["output"], 5,
+        "the environment overrides the file"
+    );
+    assert_eq!(plan["workload"]["turns"], 1);
+    let lines = fs::read_to_string(out.join("exchanges.jsonl")).unwrap();
+    assert!(
+        lines.lines().all(|line| line.contains("\"tokens\":[{")),
+        "--keep-tokens keeps them"
+    );
+}
+
+#[test]
+fn thresholds_that_are_crossed_exit_99() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let args = [
+        "--channels",
+        "http",
+        "--fail-if",
+        "http/full.ttft.p50 > 1ns",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let output = run(&small(&args));
+    assert_code(&output, 99);
+    assert!(
+        stderr(&output).contains("threshold crossed: 'http/full.ttft.p50 > 1ns': http/full is at")
+    );
+}
+
+#[test]
+fn a_backend_that_is_already_there_is_used_and_secrets_are_not_kept() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut args = small(&[
+        "--channels",
+        "http",
+        "--allow-untrusted",
+        "--api-key",
+        "sk-secret",
+        "--url",
+    ]);
+    args.extend([backend.url.as_str(), "--out", out.to_str().unwrap()]);
+    args.extend(["--header", "X-Key: sk-other"]);
+    assert_code(&run(&args), 0);
+    for entry in fs::read_dir(&out).unwrap().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        assert!(
+            !text.contains("sk-secret") && !text.contains("sk-other"),
+            "{}",
+            entry.path().display()
+        );
+    }
+    let record = json(&out.join("run.json"));
+    assert_eq!(
+        record["plan"]["headers"],
+        serde_json::json!(["authorization", "X-Key"])
+    );
+}

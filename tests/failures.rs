@@ -1,0 +1,257 @@
+//! What goes wrong in the world: ports in use, servers that are down, children that die, disks that are full, Ctrl-C.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use support::{
+    assert_code, children_of_rig, closed_port, failing_server, run, seconds_since, signal, stderr,
+    stdout, tokenlag, wait_until,
+};
+use tokenlag_probes::{Clock, MonoClock};
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let backend = run(&["backend", "--listen", &address]);
+    let proxy = run(&["proxy", "--listen", &address, "--admin", "127.0.0.1:0"]);
+    for output in [backend, proxy] {
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+        assert!(stderr(&output).contains("in use"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_server_that_is_down_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://{}", closed_port());
+    for command in ["compare", "load"] {
+        let out = folder.path().join(command);
+        let output = run(&[
+            command,
+            "--url",
+            &url,
+            "--model",
+            "m",
+            "--ui",
+            "none",
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert_code(&output, 1);
+        assert!(
+            stderr(&output).contains("cannot connect"),
+            "{}",
+            stderr(&output)
+        );
+        assert!(!out.exists(), "nothing was measured, so nothing is left");
+    }
+}
+
+#[test]
+fn a_run_in_which_everything_failed_fails_and_says_why() {
+    // Two requests calibrate, one warms up; from then on all fail.
+    for (good, says) in [
+        (0, "the first request failed"),
+        (3, "4 x status 500: out of tokens"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let url = format!("http://{}", failing_server(good));
+        let output = run(&[
+            "load",
+            "--url",
+            &url,
+            "--model",
+            "m",
+            "--num-prompts",
+            "4",
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("out of tokens"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named_before_any_work() {
+    let output = run(&["compare", "--out", "/proc/nowhere/run"]);
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("/proc/nowhere/run"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_disk_that_is_full_ends_the_run_with_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = |args: &[&str]| {
+        let done = Command::new("mount").args(args).arg(folder.path()).output();
+        done.is_ok_and(|output| output.status.success())
+    };
+    if !mount(&["-t", "tmpfs", "-o", "size=96k", "none"]) {
+        eprintln!("not tested: this user may not mount a small disk");
+        return;
+    }
+    let out = folder.path().join("run");
+    let mut args = endless(&out);
+    args.retain(|word| word != "--keep-tokens");
+    let output = tokenlag(&[])
+        .args(&args)
+        .arg("--keep-tokens")
+        .output()
+        .unwrap();
+    let unmounted = Command::new("umount").arg(folder.path()).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("free some space"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(
+        stderr(&output).matches("error:").count(),
+        1,
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// A comparison that goes on until it is stopped.
+fn endless(out: &Path) -> Vec<String> {
+    let mut args: Vec<String> = [
+        "compare",
+        "--channels",
+        "http,ws,quic",
+        "--blocks",
+        "100000",
+        "--turns",
+        "2",
+    ]
+    .into_iter()
+    .chain([
+        "--isl",
+        "48",
+        "--later-isl",
+        "8",
+        "--osl",
+        "8",
+        "--ui",
+        "none",
+        "--keep-tokens",
+        "--out",
+    ])
+    .map(str::to_owned)
+    .collect();
+    args.push(out.to_string_lossy().into_owned());
+    args
+}
+
+/// Starts it in a process group of its own, as a terminal does, and waits until two blocks are on disk.
+fn started(out: &Path) -> Child {
+    let child = tokenlag(&[])
+        .args(endless(out))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let exchanges = out.join("exchanges.jsonl");
+    wait_until("two blocks are recorded", Duration::from_secs(60), || {
+        let text = fs::read_to_string(&exchanges).unwrap_or_default();
+        text.lines().any(|line| line.contains("\"block\":2"))
+    });
+    child
+}
+
+#[track_caller]
+fn check_kept(out: &Path) {
+    let shown = run(&["report", "show", out.to_str().unwrap()]);
+    assert_code(&shown, 0);
+    assert!(
+        stdout(&shown).contains("ws/incremental"),
+        "{}",
+        stdout(&shown)
+    );
+}
+
+#[test]
+fn ctrl_c_stops_within_two_seconds_and_keeps_what_was_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let child = started(&out);
+    let pid = child.id();
+    assert_eq!(children_of_rig(pid).len(), 2);
+    let pressed = MonoClock.now();
+    // The terminal signals the whole group.
+    signal(-(pid as i32), Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    let took = seconds_since(pressed);
+    assert!(took < 2.0, "it took {took} s");
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("interrupted"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(children_of_rig(pid), []);
+    check_kept(&out);
+}
+
+#[test]
+fn a_backend_that_dies_ends_the_run_with_its_last_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let child = started(&out);
+    let pid = child.id();
+    let children = children_of_rig(pid);
+    let backend = children
+        .iter()
+        .find(|(line, _)| line.contains(" backend "))
+        .expect("there is a backend");
+    let killed = MonoClock.now();
+    signal(backend.1, Signal::SIGKILL);
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        seconds_since(killed) < 5.0,
+        "it took {} s",
+        seconds_since(killed)
+    );
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("the backend ended early (signal: 9"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(children_of_rig(pid), []);
+    check_kept(&out);
+}
+
+#[test]
+fn children_do_not_outlive_a_parent_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = started(&folder.path().join("run"));
+    let pid = child.id();
+    signal(pid as i32, Signal::SIGKILL);
+    child.wait().unwrap();
+    wait_until("its children are gone", Duration::from_secs(2), || {
+        children_of_rig(pid).is_empty()
+    });
+    check_kept(&folder.path().join("run"));
+}

@@ -1,0 +1,125 @@
+//! `load` against the real model: every API, both loops.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Backend, json, run, stderr, stdout};
+
+/// Runs a small load and gives its report and its manifest.
+#[track_caller]
+fn check_load(url: &str, out: &Path, more: &[&str]) -> (Value, Value) {
+    let mut args = vec![
+        "load", "--url", url, "--isl", "40", "--osl", "6", "--ui", "none",
+    ];
+    args.extend(["--out", out.to_str().unwrap()]);
+    args.extend(more);
+    let output = run(&args);
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{}\n{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    assert!(stdout(&output).contains("ttft"), "{}", stdout(&output));
+    (json(&out.join("report.json")), json(&out.join("run.json")))
+}
+
+#[test]
+fn every_api_is_driven() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    for (api, turns) in [
+        ("chat", "1"),
+        ("chat", "3"),
+        ("completions", "2"),
+        ("responses", "2"),
+    ] {
+        let out = folder.path().join(format!("{api}-{turns}"));
+        let more = [
+            "--api",
+            api,
+            "--turns",
+            turns,
+            "--num-prompts",
+            "6",
+            "--concurrency",
+            "2",
+        ];
+        let (report, record) = check_load(&backend.url, &out, &more);
+        let row = &report["channels"][0];
+        assert_eq!(row["completed"], 6, "{api}: {row}");
+        assert_eq!(row["per_delta"], false, "{api}: {row}");
+        assert_eq!(
+            row["counters"]["output_tokens_per_exchange"], 6.0,
+            "{api}: {row}"
+        );
+        // Sessions go on with the connections that others left.
+        assert_eq!(row["counters"]["connections_opened"], 2.0, "{api}: {row}");
+        assert_eq!(record["plan"]["model"], "tokenlag-tiny", "{api}");
+    }
+}
+
+#[test]
+fn later_turns_carry_the_conversation() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    for api in ["chat", "completions", "responses"] {
+        let out = folder.path().join(api);
+        check_load(
+            &backend.url,
+            &out,
+            &["--api", api, "--turns", "3", "--num-prompts", "3"],
+        );
+        let lines = std::fs::read_to_string(out.join("exchanges.jsonl")).unwrap();
+        let inputs: Vec<u64> = lines
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["usage"]["input"]
+                    .as_u64()
+                    .unwrap()
+            })
+            .collect();
+        // Each turn brings at least the six tokens of the reply before.
+        assert!(
+            inputs.windows(2).all(|pair| pair[1] >= pair[0] + 6),
+            "{api}: {inputs:?}"
+        );
+    }
+}
+
+#[test]
+fn an_open_loop_is_anchored_at_its_schedule() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    for (pattern, number) in [("constant", "8"), ("poisson", "8"), ("gamma", "8")] {
+        let out = folder.path().join(pattern);
+        let more = [
+            "--request-rate",
+            "40",
+            "--arrival-pattern",
+            pattern,
+            "--num-prompts",
+            number,
+        ];
+        let (report, _) = check_load(&backend.url, &out, &more);
+        assert_eq!(report["open_loop"], true);
+        assert_eq!(report["channels"][0]["completed"], 8, "{pattern}: {report}");
+        assert_eq!(
+            report["calibration"]["dispatch_lag"]["count"], 8,
+            "{pattern}: {report}"
+        );
+    }
+    let out = folder.path().join("duration");
+    let more = [
+        "--request-rate",
+        "20",
+        "--arrival-pattern",
+        "constant",
+        "--duration",
+        "1s",
+    ];
+    let (report, _) = check_load(&backend.url, &out, &more);
+    assert_eq!(report["channels"][0]["completed"], 20, "{report}");
+}

@@ -1,0 +1,196 @@
+//! What the tests of the command share: running it, its children, a backend, a server that misbehaves on purpose.
+
+#![allow(dead_code, reason = "each test binary uses a part of what they share")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+
+/// The command, without what the environment of the test run would tell it.
+pub fn tokenlag(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenlag"));
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .env_remove("OPENAI_API_KEY");
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("TOKENLAG_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+/// Runs it to its end.
+pub fn run(args: &[&str]) -> Output {
+    tokenlag(args).output().expect("the command starts")
+}
+
+/// Standard output as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Standard error as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails unless the command ended with `code`; shows what it said.
+#[track_caller]
+pub fn assert_code(output: &Output, code: i32) {
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "stdout:\n{}\nstderr:\n{}",
+        stdout(output),
+        stderr(output)
+    );
+    assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
+}
+
+/// A JSON file.
+pub fn json(path: &Path) -> Value {
+    let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).expect("the file is JSON")
+}
+
+/// Processes that a rig under the process `parent` started and that are still alive: their command lines and numbers.
+pub fn children_of_rig(parent: u32) -> Vec<(String, i32)> {
+    let mark = format!("--die-with-parent={parent}");
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").expect("there is a /proc").flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
+        // A process that is dead and not yet waited for has an empty command line.
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&words).replace('\0', " ");
+        if line.contains(&mark) {
+            children.push((line, pid));
+        }
+    }
+    children
+}
+
+/// Waits until `done`, for at most `limit`.
+#[track_caller]
+pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+    let deadline = MonoClock.now() + limit;
+    while !done() {
+        assert!(MonoClock.now() < deadline, "not within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Seconds since `start`.
+pub fn seconds_since(start: Stamp) -> f64 {
+    MonoClock.now().since(start) as f64 / 1e9
+}
+
+/// Sends a signal to one process, or with a negative number to its group.
+pub fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("the process is there");
+}
+
+/// `tokenlag backend` on a port of its own; killed when dropped.
+pub struct Backend {
+    process: Child,
+    /// Where it listens, as in `http://127.0.0.1:4000`.
+    pub url: String,
+}
+
+impl Backend {
+    pub fn start() -> Self {
+        let mut process = tokenlag(&["backend", "--listen", "127.0.0.1:0", "--report-ready"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the backend starts");
+        let mut line = String::new();
+        let stdout = process.stdout.as_mut().expect("standard output is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the backend speaks");
+        let ready: Value = serde_json::from_str(&line).expect("one line of JSON");
+        let address = ready["listen"].as_str().expect("it says where it listens");
+        Self {
+            url: format!("http://{address}"),
+            process,
+        }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A server that answers chat requests well until `good` of them are done, and then with status 500.
+pub fn failing_server(good: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let answered = Arc::new(AtomicUsize::new(0));
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let answered = answered.clone();
+            thread::spawn(move || serve(stream, &answered, good));
+        }
+    });
+    address
+}
+
+/// A port on which nobody listens.
+pub fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound")
+}
+
+const REPLY: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n\
+    data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n\
+    data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\n\
+    data: [DONE]\n\n";
+const ERROR: &str =
+    "HTTP/1.1 500 Oops\r\nconnection: close\r\ncontent-length: 13\r\n\r\nout of tokens";
+
+fn serve(mut stream: TcpStream, answered: &AtomicUsize, good: usize) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4_096];
+    while !is_whole(&request) {
+        match stream.read(&mut buffer) {
+            Ok(count @ 1..) => request.extend_from_slice(&buffer[..count]),
+            _ => return,
+        }
+    }
+    let reply = if answered.fetch_add(1, Ordering::SeqCst) < good {
+        REPLY
+    } else {
+        ERROR
+    };
+    let _ = stream.write_all(reply.as_bytes());
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
+    });
+    body.len() >= length.unwrap_or(0)
+}

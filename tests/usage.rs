@@ -1,0 +1,118 @@
+//! Wrong usage is one clear error that names what is known, and exit code 2.
+
+mod support;
+
+use std::fs;
+
+use support::{assert_code, run, stderr, stdout, tokenlag};
+
+#[track_caller]
+fn check_usage(args: &[&str], says: &[&str]) {
+    let output = run(args);
+    assert_code(&output, 2);
+    assert_eq!(stdout(&output), "", "standard output carries results alone");
+    for part in says {
+        assert!(
+            stderr(&output).contains(part),
+            "'{part}' is not in: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn help_and_version_are_there() {
+    for args in [&["--help"][..], &["compare", "--help"], &["--version"]] {
+        let output = run(args);
+        assert_code(&output, 0);
+        assert!(!output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn an_unknown_value_names_the_known_ones() {
+    let channels = "known: direct, http-cold, http, ws, quic";
+    check_usage(
+        &["compare", "--channels", "htttp"],
+        &["unknown channel 'htttp'", channels],
+    );
+    check_usage(
+        &["compare", "--state", "none"],
+        &["known: full, incremental"],
+    );
+    check_usage(
+        &["compare", "--workload", "agents"],
+        &["known: edit, agent, chat"],
+    );
+    check_usage(
+        &["compare", "--baseline", "http/ful"],
+        &["unknown state 'ful'"],
+    );
+    check_usage(
+        &["load", "--url", "http://127.0.0.1:1", "--api", "soap"],
+        &["responses, chat or completions"],
+    );
+    check_usage(
+        &["compare", "--url", "https://127.0.0.1:1"],
+        &["https is not spoken yet"],
+    );
+    check_usage(
+        &["compare", "--fail-if", "ttfb.p99 > 1s"],
+        &["unknown metric 'ttfb'"],
+    );
+}
+
+#[test]
+fn flags_that_make_no_sense_together_say_so() {
+    check_usage(&["load"], &["--url"]);
+    check_usage(
+        &["load", "--url", "http://127.0.0.1:1", "--channel", "ws"],
+        &["--api responses"],
+    );
+    check_usage(&["compare", "--proxy", "127.0.0.1:1"], &["--proxy-admin"]);
+    check_usage(
+        &[
+            "compare",
+            "--proxy",
+            "127.0.0.1:1",
+            "--proxy-admin",
+            "127.0.0.1:2",
+            "--channels",
+            "quic",
+        ],
+        &["--proxy-quic", "--trust"],
+    );
+}
+
+#[test]
+fn a_plan_with_unknown_keys_names_them_and_the_known_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    fs::write(&plan, "turns = 2\nturn = 3\nosls = 4\n").unwrap();
+    let plan = plan.to_str().unwrap();
+    check_usage(
+        &["compare", "--plan", plan],
+        &["osls, turn; known: allow-untrusted, api-key"],
+    );
+    fs::write(plan, "turns = [").unwrap();
+    check_usage(&["compare", "--plan", plan], &["is no TOML"]);
+    check_usage(
+        &["compare", "--plan", "/nowhere/plan.toml"],
+        &["cannot read the plan /nowhere/plan.toml"],
+    );
+    fs::write(plan, "turns = \"many\"\n").unwrap();
+    check_usage(
+        &["compare", "--plan", plan],
+        &["invalid value 'many' for '--turns"],
+    );
+}
+
+#[test]
+fn the_environment_sets_flags() {
+    let output = tokenlag(&["compare"])
+        .env("TOKENLAG_CHANNELS", "smtp")
+        .output()
+        .unwrap();
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("unknown channel 'smtp'"));
+}
