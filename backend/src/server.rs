@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokenlag_dialect::Limits;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinError, JoinSet, LocalSet};
 
 use crate::api::router::respond;
 use crate::api::service::Service;
@@ -112,6 +112,9 @@ pub enum ServeError {
     /// The model could not be loaded.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The engine's task ended, which it never should.
+    #[error("the engine broke down: {0}; please report it with the request that did it")]
+    Engine(#[from] JoinError),
 }
 
 /// Loads the model and serves connections of `listener` until `shutdown` resolves; then takes no new ones, lets work
@@ -121,7 +124,7 @@ pub enum ServeError {
 ///
 /// # Errors
 ///
-/// The model cannot be loaded, or the listener cannot be used.
+/// The model cannot be loaded, the listener cannot be used, or the engine breaks down.
 pub async fn serve(
     options: ServerOptions,
     listener: TcpListener,
@@ -135,7 +138,7 @@ pub async fn serve(
 ///
 /// # Errors
 ///
-/// The listener cannot be used.
+/// The listener cannot be used, or the engine breaks down.
 pub async fn serve_model(
     model: Arc<Model>,
     options: ServerOptions,
@@ -155,21 +158,24 @@ pub async fn serve_model(
         .map_err(ServeError::Listener)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(ServeError::Listener)?;
     let serving = async {
-        let computing = tokio::task::spawn_local({
+        let mut computing = tokio::task::spawn_local({
             let service = service.clone();
             async move { service.run_engine().await }
         });
         let (stop, stopping) = watch::channel(());
-        let mut connections = accept(&service, &listener, &stopping, shutdown).await;
+        let mut connections = tokio::select! {
+            connections = accept(&service, &listener, &stopping, shutdown) => connections,
+            Err(broken) = &mut computing => return Err(ServeError::Engine(broken)),
+        };
         drop(listener);
         stop.send_replace(());
         let drained = async { while connections.join_next().await.is_some() {} };
         // What is not done by then is cut off: dropping the set ends its tasks.
         let _ = tokio::time::timeout(options.grace, drained).await;
         computing.abort();
+        Ok(())
     };
-    LocalSet::new().run_until(serving).await;
-    Ok(())
+    LocalSet::new().run_until(serving).await
 }
 
 /// Serves new connections until `shutdown` resolves; gives back the connections that are open then.

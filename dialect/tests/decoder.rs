@@ -1,5 +1,6 @@
 //! The decoder on streams in the shapes that OpenAI, llama-server and vLLM document, cut in every way.
 
+use proptest::prelude::*;
 use tokenlag_dialect::{Decoder, Dialect, Framing, Terminal};
 use tokenlag_probes::{DeltaKind, FailureKind, Outcome, Stamp, TokenMark, Usage};
 
@@ -400,4 +401,27 @@ fn a_stamp_is_that_of_the_chunk_that_completes_the_event() {
         .map(|mark| (mark.chunk, mark.at.as_nanos()))
         .collect();
     assert_eq!(stamps, [(2, 20), (2, 20)]);
+}
+
+proptest! {
+    /// Whatever comes, it is read or passed by: the same however it is cut, and never a panic.
+    #[test]
+    fn nothing_breaks_the_decoder(
+        pieces in prop::collection::vec(
+            prop_oneof![
+                Just("data: ".to_owned()), Just("\n\n".to_owned()), Just("{\"type\":\"error\",".to_owned()),
+                Just("\"choices\":[{\"delta\":{\"content\":".to_owned()), Just("\"text\":\"a\"}]}".to_owned()),
+                Just("{\"type\":\"response.output_text.delta\",\"delta\":\"".to_owned()),
+                Just("[DONE]".to_owned()), "[\\[\\]{}\",:0-9a-z\\\\ ]{0,6}", "\\PC{0,4}",
+            ],
+            0..30,
+        ),
+        size in 1..30usize,
+    ) {
+        let stream = pieces.concat();
+        for dialect in Dialect::ALL {
+            let whole = decode(dialect, [stream.as_bytes()]);
+            prop_assert_eq!(decode(dialect, stream.as_bytes().chunks(size)), whole);
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Requests for chat completions and completions, as a server reads them.
 
+use proptest::prelude::*;
 use tokenlag_dialect::chat::ChatRequest;
 use tokenlag_dialect::completions::{CompletionRequest, Prompt};
 use tokenlag_dialect::message::Message;
+use tokenlag_dialect::responses::{Create, Params};
 
 fn message(role: &str, text: &str) -> Message {
     Message {
@@ -112,4 +114,32 @@ fn completions_that_cannot_be_served() {
         assert_eq!(error.param, Some(param), "{json}: {error}");
     }
     assert!(CompletionRequest::parse(br#"{"prompt":"a","echo":false,"suffix":null}"#).is_ok());
+}
+
+proptest! {
+    /// Any JSON is answered with a request or with a fault that says something, and never with a panic.
+    #[test]
+    fn nothing_breaks_the_readers(
+        pieces in prop::collection::vec(
+            prop_oneof![
+                Just("{".to_owned()), Just("}".to_owned()), Just("[".to_owned()), Just("]".to_owned()),
+                Just("\"input\":".to_owned()), Just("\"messages\":".to_owned()), Just("\"prompt\":".to_owned()),
+                Just("\"role\":\"user\"".to_owned()), Just("\"content\":\"\\ud83d\"".to_owned()), Just(",".to_owned()),
+                Just("null".to_owned()), Just("-1e9".to_owned()), "\\PC{0,4}",
+            ],
+            0..12,
+        ),
+    ) {
+        let body = pieces.concat();
+        let body = body.as_bytes();
+        let faults = [
+            ChatRequest::parse(body).err(),
+            CompletionRequest::parse(body).err(),
+            Params::parse(body).err(),
+            Create::parse(body).and_then(|create| create.input_items()).err(),
+        ];
+        for fault in faults.into_iter().flatten() {
+            prop_assert!(fault.to_string().len() > 10, "{}", fault);
+        }
+    }
 }

@@ -7,6 +7,7 @@ use tokenlag_backend::ServerOptions;
 use tokenlag_probes::Outcome;
 use tokio::io::AsyncReadExt;
 
+use crate::client::Stream;
 use crate::harness::with_server;
 
 const PATH: &str = "/v1/completions";
@@ -147,5 +148,24 @@ fn a_connection_is_kept_for_further_requests() {
         {
             assert!(socket.read_buf(&mut bytes).await.unwrap() > 0);
         }
+    });
+}
+
+#[test]
+fn two_hundred_connections_at_once() {
+    with_server(ServerOptions::default(), async |server| {
+        let client = &server.client;
+        let body = json!({"prompt": "a", "max_tokens": 4, "temperature": 0, "ignore_eos": true, "stream": true});
+        let mut streams = Vec::new();
+        for _ in 0..200 {
+            streams.push(client.send("POST", PATH, &body.to_string()).await);
+        }
+        let mut texts = std::collections::BTreeSet::new();
+        for socket in streams {
+            let streamed = Stream::of(socket).await.decode(PATH).await;
+            assert_eq!(streamed.outcome, Some(Outcome::Complete));
+            texts.insert(streamed.text("/choices/0/text"));
+        }
+        assert_eq!(texts.len(), 1, "{texts:?}");
     });
 }
