@@ -17,8 +17,10 @@ use crate::session::{Lane, Shared};
 /// Blocks of warm-ups are numbered from here, so that no exchange of theirs shares a name with a measured one.
 const WARMUP_BLOCK: u32 = u32::MAX - 1;
 
-/// Words of the two prompts that the calibration sends.
-const PROBES: [usize; 2] = [24, 120];
+/// Words of the shorter of the two prompts that the calibration sends.
+const SHORT_PROBE: usize = 24;
+/// Bounds of the longer one: long enough for a slope, short enough for small models.
+const LONG_PROBE: std::ops::RangeInclusive<usize> = 96..=1_024;
 
 /// What the calibration found.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +42,10 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
     };
     let mut channel = lane.channel();
     let mut points = Vec::new();
-    for (at, words) in PROBES.into_iter().enumerate() {
+    // About as long as the prompts that will be measured, since that is where the line has to fit.
+    let long = shared.prompts.workload.first_input as usize / 2;
+    let long = long.clamp(*LONG_PROBE.start(), *LONG_PROBE.end());
+    for (at, words) in [SHORT_PROBE, long].into_iter().enumerate() {
         let serial = serial + at as u64;
         let nonce = nonce(shared.prompts.seed, Phase::Warmup, serial);
         let body =

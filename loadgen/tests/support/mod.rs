@@ -1,0 +1,96 @@
+//! What the tests of the load generator share: a run against a backend whose times are known.
+
+#![allow(dead_code, reason = "each test binary uses a part of what they share")]
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokenlag_dialect::Dialect;
+use tokenlag_loadgen::{
+    Arrivals, Asking, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Lane, Limits,
+    Phase, Progress, Prompts, Shared, Stop, Stopper, WordCount, Workload, cell, stop,
+};
+use tokenlag_probes::{Row, State, Transport};
+use tokenlag_scripted::{Script, ScriptedBackend};
+
+/// The seed of all of these runs.
+pub const SEED: u64 = 11;
+
+/// A backend that waits 5 ms, then says a token each millisecond.
+pub fn backend() -> ScriptedBackend {
+    ScriptedBackend::start("ttft=5ms,gap=1ms".parse::<Script>().unwrap()).unwrap()
+}
+
+/// A run of `turns` turns of 20 tokens each, and the one who can stop it.
+pub fn shared(turns: u32, exchange: Duration) -> (Rc<Shared>, Stopper) {
+    let (stopper, stop) = stop();
+    (Rc::new(shared_with(turns, exchange, stop)), stopper)
+}
+
+fn shared_with(turns: u32, exchange: Duration, stop: Stop) -> Shared {
+    Shared {
+        asking: Asking {
+            dialect: Dialect::Responses,
+            model: "scripted".to_owned(),
+            output: 20,
+            seed: SEED,
+            ignore_eos: true,
+            extra: serde_json::Map::new(),
+        },
+        prompts: Prompts {
+            seed: SEED,
+            workload: Workload {
+                turns,
+                first_input: 64,
+                later_input: 16,
+                output: 20,
+            },
+            count: WordCount::GUESS,
+        },
+        limits: Limits {
+            exchange,
+            ..Limits::default()
+        },
+        stop,
+        progress: Rc::new(Progress::default()),
+    }
+}
+
+/// A lane of `row` to `base`.
+pub fn lane(index: u32, transport: Transport, state: State, base: &BaseUrl) -> Rc<Lane> {
+    Rc::new(Lane {
+        row: Row::events(transport, state),
+        index,
+        endpoint: Endpoint::new(base, Dialect::Responses, Vec::new(), Limits::default()),
+    })
+}
+
+/// A lane straight to the scripted backend.
+pub fn direct(backend: &ScriptedBackend, transport: Transport) -> Rc<Lane> {
+    lane(0, transport, State::Full, &backend.url().parse().unwrap())
+}
+
+/// A closed loop of `sessions` sessions, two at a time.
+pub fn closed(sessions: u64, turns: u32) -> CellPlan {
+    CellPlan {
+        arrivals: Arrivals::Closed,
+        concurrency: 2,
+        sessions: Some(sessions),
+        duration: None,
+        turns,
+        connections: Connections::PerSession,
+    }
+}
+
+/// The first cell.
+pub const FIRST: CellName = CellName {
+    phase: Phase::Measured,
+    block: 0,
+    order: 0,
+    first_serial: 0,
+};
+
+/// Runs one cell.
+pub async fn run(shared: &Rc<Shared>, lane: &Rc<Lane>, plan: CellPlan) -> CellEnd {
+    cell::run(shared.clone(), lane.clone(), plan, FIRST).await
+}

@@ -1,0 +1,99 @@
+//! Rows through the proxy: the upstream is asked the same by all of them, and the two ends join.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{SEED, backend, closed, lane, run, shared};
+use tokenlag_loadgen::prompt::nonce;
+use tokenlag_loadgen::{BaseUrl, Lane, Phase};
+use tokenlag_probes::{State, Transport};
+use tokenlag_proxy::{Addresses, Proxy, ProxyOptions};
+use tokenlag_scripted::ScriptedBackend;
+use tokio::task::LocalSet;
+
+/// Starts a proxy in front of `backend` within the current local set; it ends with it.
+fn proxy(backend: &ScriptedBackend) -> (Addresses, Vec<u8>) {
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let mut options = ProxyOptions::new(any, backend.url().parse().unwrap());
+    options.admin = any;
+    options.grace = Duration::ZERO;
+    let proxy = Proxy::bind(options).unwrap();
+    let (addresses, certificate) = (proxy.addresses(), proxy.certificate().as_bytes().to_vec());
+    tokio::task::spawn_local(proxy.run(std::future::pending()));
+    (addresses, certificate)
+}
+
+fn rows(addresses: Addresses, certificate: &[u8]) -> Vec<Rc<Lane>> {
+    let base = BaseUrl::of("127.0.0.1", addresses.listen.port());
+    let mut lanes = Vec::new();
+    for transport in [
+        Transport::HttpCold,
+        Transport::Http,
+        Transport::Ws,
+        Transport::Quic,
+    ] {
+        for state in [State::Full, State::Incremental] {
+            let mut lane = lane(lanes.len() as u32, transport, state, &base);
+            if let (Transport::Quic, Some(quic)) = (transport, addresses.quic) {
+                let endpoint = lane.endpoint.clone();
+                let trust = Some(certificate.to_vec());
+                let endpoint = endpoint.over_quic("127.0.0.1".to_owned(), quic.port(), trust);
+                lane = Rc::new(Lane {
+                    endpoint,
+                    ..(*lane).clone()
+                });
+            }
+            lanes.push(lane);
+        }
+    }
+    lanes
+}
+
+/// The texts that a request sends, in order; the nonce is taken off.
+fn texts(body: &[u8], nonce: &str) -> Vec<String> {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let items = body["input"]
+        .as_array()
+        .expect("the input is a list of items");
+    let text = |item: &Value| {
+        item["content"][0]["text"]
+            .as_str()
+            .unwrap_or_default()
+            .replace(nonce, "")
+    };
+    items.iter().map(text).collect()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_upstream_is_asked_the_same_by_every_row() {
+    let backend = backend();
+    LocalSet::new()
+        .run_until(async {
+            let (addresses, certificate) = proxy(&backend);
+            let nonce = nonce(SEED, Phase::Measured, 0);
+            let mut asked = Vec::new();
+            for lane in rows(addresses, &certificate) {
+                let (shared, _stopper) = shared(3, Duration::from_secs(10));
+                let end = run(&shared, &lane, closed(1, 3)).await;
+                assert_eq!(end.completed(), 3, "{}: {:?}", lane.row, end.troubles);
+                let requests = backend.take_requests();
+                let posts = requests.iter().filter(|request| request.method == "POST");
+                asked.push((
+                    lane.row,
+                    posts
+                        .map(|post| texts(&post.body, &nonce))
+                        .collect::<Vec<_>>(),
+                ));
+            }
+            let (_, first) = &asked[0];
+            assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [1, 3, 5]);
+            for (row, texts) in &asked {
+                assert_eq!(texts, first, "{row}");
+            }
+        })
+        .await;
+}
