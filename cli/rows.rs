@@ -64,11 +64,10 @@ pub fn select(
         DEFAULT.into_iter().filter(picked).collect()
     } else {
         let crossed = channels.iter().flat_map(|&transport| {
-            // The backend keeps no conversations, so the control has one state only.
-            let states = states
+            let rows = states
                 .iter()
-                .filter(move |&&state| transport != Transport::Direct || state == State::Full);
-            states.map(move |&state| Row::events(transport, state))
+                .map(move |&state| Row::events(transport, state));
+            rows.filter(keeps_state)
         });
         crossed.collect()
     };
@@ -79,16 +78,30 @@ pub fn select(
     }
     rows.sort_unstable();
     rows.dedup();
+    if let Some(row) = rows.iter().find(|row| !keeps_state(row)) {
+        return Err(format!("{row}: {STATELESS}"));
+    }
+    let compact = |row: &&Row| row.encoding == Encoding::Compact;
     if let Some(row) = rows
         .iter()
-        .find(|row| row.encoding == Encoding::Compact && row.transport != Transport::Quic)
+        .filter(compact)
+        .find(|row| row.transport != Transport::Quic)
     {
         return Err(format!("{row}: only quic has the compact encoding"));
     }
     match rows[..] {
-        [] => Err("no row is left to run; name at least one channel".to_owned()),
+        [] => Err(format!("no row is left to run; {STATELESS}")),
         _ => Ok(rows),
     }
+}
+
+/// Why some channels have one state only.
+const STATELESS: &str =
+    "the proxy keeps conversations on ws and quic alone, so other channels have --state full";
+
+/// Whether the row's state can be had on its channel: HTTP passes through the proxy untouched.
+fn keeps_state(row: &Row) -> bool {
+    row.state == State::Full || matches!(row.transport, Transport::Ws | Transport::Quic)
 }
 
 #[cfg(test)]
@@ -120,13 +133,14 @@ mod tests {
         );
         assert_eq!(
             names(&[Http, Ws], &[Full, Incremental], &[], false),
-            "http/full http/incremental ws/full ws/incremental"
+            "http/full ws/full ws/incremental"
         );
         assert_eq!(
             names(&[Ws], &[Full], &["http-cold/full"], false),
             "http-cold/full ws/full"
         );
         assert!(select(&[Transport::Direct], &[], &[], false).is_err());
+        assert!(select(&[Http], &[Incremental], &[], false).is_err());
     }
 
     #[test]

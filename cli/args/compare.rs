@@ -15,7 +15,7 @@ pub struct CompareArgs {
     /// Channels: http-cold, http, ws, quic (direct is always there) [default: all]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub channels: Vec<Transport>,
-    /// Who remembers the conversation: full (resent at each turn), incremental [default: what each channel is for]
+    /// Who remembers the conversation: full (resent at each turn), incremental (ws and quic) [default: both]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub state: Vec<State>,
     /// A row to compare the others with, as in http/full; may be repeated [default: http-cold/full and http/full]

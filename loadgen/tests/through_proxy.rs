@@ -30,25 +30,26 @@ fn proxy(backend: &ScriptedBackend) -> (Addresses, Vec<u8>) {
 fn rows(addresses: Addresses, certificate: &[u8]) -> Vec<Rc<Lane>> {
     let base = BaseUrl::of("127.0.0.1", addresses.listen.port());
     let mut lanes = Vec::new();
-    for transport in [
-        Transport::HttpCold,
-        Transport::Http,
-        Transport::Ws,
-        Transport::Quic,
+    // Over HTTP the proxy keeps no state.
+    for (transport, state) in [
+        (Transport::HttpCold, State::Full),
+        (Transport::Http, State::Full),
+        (Transport::Ws, State::Full),
+        (Transport::Ws, State::Incremental),
+        (Transport::Quic, State::Full),
+        (Transport::Quic, State::Incremental),
     ] {
-        for state in [State::Full, State::Incremental] {
-            let mut lane = lane(lanes.len() as u32, transport, state, &base);
-            if let (Transport::Quic, Some(quic)) = (transport, addresses.quic) {
-                let endpoint = lane.endpoint.clone();
-                let trust = Some(certificate.to_vec());
-                let endpoint = endpoint.over_quic("127.0.0.1".to_owned(), quic.port(), trust);
-                lane = Rc::new(Lane {
-                    endpoint,
-                    ..(*lane).clone()
-                });
-            }
-            lanes.push(lane);
+        let mut lane = lane(lanes.len() as u32, transport, state, &base);
+        if let (Transport::Quic, Some(quic)) = (transport, addresses.quic) {
+            let endpoint = lane.endpoint.clone();
+            let trust = Some(certificate.to_vec());
+            let endpoint = endpoint.over_quic("127.0.0.1".to_owned(), quic.port(), trust);
+            lane = Rc::new(Lane {
+                endpoint,
+                ..(*lane).clone()
+            });
         }
+        lanes.push(lane);
     }
     lanes
 }
