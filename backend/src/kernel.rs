@@ -1,7 +1,10 @@
 //! The inner loops, vectorised where the processor allows. The only file of this crate with `unsafe`.
 //!
 //! A row's result never depends on what else is in the batch: each row sums in the same order whatever its company.
-#![expect(unsafe_code, reason = "vector instructions behind a run-time check")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "vector instructions behind a run-time check")
+)]
 
 use crate::{
     matrix::{Activations, BLOCK, LANES, Matrix},
@@ -11,10 +14,6 @@ use crate::{
 /// Which instructions to use. AVX2 comes together with FMA and F16C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kernels {
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "nothing to choose")
-    )]
     avx2: bool,
 }
 
@@ -122,8 +121,11 @@ impl Kernels {
         let sums = self.multiply_group::<ROWS>(matrix, group, input, first);
         let lanes = (matrix.rows - group * LANES).min(LANES);
         for (row, sums) in sums.iter().enumerate() {
-            out[(first + row) * matrix.rows + group * LANES..][..lanes]
-                .copy_from_slice(&sums[..lanes]);
+            let place = &mut out[(first + row) * matrix.rows + group * LANES..][..lanes];
+            match place.as_mut_array() {
+                Some(whole) => *whole = *sums,
+                None => place.copy_from_slice(&sums[..lanes]),
+            }
         }
         ROWS
     }
