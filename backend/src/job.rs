@@ -103,7 +103,7 @@ pub struct EngineStatus {
     pub prompt_tokens: u64,
     /// Of those, tokens taken from a cache.
     pub cached_tokens: u64,
-    /// Of those, tokens too far back to matter, which were not computed.
+    /// Prompt tokens too far back to matter, which were neither cached nor computed.
     pub skipped_tokens: u64,
     /// Tokens generated so far.
     pub predicted_tokens: u64,

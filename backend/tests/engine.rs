@@ -448,3 +448,17 @@ fn sampling_depends_on_the_seed_alone() {
     assert_eq!(sampled(1), sampled(1));
     assert_ne!(sampled(1), sampled(2));
 }
+
+#[test]
+fn the_window_can_be_set() {
+    let model = |sizes| Model::from_bytes(&support::model(sizes, 1).bytes()).expect("loads");
+    let narrow = model(Sizes {
+        window: 32,
+        ..SMALL
+    });
+    let tokens = prompt(200, 17);
+    let set = model(SMALL).with_window(32);
+    assert_eq!(set.window(), 32);
+    assert_eq!(set.logits(&tokens), narrow.logits(&tokens));
+    assert_ne!(set.logits(&tokens), model(SMALL).logits(&tokens));
+}
