@@ -22,6 +22,8 @@ pub(crate) fn config() -> Arc<TransportConfig> {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
+        // What a slow reader may leave unread at the writer's side, before the writer has to wait.
+        .send_window(u64::from(STREAM_WINDOW))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW));
     Arc::new(config)
 }

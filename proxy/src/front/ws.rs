@@ -102,12 +102,13 @@ impl Session<'_> {
                     in_head,
                     in_body,
                 } => {
-                    if message_type(text.as_bytes()).as_deref() == Some("response.processed") {
-                        continue;
-                    }
                     let mut tap = Tap::new(CHANNEL, None, in_head);
                     tap.in_body = in_body;
-                    let outcome = self.turn(text.as_bytes(), &mut tap).await;
+                    let outcome = match Create::parse(text.as_bytes()) {
+                        Ok(create) => self.turn(&create, &mut tap).await,
+                        Err(_) if is_processed(text.as_bytes()) => continue,
+                        Err(bad) => self.refuse(&bad).await,
+                    };
                     self.worker.book.enter(tap.finish(outcome));
                 }
             }
@@ -117,21 +118,17 @@ impl Session<'_> {
         }
     }
 
-    /// Answers one message.
-    async fn turn(&mut self, message: &[u8], tap: &mut Tap) -> Outcome {
+    /// Answers one `response.create`.
+    async fn turn(&mut self, create: &Create<'_>, tap: &mut Tap) -> Outcome {
         let _active = self.worker.book.metrics.begin(CHANNEL);
-        let create = match Create::parse(message) {
-            Ok(create) => create,
-            Err(bad) => return self.refuse(&bad).await,
-        };
         let trace = create.traceparent.as_deref();
         tap.trace = trace.and_then(TraceId::from_traceparent);
-        let body = match self.conversations.upstream_body(&create) {
+        let body = match self.conversations.upstream_body(create) {
             Ok(body) => body,
             Err(bad) => return self.refuse(&bad).await,
         };
         if !create.generate {
-            return self.warm_up(&create).await;
+            return self.warm_up(create).await;
         }
         let question = Question {
             method: "POST",
@@ -155,7 +152,7 @@ impl Session<'_> {
                 Outcome::Failed(error.kind())
             }
         };
-        self.conversations.settle(&create, tap, outcome);
+        self.conversations.settle(create, tap, outcome);
         if begun && !self.outlet.ended && outcome != Outcome::Cancelled {
             // No terminal event will come: say so instead of leaving a silence.
             let why = "the upstream's reply ended before its terminal event";
@@ -200,6 +197,11 @@ impl Session<'_> {
         self.outlet.outbox.push(event.into());
         self.outlet.flush().await.map(drop)
     }
+}
+
+/// A client that has worked a response off says so; nothing is answered.
+fn is_processed(message: &[u8]) -> bool {
+    message_type(message).as_deref() == Some("response.processed")
 }
 
 /// Writes a reply's events as messages.
