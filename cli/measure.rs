@@ -20,6 +20,8 @@ use crate::{command_line, host, output};
 
 /// Reads of the clock from which its cost is told.
 const CLOCK_READS: u32 = 10_000;
+/// What is said of a run that was stopped early on.
+const NOTHING_MEASURED: &str = "stopped before anything was measured";
 /// Sessions that the calibration takes.
 const PROBES: u64 = 2;
 
@@ -73,13 +75,17 @@ impl Run<'_> {
         ));
         display.stage("warming up");
         let mut shared = self.shared(counts, alarm);
-        shared.prompts.count = calibrated(&shared, &self.lanes[0], &mut record).await?;
+        let calibrated = calibrated(&shared, &self.lanes[0], &mut record).await;
+        if alarm.stop.is_raised() {
+            bail!(NOTHING_MEASURED);
+        }
+        shared.prompts.count = calibrated?;
         let shared = Rc::new(shared);
         let cell = &self.plan.work.cell;
         let warmed = warmup::warm(&shared, &self.lanes, cell, self.plan.warmups, PROBES).await;
         display.pause_for(|| tell_warmups(&warmed))?;
         if alarm.stop.is_raised() {
-            bail!("stopped before anything was measured");
+            bail!(NOTHING_MEASURED);
         }
 
         let tokens = if self.output.keep_tokens {

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Stdio;
 
 use serde_json::Value;
-use support::{Backend, assert_code, children_of_rig, json, run, stderr, stdout, tokenlag};
+use support::{Backend, Proxy, assert_code, children_of_rig, json, run, stderr, stdout, tokenlag};
 
 /// Small enough for a test, whole enough to have every part.
 const SMALL: [&str; 12] = [
@@ -281,4 +281,32 @@ fn a_backend_that_is_already_there_is_used_and_secrets_are_not_kept() {
         record["plan"]["headers"],
         serde_json::json!(["authorization", "X-Key"])
     );
+}
+
+#[test]
+fn a_proxy_that_is_already_there_is_used() {
+    let backend = Backend::start();
+    let proxy = Proxy::start(&backend.url);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let trust = folder.path().join("cert.pem");
+    fs::write(&trust, &proxy.certificate).unwrap();
+    let mut args = small(&["--channels", "http,ws,quic", "--allow-untrusted", "--url"]);
+    args.extend([backend.url.as_str(), "--out", out.to_str().unwrap()]);
+    args.extend(["--proxy", &proxy.listen, "--proxy-admin", &proxy.admin]);
+    args.extend([
+        "--proxy-quic",
+        &proxy.quic,
+        "--trust",
+        trust.to_str().unwrap(),
+    ]);
+    assert_code(&run(&args), 0);
+    let report = json(&out.join("report.json"));
+    let rows = report["channels"].as_array().unwrap();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        assert_eq!(row["completed"], 4, "{row}");
+        let joined = row["metrics"]["token_overhead"].is_object();
+        assert_eq!(joined, row["channel"] != "direct", "{row}");
+    }
 }

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use tokenlag_probes::Place;
 
-use crate::schedule::{Burstiness, Closed, Constant, Gamma, Poisson, Rate, Schedule};
+use crate::rate::{Burstiness, Rate};
+use crate::schedule::{Closed, Constant, Gamma, Poisson, Schedule};
 use crate::seeds::{Purpose, generator};
 
 /// What makes sessions arrive.

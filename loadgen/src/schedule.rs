@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+
+use crate::rate::{Burstiness, Rate};
 
 /// When the next session is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Constant {
     /// `rate` arrivals a second; the gap is rounded to a nanosecond once, so that all gaps are the same.
     pub fn new(rate: Rate) -> Self {
         Self {
-            gap: Duration::from_secs_f64(1.0 / rate.0),
+            gap: Duration::from_secs_f64(1.0 / rate.per_second()),
             next: Duration::ZERO,
         }
     }
@@ -77,7 +78,7 @@ impl Poisson {
 
 impl Schedule for Poisson {
     fn next_arrival(&mut self) -> Arrival {
-        self.seconds += exponential(&mut self.random) / self.rate.0;
+        self.seconds += exponential(&mut self.random) / self.rate.per_second();
         Arrival::At(Duration::from_secs_f64(self.seconds))
     }
 }
@@ -96,7 +97,7 @@ impl Gamma {
     pub fn new(rate: Rate, burstiness: Burstiness, random: ChaCha8Rng) -> Self {
         Self {
             rate,
-            shape: burstiness.0,
+            shape: burstiness.shape(),
             seconds: 0.0,
             random,
         }
@@ -106,44 +107,8 @@ impl Gamma {
 impl Schedule for Gamma {
     fn next_arrival(&mut self) -> Arrival {
         // A gamma variate of mean 1: shape `a`, scale `1/a`.
-        self.seconds += gamma(&mut self.random, self.shape) / self.shape / self.rate.0;
+        self.seconds += gamma(&mut self.random, self.shape) / self.shape / self.rate.per_second();
         Arrival::At(Duration::from_secs_f64(self.seconds))
-    }
-}
-
-/// Arrivals per second: finite and above zero.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Rate(f64);
-
-impl Rate {
-    /// `None` unless `per_second` lies between one a day and ten million a second.
-    pub fn new(per_second: f64) -> Option<Self> {
-        (1e-5..=1e7)
-            .contains(&per_second)
-            .then_some(Self(per_second))
-    }
-
-    /// Arrivals per second.
-    pub fn per_second(self) -> f64 {
-        self.0
-    }
-}
-
-/// The shape of gamma gaps: finite and above zero.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Burstiness(f64);
-
-impl Burstiness {
-    /// `None` unless `shape` lies between 0.01 and 1000.
-    pub fn new(shape: f64) -> Option<Self> {
-        (0.01..=1000.0).contains(&shape).then_some(Self(shape))
-    }
-
-    /// The shape.
-    pub fn shape(self) -> f64 {
-        self.0
     }
 }
 

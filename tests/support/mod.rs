@@ -104,6 +104,22 @@ pub fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("the process is there");
 }
 
+/// Starts a server and reads the one line in which it says where it listens.
+fn start(args: &[&str]) -> (Child, Value) {
+    let mut process = tokenlag(args)
+        .arg("--report-ready")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the server starts");
+    let mut line = String::new();
+    let stdout = process.stdout.as_mut().expect("standard output is piped");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("the server speaks");
+    let ready = serde_json::from_str(&line).expect("one line of JSON");
+    (process, ready)
+}
+
 /// `tokenlag backend` on a port of its own; killed when dropped.
 pub struct Backend {
     process: Child,
@@ -113,16 +129,7 @@ pub struct Backend {
 
 impl Backend {
     pub fn start() -> Self {
-        let mut process = tokenlag(&["backend", "--listen", "127.0.0.1:0", "--report-ready"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the backend starts");
-        let mut line = String::new();
-        let stdout = process.stdout.as_mut().expect("standard output is piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("the backend speaks");
-        let ready: Value = serde_json::from_str(&line).expect("one line of JSON");
+        let (process, ready) = start(&["backend", "--listen", "127.0.0.1:0"]);
         let address = ready["listen"].as_str().expect("it says where it listens");
         Self {
             url: format!("http://{address}"),
@@ -132,6 +139,64 @@ impl Backend {
 }
 
 impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// `tokenlag proxy` on ports of its own; killed when dropped.
+pub struct Proxy {
+    process: Child,
+    pub listen: String,
+    pub quic: String,
+    pub admin: String,
+    /// The certificate that it shows on QUIC, PEM.
+    pub certificate: String,
+    _files: tempfile::TempDir,
+}
+
+impl Proxy {
+    pub fn start(upstream: &str) -> Self {
+        let identity =
+            tokenlag_channel::tls::self_signed(&["127.0.0.1"]).expect("a certificate is made");
+        let files = tempfile::tempdir().expect("there is room for files");
+        let (cert, key) = (files.path().join("cert.pem"), files.path().join("key.pem"));
+        fs::write(&cert, &identity.cert_pem).expect("the certificate is written");
+        fs::write(&key, &identity.key_pem).expect("the key is written");
+        let (cert, key) = (cert.to_str().expect("text"), key.to_str().expect("text"));
+        let any = "127.0.0.1:0";
+        let (process, ready) = start(&[
+            "proxy",
+            "--listen",
+            any,
+            "--admin",
+            any,
+            "--upstream",
+            upstream,
+            "--cert",
+            cert,
+            "--key",
+            key,
+        ]);
+        let address = |name: &str| {
+            ready[name]
+                .as_str()
+                .expect("it says where it listens")
+                .to_owned()
+        };
+        Self {
+            listen: address("listen"),
+            quic: address("quic"),
+            admin: address("admin"),
+            certificate: identity.cert_pem,
+            process,
+            _files: files,
+        }
+    }
+}
+
+impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

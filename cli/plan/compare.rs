@@ -1,0 +1,94 @@
+//! The plan of `compare`.
+
+use std::time::Duration;
+
+use tokenlag_dialect::Dialect;
+use tokenlag_loadgen::{BaseUrl, CellPlan, Connections, Workload};
+use tokenlag_probes::Row;
+
+use super::{Plan, flags};
+use crate::args::compare::CompareArgs;
+use crate::exit::Usage;
+use crate::rows;
+
+/// Turns that each row takes where nothing else is said: enough for narrow intervals.
+const BLOCKS: u32 = 48;
+/// The same with `--quick`: a few more than the fewest from which intervals can be told.
+const QUICK_BLOCKS: u32 = 24;
+/// No turn begins later with `--quick`.
+const QUICK_LIMIT: Duration = Duration::from_secs(18);
+/// What is asked where nothing else is said: a short tool loop that the embedded model answers quickly.
+const WORKLOAD: Workload = Workload {
+    turns: 4,
+    first_input: 256,
+    later_input: 24,
+    output: 48,
+};
+const QUICK_WORKLOAD: Workload = Workload {
+    turns: 3,
+    first_input: 192,
+    later_input: 24,
+    output: 32,
+};
+/// How long an open loop's turn takes where nothing else is said.
+const OPEN_LOOP_CELL: Duration = Duration::from_secs(1);
+
+impl Plan {
+    /// The plan of `compare`.
+    pub fn of_compare(args: &CompareArgs) -> anyhow::Result<Self> {
+        let rows = rows::select(&args.channels, &args.state, &args.baseline, !args.no_direct);
+        let rows = rows.map_err(Usage)?;
+        let baselines = if args.baseline.is_empty() {
+            vec![Row::HTTP_COLD_FULL, Row::HTTP_FULL]
+        } else {
+            args.baseline.iter().map(|name| name.0).collect()
+        };
+        let (workload, blocks) = if args.quick {
+            (QUICK_WORKLOAD, QUICK_BLOCKS)
+        } else {
+            (WORKLOAD, BLOCKS)
+        };
+        let work = &args.work;
+        let workload = flags::shape(work, workload);
+        let arrivals = flags::arrivals(work);
+        let concurrency = flags::concurrency(work);
+        let sessions = work
+            .num_prompts
+            .map(|count| count.div_ceil(workload.turns.into()));
+        // `--quick` is a promise: a host that is slow makes fewer turns of it, and the verdict says so.
+        let limit = work.duration.or(args.quick.then_some(QUICK_LIMIT));
+        let blocks = match (args.blocks, work.duration, sessions) {
+            (Some(blocks), ..) => blocks,
+            (None, Some(_), None) if !arrivals.is_open() => u32::MAX,
+            (None, _, Some(sessions)) => blocks.min(u32::try_from(sessions).unwrap_or(blocks)),
+            (None, _, None) => blocks,
+        };
+        let cells = u64::from(blocks) * rows.len() as u64;
+        let cell_duration = match limit {
+            Some(duration) if arrivals.is_open() => Some(duration.div_f64(cells as f64)),
+            None if arrivals.is_open() && sessions.is_none() => Some(OPEN_LOOP_CELL),
+            _ => None,
+        };
+        let cell = CellPlan {
+            arrivals,
+            concurrency,
+            sessions: match (sessions, cell_duration) {
+                (Some(sessions), _) => Some(sessions.div_ceil(blocks.into())),
+                (None, Some(_)) => None,
+                (None, None) => Some(concurrency as u64),
+            },
+            duration: cell_duration,
+            turns: workload.turns,
+            connections: Connections::PerSession,
+        };
+        let duration = limit.filter(|_| !arrivals.is_open());
+        let mut plan = Self::new(&args.target, work, Dialect::Responses, workload, cell)?;
+        plan.set_rows(rows, baselines);
+        plan.proxy = args.proxy.as_ref().map(BaseUrl::to_string);
+        plan.blocks = blocks;
+        plan.duration_s = limit.map(|span| span.as_secs_f64());
+        plan.work.duration = duration;
+        plan.pin = args.pin;
+        Ok(plan)
+    }
+}
