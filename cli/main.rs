@@ -50,7 +50,7 @@ fn run() -> anyhow::Result<Exit> {
     match command_line::parse()?.command {
         Command::Compare(args) => compare::run(*args),
         Command::Load(args) => load::run(*args),
-        Command::Proxy(args) => serve::proxy(args),
+        Command::Proxy(args) => serve::proxy(*args),
         #[cfg(feature = "backend")]
         Command::Backend(args) => serve::backend(args),
         Command::Report(args) => report::run(args.command),

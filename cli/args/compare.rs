@@ -24,7 +24,7 @@ pub struct CompareArgs {
     /// Leave out the control: HTTP straight to the backend
     #[arg(long)]
     pub no_direct: bool,
-    /// Turns that each row takes [default: 24, with --quick 20]
+    /// Turns that each row takes [default: 40, with --quick 24]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub blocks: Option<u32>,
     /// The same in at most 20 seconds of load

@@ -33,7 +33,7 @@ pub enum Command {
     /// One load test of an OpenAI-compatible URL over one channel
     Load(Box<load::LoadArgs>),
     /// The sidecar: takes requests on any channel and relays them to an HTTP upstream
-    Proxy(serve::ProxyArgs),
+    Proxy(Box<serve::ProxyArgs>),
     /// A real local model behind an OpenAI-compatible server
     #[cfg(feature = "backend")]
     Backend(serve::BackendArgs),

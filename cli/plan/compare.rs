@@ -12,7 +12,7 @@ use crate::exit::Usage;
 use crate::rows;
 
 /// Turns that each row takes where nothing else is said: enough for narrow intervals.
-const BLOCKS: u32 = 48;
+const BLOCKS: u32 = 40;
 /// The same with `--quick`: a few more than the fewest from which intervals can be told.
 const QUICK_BLOCKS: u32 = 24;
 /// No turn begins later with `--quick`.
