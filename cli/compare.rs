@@ -82,7 +82,9 @@ async fn backend(
 ) -> anyhow::Result<BaseUrl> {
     match &plan.work.url {
         Some(url) => Ok(url.clone()),
-        None if cfg!(feature = "backend") => rig.start_backend(pinning, alarm).await,
+        None if cfg!(feature = "backend") => {
+            rig.start_backend(plan.concurrency, pinning, alarm).await
+        }
         None => {
             let what = "this build has no embedded model; give a backend's address with --url";
             Err(Usage(what.to_owned()).into())

@@ -1,6 +1,7 @@
 //! How far a run is, on standard error. Drawn between cells, or on a slow tick where a cell is long: drawing takes
 //! CPU time from the core that measures.
 
+use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
 use std::time::Duration;
@@ -59,8 +60,8 @@ impl Display {
             .set_position(self.counts.complete() + self.counts.failed());
     }
 
-    /// Draws again every quarter second, for as long as it is polled.
-    pub async fn tick(&self) {
+    /// Draws again every quarter second, for as long as it is polled; never returns.
+    pub async fn tick(&self) -> Infallible {
         loop {
             tokio::time::sleep(Duration::from_millis(250)).await;
             self.draw();
@@ -75,5 +76,12 @@ impl Display {
     /// Takes the display away.
     pub fn clear(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// A command that ends with an error leaves no bar behind.
+impl Drop for Display {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

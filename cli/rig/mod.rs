@@ -13,6 +13,9 @@ use crate::pinning::Pinning;
 pub use child::{Child, Ready};
 use identity::Identity;
 
+/// Sequences that the embedded model decodes at once: each has a cache in memory.
+const SLOTS: std::ops::RangeInclusive<usize> = 8..=64;
+
 /// The processes of a run that were started here. Dropped, they are killed.
 #[derive(Default)]
 pub struct Rig {
@@ -46,13 +49,15 @@ pub struct Alarm {
 }
 
 impl Rig {
-    /// Starts the embedded model's server.
+    /// Starts the embedded model's server, with room for `sessions` side by side.
     pub async fn start_backend(
         &mut self,
+        sessions: usize,
         pinning: Pinning,
         alarm: &Alarm,
     ) -> anyhow::Result<BaseUrl> {
-        let args = words(["backend", "--listen", "127.0.0.1:0"]);
+        let slots = sessions.clamp(*SLOTS.start(), *SLOTS.end()).to_string();
+        let args = words(["backend", "--listen", "127.0.0.1:0", "--slots", &slots]);
         let child = Child::start("backend", args, pinning.backend, alarm)?;
         let (child, ready) = child.ready("/health", |ready| ready.listen, alarm).await?;
         self.children.push(child);

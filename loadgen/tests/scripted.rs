@@ -4,30 +4,11 @@ mod support;
 
 use std::time::Duration;
 
-use support::{backend, closed, direct, run, shared};
+use support::{backend, check_order, closed, direct, run, shared};
 use tokenlag_loadgen::{Arrivals, CellPlan, Connections, Rate};
 use tokenlag_probes::{Clock, Exchange, FailureKind, MonoClock, Outcome, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-#[track_caller]
-fn check_order(exchange: &Exchange) {
-    let tokens = exchange.tokens.iter().map(|mark| Some(mark.at));
-    let early = [
-        Some(exchange.intended),
-        Some(exchange.dispatched),
-        exchange.connected,
-        exchange.written,
-        exchange.head,
-    ];
-    let stamps: Vec<_> = early
-        .into_iter()
-        .chain(tokens)
-        .chain([exchange.end])
-        .collect();
-    assert!(stamps.iter().all(Option::is_some), "{exchange:?}");
-    assert!(stamps.is_sorted(), "{exchange:?}");
-}
 
 #[tokio::test(flavor = "current_thread")]
 async fn marks_follow_the_writes_of_the_backend() {

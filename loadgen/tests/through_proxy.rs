@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{SEED, backend, closed, lane, run, shared};
+use support::{SEED, backend, check_order, closed, lane, run, shared};
 use tokenlag_loadgen::prompt::nonce;
 use tokenlag_loadgen::{BaseUrl, Lane, Phase};
 use tokenlag_probes::{State, Transport};
@@ -81,6 +81,7 @@ async fn the_upstream_is_asked_the_same_by_every_row() {
                 let (shared, _stopper) = shared(3, Duration::from_secs(10));
                 let end = run(&shared, &lane, closed(1, 3)).await;
                 assert_eq!(end.completed(), 3, "{}: {:?}", lane.row, end.troubles);
+                end.exchanges.iter().for_each(check_order);
                 let requests = backend.take_requests();
                 let posts = requests.iter().filter(|request| request.method == "POST");
                 asked.push((

@@ -10,7 +10,7 @@ use tokenlag_loadgen::{
     Arrivals, Asking, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Lane, Limits,
     Phase, Progress, Prompts, Shared, Stop, Stopper, WordCount, Workload, cell, stop,
 };
-use tokenlag_probes::{Row, State, Transport};
+use tokenlag_probes::{Exchange, Row, State, Transport};
 use tokenlag_scripted::{Script, ScriptedBackend};
 
 /// The seed of all of these runs.
@@ -93,4 +93,24 @@ pub const FIRST: CellName = CellName {
 /// Runs one cell.
 pub async fn run(shared: &Rc<Shared>, lane: &Rc<Lane>, plan: CellPlan) -> CellEnd {
     cell::run(shared.clone(), lane.clone(), plan, FIRST).await
+}
+
+/// Fails unless every stamp was taken, and in order.
+#[track_caller]
+pub fn check_order(exchange: &Exchange) {
+    let tokens = exchange.tokens.iter().map(|mark| Some(mark.at));
+    let early = [
+        Some(exchange.intended),
+        Some(exchange.dispatched),
+        exchange.connected,
+        exchange.written,
+        exchange.head,
+    ];
+    let stamps: Vec<_> = early
+        .into_iter()
+        .chain(tokens)
+        .chain([exchange.end])
+        .collect();
+    assert!(stamps.iter().all(Option::is_some), "{exchange:?}");
+    assert!(stamps.is_sorted(), "{exchange:?}");
 }
