@@ -1,4 +1,4 @@
-//! The certificate of one run, in a folder that nobody else can read and that goes with it.
+//! The certificate of one run, on disk for as long as its proxy needs to read it, where nobody else can.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -49,7 +49,7 @@ impl Identity {
 
 impl Drop for Identity {
     fn drop(&mut self) {
-        // What cannot be removed is worthless after the run: nobody trusts it.
+        // What cannot be removed is worth little: only this run trusts it.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

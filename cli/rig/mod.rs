@@ -20,8 +20,6 @@ const SLOTS: std::ops::RangeInclusive<usize> = 8..=64;
 #[derive(Default)]
 pub struct Rig {
     children: Vec<Child>,
-    /// The run's own certificate, removed from disk with the rig.
-    identity: Option<Identity>,
 }
 
 /// Where the proxy can be reached.
@@ -86,6 +84,7 @@ impl Rig {
         args.extend(["--cert".into(), identity.cert().into()]);
         args.extend(["--key".into(), identity.key().into()]);
         let child = Child::start("proxy", args, pinning.proxy, alarm)?;
+        // The proxy has read its key by then; the files go with the identity, at this function's end.
         let (child, ready) = child.ready("/live", |ready| ready.admin, alarm).await?;
         let addresses = ProxyAddresses {
             listen: address(ready.listen.as_deref().unwrap_or_default())?,
@@ -95,7 +94,6 @@ impl Rig {
             pid: Some(child.pid()),
         };
         self.children.push(child);
-        self.identity = Some(identity);
         Ok(addresses)
     }
 
