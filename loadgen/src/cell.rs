@@ -1,12 +1,13 @@
 //! One cell: one row's turn in one block. Sessions start as the schedule says, side by side, and all come home.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokenlag_channel::{Channel, Counters};
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Stamp};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinError, JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use crate::arrivals::Arrivals;
@@ -168,8 +169,11 @@ impl Running {
                 self.come_home().await;
             }
             if let Some(due) = due {
-                let stop = self.shared.stop.clone();
-                stop.or(pacer.until(&clock, due)).await;
+                self.wait(pacer.until(&clock, due)).await;
+            }
+            // What ended just now leaves its place and its connection to the one that starts.
+            while let Some(home) = self.sessions.try_join_next() {
+                self.take_home(home);
             }
             if self.shared.stop.is_raised() {
                 break;
@@ -200,20 +204,39 @@ impl Running {
         });
     }
 
+    /// Waits for the arrival that is due next, or for the stop; sessions that end meanwhile come home.
+    async fn wait(&mut self, due: impl Future<Output = ()>) {
+        let stop = self.shared.stop.clone();
+        let mut over = pin!(stop.or(due));
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut over => return,
+                Some(home) = self.sessions.join_next() => self.take_home(home),
+            }
+        }
+    }
+
     /// Waits for one session's end; `false` when none is left.
     async fn come_home(&mut self) -> bool {
-        let (end, channel) = match self.sessions.join_next().await {
-            Some(Ok(home)) => home,
-            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Some(Err(_)) => return true,
-            None => return false,
+        let home = self.sessions.join_next().await;
+        let any = home.is_some();
+        home.into_iter().for_each(|home| self.take_home(home));
+        any
+    }
+
+    fn take_home(&mut self, home: Result<(SessionEnd, Channel), JoinError>) {
+        let (end, channel) = match home {
+            Ok(home) => home,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // Nobody cancels a session.
+            Err(_) => return,
         };
         self.end.take(end);
         match self.plan.connections {
             Connections::Pooled => self.idle.push(channel),
             Connections::PerSession => self.close(channel),
         }
-        true
     }
 
     /// Says goodbye beside what goes on. A peer that does not answer in time is left without.

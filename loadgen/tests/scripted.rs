@@ -137,11 +137,18 @@ async fn an_open_loop_keeps_its_schedule_whatever_the_replies_do() {
     let backend = backend();
     let (shared, _stopper) = shared(1, PATIENCE);
     let lane = direct(&backend, Transport::Http);
-    let mut end = run(&shared, &lane, open(100.0, 64, Some(10), None)).await;
+    // A reply takes 25 ms: each session but the first finds the connection of an earlier one.
+    let mut end = run(&shared, &lane, open(20.0, 64, Some(10), None)).await;
     end.exchanges.sort_by_key(|exchange| exchange.intended);
     assert_eq!(end.completed(), 10);
+    // A busy host may hold one reply back beyond the next arrival; a connection for each session is another matter.
+    assert!(
+        end.counters.connections_opened <= 3,
+        "{}",
+        end.counters.connections_opened
+    );
     for pair in end.exchanges.windows(2) {
-        assert_eq!(pair[1].intended.since(pair[0].intended), 10_000_000);
+        assert_eq!(pair[1].intended.since(pair[0].intended), 50_000_000);
     }
     assert!(
         end.exchanges
