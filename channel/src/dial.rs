@@ -17,7 +17,7 @@ pub struct Dial {
     pub port: u16,
     /// Path of the WebSocket's opening request, as in `/v1/responses`.
     pub path: String,
-    /// Headers of the WebSocket's or QUIC connection's opening: authorization, and what the user gave.
+    /// Headers of the WebSocket's opening: authorization, and what the user gave. Elsewhere they go with each request.
     pub headers: Vec<(String, String)>,
     /// How long name, connection and handshake may take together.
     pub connect_timeout: Duration,
@@ -26,6 +26,17 @@ pub struct Dial {
     /// The certificate (PEM) that a QUIC peer must show; without one the system's roots are not asked either:
     /// `quic` then has nobody to trust and says so.
     pub trust: Option<Vec<u8>>,
+}
+
+impl Dial {
+    /// Host and port as a `Host` field has them.
+    pub(crate) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
 }
 
 /// What a channel did so far, over all its connections.

@@ -189,7 +189,8 @@ impl Admin {
     }
 
     fn histograms(&self) -> Answer {
-        let recorders = self.book.recorders();
+        // A copy, so that no exchange waits for the serialising.
+        let recorders = self.book.recorders().clone();
         let rows = recorders
             .iter()
             .map(|(name, recorder)| (name.as_str(), recorder));

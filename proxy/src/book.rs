@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokenlag_probes::metric::Metric;
-use tokenlag_probes::{HopExchange, Recorder};
+use tokenlag_probes::{HopExchange, Outcome, Recorder};
 
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -58,10 +58,13 @@ impl Book {
     }
 }
 
-/// What the proxy can say of an exchange without the client's stamps.
+/// What the proxy can say of an exchange without the client's stamps. Only replies that brought deltas to their end are
+/// measured: failures are counted, and a health check is no model.
 fn figures(record: &HopExchange) -> Vec<(Metric, i64)> {
     let mut figures = Vec::with_capacity(4);
-    let Some(written) = record.up_written.filter(|_| !record.overlapped) else {
+    let measured =
+        record.outcome == Outcome::Complete && !record.overlapped && !record.up_token.is_empty();
+    let Some(written) = record.up_written.filter(|_| measured) else {
         return figures;
     };
     figures.push((Metric::ProxyRequest, written.since(record.in_body)));

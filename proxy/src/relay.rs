@@ -75,7 +75,8 @@ pub(crate) async fn reply(
             () = outlet.gone() => return Outcome::Cancelled,
         }
     }
-    if response.is_reusable() {
+    // After an early answer the rest of the request is still owed to this connection.
+    if response.is_reusable() && !tap.overlapped {
         worker.pool.put(upstream);
     }
     tap.relayed(status)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokenlag_channel::http::Connection;
 use tokenlag_channel::{ChannelError, Dial};
+use tokenlag_probes::{Clock, MonoClock, Stamp};
 
 /// Idle connections that a thread keeps; more are closed as they come back.
 const IDLE_CONNECTIONS: usize = 1024;
@@ -61,9 +62,10 @@ impl FromStr for Upstream {
         }
         // Clients' paths begin with /v1 already; a base URL as clients write it names the same place.
         let path = path.trim_end_matches('/');
-        let path = path
-            .strip_suffix("v1")
-            .map_or(path, |path| path.trim_end_matches('/'));
+        let path = match path.strip_suffix("v1") {
+            Some(rest) if rest.is_empty() || rest.ends_with('/') => rest.trim_end_matches('/'),
+            _ => path,
+        };
         let prefix = if path.is_empty() {
             String::new()
         } else {
@@ -106,6 +108,17 @@ pub struct Patience {
     pub connect: Duration,
     /// How long a reply may stay silent. There is no limit on its whole length.
     pub idle: Duration,
+}
+
+/// How soon after a request the upstream's silent close still means that it had closed the connection as idle. Later it is the
+/// upstream's failure, and the request may have been worked on: it is not repeated then.
+const STALE_WITHIN: Duration = Duration::from_millis(250);
+
+/// Whether an exchange failed on a connection that the upstream closed as idle just as it was taken: it can be repeated.
+pub(crate) fn was_stale(anew: bool, error: &ChannelError, up_written: Option<Stamp>) -> bool {
+    let soon = up_written
+        .is_none_or(|written| MonoClock.now().since(written) < STALE_WITHIN.as_nanos() as i64);
+    !anew && soon && matches!(error, ChannelError::NoReply { .. })
 }
 
 /// Warm connections of one thread.
@@ -176,6 +189,7 @@ mod tests {
             ("http://127.0.0.1:8080/v1", "http://127.0.0.1:8080"),
             ("http://127.0.0.1:8080/v1/", "http://127.0.0.1:8080"),
             ("http://model/base/v1", "http://model:80/base"),
+            ("http://model/openai-v1", "http://model:80/openai-v1"),
             ("http://[::1]:9", "http://[::1]:9"),
         ] {
             assert_eq!(url.parse::<Upstream>().unwrap().to_string(), shown, "{url}");

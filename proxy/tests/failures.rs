@@ -145,6 +145,139 @@ fn a_slow_reader_slows_the_upstream_and_loses_nothing() {
     }
 }
 
+/// An upstream of few words: for each connection, what it does with it.
+async fn upstream_that(
+    deeds: Vec<fn(TcpStream) -> std::pin::Pin<Box<dyn Future<Output = ()>>>>,
+    test: impl AsyncFnOnce(&Stack),
+) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let backend = ScriptedBackend::start(Script::default()).unwrap();
+    let stack = Stack::in_front_of(backend, url.parse().unwrap(), |options| options);
+    let serve = async {
+        for deed in deeds {
+            let (stream, _) = listener.accept().await.unwrap();
+            deed(stream).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = serve => {}
+        () = test(&stack) => {}
+    }
+}
+
+async fn read_head(stream: &mut TcpStream) {
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte).await.unwrap() == 0 {
+            return;
+        }
+        seen.push(byte[0]);
+    }
+}
+
+async fn answer(stream: &mut TcpStream, body: &str) {
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+}
+
+#[test]
+fn an_early_answer_does_not_poison_the_pool() {
+    run(upstream_that(
+        vec![
+            |mut stream| {
+                Box::pin(async move {
+                    read_head(&mut stream).await;
+                    let refusal = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(refusal.as_bytes()).await.unwrap();
+                    // It keeps the connection and would take what comes next for the rest of the body.
+                    std::mem::forget(stream);
+                })
+            },
+            |mut stream| {
+                Box::pin(async move {
+                    read_head(&mut stream).await;
+                    answer(&mut stream, "second").await;
+                })
+            },
+        ],
+        async |stack| {
+            let mut client = TcpStream::connect(stack.addresses.listen).await.unwrap();
+            let head = "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nsome";
+            client.write_all(head.as_bytes()).await.unwrap();
+            let mut got = String::new();
+            client.read_to_string(&mut got).await.unwrap();
+            assert!(got.starts_with("HTTP/1.1 413 "), "{got}");
+            let (status, body) = get(stack.addresses.listen, "/y").await;
+            assert_eq!((status, body.as_str()), (200, "second"));
+        },
+    ));
+}
+
+#[test]
+fn a_request_is_repeated_only_where_an_idle_connection_was_closed() {
+    run(upstream_that(
+        vec![
+            |mut stream| {
+                Box::pin(async move {
+                    read_head(&mut stream).await;
+                    answer(&mut stream, "first").await;
+                    // The next request on this connection is met by a close, as if it had just been given up as idle.
+                    read_head(&mut stream).await;
+                })
+            },
+            |mut stream| {
+                Box::pin(async move {
+                    read_head(&mut stream).await;
+                    answer(&mut stream, "second").await;
+                    // The next one is worked on for a while, and then the server dies of it.
+                    read_head(&mut stream).await;
+                    tokio::time::sleep(Duration::from_millis(400)).await;
+                })
+            },
+            |mut stream| {
+                Box::pin(async move {
+                    read_head(&mut stream).await;
+                    answer(&mut stream, "asked again").await;
+                })
+            },
+        ],
+        async |stack| {
+            let proxy = stack.addresses.listen;
+            assert_eq!(get(proxy, "/1").await.1, "first");
+            assert_eq!(get(proxy, "/2").await.1, "second");
+            let (status, body) = get(proxy, "/3").await;
+            assert_eq!(status, 502, "{body}");
+            assert!(body.contains("upstream_lost"), "{body}");
+        },
+    ));
+}
+
+#[test]
+fn a_shutdown_lets_every_channel_finish_its_reply() {
+    for way in CHANNELS {
+        let mut stack = Stack::start("ttft=50ms,gap=10ms");
+        run(async {
+            let mut channel = stack.channel(way.0);
+            let request = stack::request(way, trace(8), &create("x", 20), &[]).unwrap();
+            let mut reply = channel.open(&request).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let drained = stack.begin_shutdown();
+            let seen = stack::read(&mut reply).await.unwrap();
+            assert_eq!(seen.outcome, Some(Outcome::Complete), "{} {}", way.0, way.1);
+            assert_eq!(seen.marks.len(), 20, "{} {}", way.0, way.1);
+            reply.finish().await.unwrap();
+            channel.close().await;
+            drained.join().unwrap();
+        });
+    }
+}
+
 #[test]
 fn addresses_that_cannot_be_had_are_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -52,7 +52,7 @@ impl Connection {
         let made = tcp::connect(&dial.host, dial.port, dial.connect_timeout).await?;
         let connection = Self {
             wire: Wire::new(made.stream),
-            address: format!("{}:{}", dial.host, dial.port),
+            address: dial.authority(),
         };
         Ok((connection, made.resolved, made.connected))
     }

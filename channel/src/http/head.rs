@@ -54,25 +54,28 @@ impl Headers {
     /// The fields that an intermediary forwards: all but the hop-by-hop ones (RFC 9110, section 7.6.1) and those that
     /// `Connection` names.
     pub fn end_to_end(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        const HOP_BY_HOP: [&str; 9] = [
-            "connection",
-            "keep-alive",
-            "proxy-authenticate",
-            "proxy-authorization",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ];
         self.iter().filter(|(name, _)| {
-            let Ok(name) = std::str::from_utf8(name) else {
-                return false;
-            };
-            !HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop))
-                && !self.has_token("connection", name)
+            let named =
+                std::str::from_utf8(name).is_ok_and(|name| self.has_token("connection", name));
+            !is_hop_by_hop(name) && !named
         })
     }
+}
+
+/// Whether a field concerns one connection only, and never passes an intermediary (RFC 9110, section 7.6.1).
+pub fn is_hop_by_hop(name: &[u8]) -> bool {
+    const HOP_BY_HOP: [&[u8]; 9] = [
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    ];
+    HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop))
 }
 
 /// How a message's body is delimited.
@@ -284,14 +287,7 @@ pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// Refuses a field that would break the head it is written into.
 pub(crate) fn check_field(name: &str, value: &str) -> Result<(), ChannelError> {
-    let name_is_token = !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
-    let value_is_text = value
-        .bytes()
-        .all(|b| b == b'\t' || (b >= b' ' && b != 0x7f));
-    if name_is_token && value_is_text {
+    if is_token(name.as_bytes()) && is_field_value(value.as_bytes()) {
         Ok(())
     } else {
         Err(ChannelError::Request(format!(
@@ -299,6 +295,24 @@ pub(crate) fn check_field(name: &str, value: &str) -> Result<(), ChannelError> {
             name.escape_debug()
         )))
     }
+}
+
+/// Whether the bytes can be a method or a field's name (RFC 9110, section 5.6.2).
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !bytes.is_empty() && bytes.iter().all(allowed)
+}
+
+/// Whether the bytes can be a field's value: no control characters, so that they cannot end the line.
+pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f))
+}
+
+/// Whether the bytes can be a request's target: visible ASCII, so that they cannot end the request line.
+pub(crate) fn is_target(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic)
 }
 
 fn whole(
@@ -342,20 +356,23 @@ fn headers(head: Bytes, spans: Spans) -> Headers {
 
 /// The body's delimiter where the fields declare one.
 fn declared(headers: &Headers) -> Result<Option<Framing>, HeadError> {
-    let mut codings = headers.all("transfer-encoding");
+    let mut codings = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"transfer-encoding"))
+        .map(|(_, value)| value);
     let coding = codings.next();
     let length = content_length(headers)?;
     match (coding, length) {
         (Some(_), Some(_)) => Err(HeadError::Ambiguous(
             "both Transfer-Encoding and Content-Length are there",
         )),
-        (Some(value), None) if value.trim().eq_ignore_ascii_case("chunked") => {
+        (Some(value), None) if value.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
             match codings.next() {
                 None => Ok(Some(Framing::Chunked)),
                 Some(_) => Err(HeadError::Ambiguous("Transfer-Encoding is there twice")),
             }
         }
-        (Some(value), None) => Err(HeadError::Coding(value.to_owned())),
+        (Some(value), None) => Err(HeadError::Coding(value.escape_ascii().to_string())),
         (None, Some(0)) => Ok(Some(Framing::Empty)),
         (None, Some(length)) => Ok(Some(Framing::Length(length))),
         (None, None) => Ok(None),
@@ -422,6 +439,7 @@ mod tests {
             "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding: chunked\u{80}\r\nContent-Length: 3\r\n",
         ] {
             let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
             assert!(request(&head).is_err(), "{fields}");

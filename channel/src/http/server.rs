@@ -1,6 +1,9 @@
 //! The accepting end of HTTP/1.1.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tokenlag_probes::Stamp;
 use tokio::net::TcpStream;
 
@@ -8,6 +11,10 @@ use super::body::{BodyDecoder, BodyError, Piece};
 use super::head::{Framing, HeadError, RequestHead, push_field, start_response};
 use crate::Counters;
 use crate::wire::Wire;
+
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15));
 
 /// A connection that was accepted.
 #[derive(Debug)]
@@ -61,9 +68,11 @@ impl ServerConnection {
     /// Takes over a connection.
     ///
     /// # Errors
-    /// The socket refuses `TCP_NODELAY`: the client is gone.
+    /// The socket refuses its options: the client is gone.
     pub fn new(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
+        // A client that vanished without a word is found out, however long its connection may lie idle.
+        SockRef::from(&stream).set_tcp_keepalive(&KEEP_ALIVE)?;
         Ok(Self {
             wire: Wire::new(stream),
             body: BodyDecoder::new(Framing::Empty),

@@ -211,14 +211,14 @@ async fn attempt(
 
 fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
     ChannelError::Lost {
-        address: format!("{}:{}", dial.host, dial.port),
+        address: dial.authority(),
         detail: detail.to_string(),
     }
 }
 
 fn protocol(dial: &Dial, reason: &dyn std::fmt::Display) -> ChannelError {
     ChannelError::Protocol {
-        address: format!("{}:{}", dial.host, dial.port),
+        address: dial.authority(),
         reason: reason.to_string(),
     }
 }
@@ -334,7 +334,7 @@ impl ClientReply<'_> {
             let read = timeout(idle, self.recv.read_chunk(READ_LIMIT, true))
                 .await
                 .map_err(|_| ChannelError::Timeout {
-                    address: format!("{}:{}", self.dial.host, self.dial.port),
+                    address: self.dial.authority(),
                     what: "further bytes",
                     after: idle,
                 })?

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokenlag_probes::Encoding;
 
 use super::varint;
-use crate::http::head::check_field;
+use crate::http::head::{check_field, is_field_value, is_target, is_token};
 use crate::{Ask, ChannelError};
 
 /// The longest payload that is taken.
@@ -172,13 +172,19 @@ impl Frame {
                     2 => ReplyForm::Compact,
                     _ => return Err(reader.malformed("the form is none of 0, 1, 2")),
                 };
-                let frame = Self::Request {
+                let method = reader.text()?;
+                let target = reader.text()?;
+                // They may go on in an HTTP/1.1 head, where a space or a line end would begin another request.
+                if !is_token(method.as_bytes()) || !is_target(target.as_bytes()) {
+                    return Err(reader.malformed("the method or target is none that HTTP has"));
+                }
+                let fields = reader.fields()?;
+                reader.ends(Self::Request {
                     form,
-                    method: reader.text()?,
-                    target: reader.text()?,
-                    fields: reader.fields()?,
-                };
-                reader.ends(frame)
+                    method,
+                    target,
+                    fields,
+                })
             }
             kind::RESPONSE => {
                 let mut reader = Reader::new("RESPONSE", payload);
@@ -353,7 +359,14 @@ impl Reader {
             return Err(self.malformed("it has more than 128 header fields"));
         }
         (0..count)
-            .map(|_| Ok((self.text()?, self.bytes()?)))
+            .map(|_| {
+                let (name, value) = (self.text()?, self.bytes()?);
+                if is_token(name.as_bytes()) && is_field_value(&value) {
+                    Ok((name, value))
+                } else {
+                    Err(self.malformed("a header field has characters that HTTP forbids"))
+                }
+            })
             .collect()
     }
 
@@ -377,7 +390,8 @@ mod tests {
     }
 
     fn fields() -> impl Strategy<Value = Vec<(String, Bytes)>> {
-        prop::collection::vec(("[a-z-]{1,12}", bytes()), 0..6)
+        let value = "[ -~\u{a0}-\u{ff}]{0,40}".prop_map(|text| Bytes::from(text.into_bytes()));
+        prop::collection::vec(("[a-z-]{1,12}", value), 0..6)
     }
 
     fn frames() -> impl Strategy<Value = Frame> {
@@ -461,6 +475,37 @@ mod tests {
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut inbox = BytesMut::from(&bytes[..]);
             while let Ok(Some(_)) = take(&mut inbox) {}
+        }
+    }
+
+    #[test]
+    fn a_request_cannot_bring_a_second_one_along() {
+        let split = "/x HTTP/1.1\r\nhost: a\r\n\r\nGET /secret";
+        let field =
+            |name: &str, value: &str| vec![(name.to_owned(), Bytes::from(value.to_owned()))];
+        for (method, target, fields) in [
+            ("GET", split, vec![]),
+            ("GET /y HTTP/1.1\r\n", "/x", vec![]),
+            ("", "/x", vec![]),
+            ("GET", "", vec![]),
+            ("GET", "/a b", vec![]),
+            ("GET", "/x", field("a", "b\r\nc: d")),
+            ("GET", "/x", field("a\r\nb", "c")),
+            ("GET", "/x", field("a b", "c")),
+        ] {
+            let mut wire = Vec::new();
+            Frame::Request {
+                form: ReplyForm::Bytes,
+                method: method.to_owned(),
+                target: target.to_owned(),
+                fields,
+            }
+            .write(&mut wire);
+            let taken = take(&mut BytesMut::from(&wire[..]));
+            assert!(
+                matches!(taken, Err(FrameError::Malformed { .. })),
+                "{taken:?}"
+            );
         }
     }
 

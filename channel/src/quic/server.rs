@@ -150,6 +150,11 @@ impl Handshake {
 }
 
 impl Accepted {
+    /// Returns when the connection is closed, by whichever end.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
+    }
+
     /// The next exchange; `None` once the client is gone.
     pub async fn next_exchange(&self) -> Option<Exchange> {
         let (send, recv) = self.connection.accept_bi().await.ok()?;

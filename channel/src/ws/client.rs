@@ -122,7 +122,7 @@ async fn dial(dial: &Dial) -> Result<Dialled, ChannelError> {
 /// Opens a WebSocket (RFC 6455, section 4.1).
 async fn handshake(dial: &Dial) -> Result<Dialled, ChannelError> {
     let key = generate_key();
-    let authority = format!("{}:{}", dial.host, dial.port);
+    let authority = dial.authority();
     let mut request = Vec::with_capacity(512);
     start_request(&mut request, "GET", &dial.path, &authority);
     for (name, value) in [
@@ -171,7 +171,7 @@ async fn handshake(dial: &Dial) -> Result<Dialled, ChannelError> {
 
 fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
     ChannelError::Lost {
-        address: format!("{}:{}", dial.host, dial.port),
+        address: dial.authority(),
         detail: detail.to_string(),
     }
 }
@@ -205,7 +205,7 @@ impl ClientReply<'_> {
                 timeout(idle, socket.next())
                     .await
                     .map_err(|_| ChannelError::Timeout {
-                        address: format!("{}:{}", self.client.dial.host, self.client.dial.port),
+                        address: self.client.dial.authority(),
                         what: "further message",
                         after: idle,
                     })?;
@@ -223,7 +223,7 @@ impl ClientReply<'_> {
                 }
                 Some(Err(Error::Protocol(error))) => {
                     return Err(ChannelError::Protocol {
-                        address: format!("{}:{}", self.client.dial.host, self.client.dial.port),
+                        address: self.client.dial.authority(),
                         reason: error.to_string(),
                     });
                 }

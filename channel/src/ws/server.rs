@@ -45,8 +45,6 @@ pub enum Received {
 pub enum Farewell {
     /// 1001: the server is going away.
     GoingAway,
-    /// 1003: it got what it does not take.
-    Unsupported,
     /// 1009: a message was too long.
     TooBig,
 }
@@ -107,8 +105,10 @@ impl Accepted {
                     });
                 }
                 Some(Ok(Message::Binary(_))) => return Ok(Received::Binary),
-                // The library answers pings itself.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                // The library answers pings itself. Their reads are none of the next message's.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                    self.socket.get_mut().take_message_stamps();
+                }
                 Some(Err(Error::Capacity(error))) => {
                     return Err((Farewell::TooBig, error.to_string()));
                 }
@@ -117,12 +117,12 @@ impl Accepted {
         }
     }
 
-    /// Sends text messages and flushes them; the stamp was taken before the write.
+    /// Sends text messages and flushes them; the stamp was taken before the write that carried the last of them.
     ///
     /// # Errors
     /// The client is gone, or the bytes are not UTF-8 ([`io::ErrorKind::InvalidData`]).
     pub async fn send(&mut self, texts: impl Iterator<Item = Bytes>) -> io::Result<Stamp> {
-        let at = MonoClock.now();
+        let mut sent = false;
         for text in texts {
             let text = Utf8Bytes::try_from(text)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
@@ -130,16 +130,19 @@ impl Accepted {
                 .feed(Message::Text(text))
                 .await
                 .map_err(io_error)?;
+            sent = true;
+        }
+        if !sent {
+            return Ok(MonoClock.now());
         }
         self.socket.flush().await.map_err(io_error)?;
-        Ok(at)
+        Ok(self.socket.get_ref().written_at())
     }
 
     /// Closes with a reason.
     pub async fn close(mut self, farewell: Farewell, reason: &str) {
         let code = match farewell {
             Farewell::GoingAway => CloseCode::Away,
-            Farewell::Unsupported => CloseCode::Unsupported,
             Farewell::TooBig => CloseCode::Size,
         };
         let frame = CloseFrame {

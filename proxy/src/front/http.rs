@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::outlet::Outlet;
 use crate::relay;
 use crate::tap::Tap;
+use crate::upstream::was_stale;
 use crate::worker::Worker;
 
 /// The channel's name in records: the proxy cannot know whether the client will come again.
@@ -46,13 +47,22 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
         if incoming.head.wants_websocket() && responses {
             return ws::serve(worker, connection, &incoming.head).await;
         }
-        if incoming.head.headers.has_token("connection", "upgrade") {
+        if asks_for_tunnel(&incoming) {
             return tunnel::serve(&worker, connection, &incoming.head).await;
         }
         if !exchange(&worker, &mut connection, &incoming).await {
             return;
         }
     }
+}
+
+/// An upgrade that only the upstream can decide on. An offer of HTTP/2 in clear may be passed over (RFC 9110, section 7.8), and
+/// clients make it with any request; one with a body is served as if nothing had been offered.
+fn asks_for_tunnel(incoming: &Incoming) -> bool {
+    let headers = &incoming.head.headers;
+    headers.has_token("connection", "upgrade")
+        && !headers.has_token("upgrade", "h2c")
+        && incoming.framing == Framing::Empty
 }
 
 async fn refuse(connection: &mut ServerConnection, error: &ServerError) {
@@ -177,8 +187,9 @@ async fn ask(
     let (upstream, anew) = worker.pool.take().await?;
     tap.up_connected_anew = anew;
     match ask_on(upstream, worker, client, incoming, &mut sender, tap).await {
-        // The upstream closed an idle connection just as it was taken; it never saw the request.
-        Err(Unasked::Upstream(ChannelError::NoReply { .. })) if !anew && sender.can_repeat() => {
+        Err(Unasked::Upstream(error))
+            if sender.can_repeat() && was_stale(anew, &error, tap.up_written) =>
+        {
             tap.up_connected_anew = true;
             let upstream = worker.pool.dial().await?;
             ask_on(upstream, worker, client, incoming, &mut sender, tap).await
@@ -285,16 +296,12 @@ impl Sender {
 
 fn upstream_head(worker: &Worker, head: &RequestHead, chunked: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    let authority = match head.headers.get("host") {
-        Some(host) => host.to_owned(),
-        None => worker.upstream.authority(),
-    };
-    start_request(
-        &mut out,
-        &head.method,
-        &worker.upstream.target(&head.target),
-        &authority,
+    // The upstream was named by its URL, and that is the name it knows itself by.
+    let (target, authority) = (
+        worker.upstream.target(&head.target),
+        worker.upstream.authority(),
     );
+    start_request(&mut out, &head.method, &target, &authority);
     let ours = [&b"host"[..], b"expect"];
     for (name, value) in head.headers.end_to_end() {
         if !ours.iter().any(|own| name.eq_ignore_ascii_case(own)) {

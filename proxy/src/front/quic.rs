@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokenlag_channel::http::{Framing, ResponseHead};
@@ -13,6 +14,7 @@ use tokenlag_dialect::{Dialect, SseEvent};
 use tokenlag_probes::{FailureKind, Outcome, Stamp, TraceId};
 use tokio::select;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::turn::{self, Conversations, Question, concerns_upstream};
 use crate::failure::Failure;
@@ -24,6 +26,9 @@ const CHANNEL: &str = "quic";
 
 /// The longest request body.
 const BODY_LIMIT: usize = 64 * 1024 * 1024;
+
+/// How long a connection that is done stays open, so that its last bytes can leave.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, handshake: Handshake) {
@@ -42,6 +47,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, handshake: Handshake) {
         while exchanges.try_join_next().is_some() {}
     }
     while exchanges.join_next().await.is_some() {}
+    // The last reply's end may still be on its way: closing now would take it back.
+    let _ = timeout(LINGER, connection.closed()).await;
 }
 
 async fn next_exchange(worker: &Worker, connection: &Accepted) -> Option<Exchange> {
@@ -77,7 +84,8 @@ async fn answer(
     incoming: Incoming,
     writer: ReplyWriter,
 ) {
-    let trace = field(&incoming, "traceparent").and_then(TraceId::from_traceparent);
+    let traceparent = field(&incoming, "traceparent");
+    let trace = traceparent.and_then(TraceId::from_traceparent);
     let mut tap = Tap::new(CHANNEL, trace, incoming.in_head);
     tap.in_body = incoming.in_body;
     let mut outlet = QuicOutlet::new(writer, incoming.form != ReplyForm::Bytes);
@@ -140,7 +148,7 @@ async fn converse(
         method: &incoming.method,
         target: &incoming.target,
         fields: &fields(incoming),
-        trace: tap.trace,
+        traceparent: field(incoming, "traceparent"),
         body: &body,
     };
     let outcome = turn::pass(worker, &question, tap, outlet)
@@ -161,17 +169,15 @@ fn field<'a>(incoming: &'a Incoming, name: &str) -> Option<&'a str> {
     std::str::from_utf8(value).ok()
 }
 
-/// The client's fields for the upstream. Those that would break an HTTP/1.1 head are left out.
+/// The client's fields for the upstream.
 fn fields(incoming: &Incoming) -> Vec<(Bytes, Bytes)> {
     let negotiated = ["content-type", "accept"];
     incoming
         .fields
         .iter()
-        .filter(|(name, value)| {
+        .filter(|(name, _)| {
             let kept = negotiated.iter().any(|own| name.eq_ignore_ascii_case(own));
-            let token = name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
-            let text = value.iter().all(|&b| b >= b' ' && b != 0x7f);
-            (kept || concerns_upstream(name.as_bytes())) && !name.is_empty() && token && text
+            kept || concerns_upstream(name.as_bytes())
         })
         .map(|(name, value)| (Bytes::copy_from_slice(name.as_bytes()), value.clone()))
         .collect()

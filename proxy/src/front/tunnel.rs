@@ -32,8 +32,8 @@ async fn pass(
 ) -> io::Result<()> {
     let mut request = Vec::with_capacity(1024);
     let target = worker.upstream.target(&head.target);
-    let host = head.headers.get("host").unwrap_or_default();
-    start_request(&mut request, &head.method, &target, host);
+    let authority = worker.upstream.authority();
+    start_request(&mut request, &head.method, &target, &authority);
     for (name, value) in head.headers.iter() {
         if !name.eq_ignore_ascii_case(b"host") {
             push_field(&mut request, name, value);

@@ -5,15 +5,16 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokenlag_channel::ChannelError;
-use tokenlag_channel::http::head::{push_field, start_request};
+use tokenlag_channel::http::head::{is_hop_by_hop, push_field, start_request};
 use tokenlag_channel::http::{Connection, Response};
 use tokenlag_dialect::responses::{BadRequest, Completed, Create};
 use tokenlag_dialect::{ConversationStore, Dialect, Limits};
-use tokenlag_probes::{FailureKind, Outcome, TraceId};
+use tokenlag_probes::{FailureKind, Outcome};
 
 use crate::outlet::Outlet;
 use crate::relay;
 use crate::tap::Tap;
+use crate::upstream::was_stale;
 use crate::worker::Worker;
 
 /// What one connection remembers.
@@ -85,7 +86,8 @@ pub(crate) struct Question<'a> {
     pub(crate) target: &'a str,
     /// The client's fields, as far as they concern the upstream.
     pub(crate) fields: &'a [(Bytes, Bytes)],
-    pub(crate) trace: Option<TraceId>,
+    /// The client's `traceparent`, passed on as it came.
+    pub(crate) traceparent: Option<&'a str>,
     pub(crate) body: &'a [u8],
 }
 
@@ -103,8 +105,7 @@ pub(crate) async fn ask(
     let (upstream, anew) = worker.pool.take().await?;
     tap.up_connected_anew = anew;
     match ask_on(upstream, worker, &request, question.method, tap, outlet).await {
-        // The upstream closed an idle connection just as it was taken; it never saw the request.
-        Err(ChannelError::NoReply { .. }) if !anew => {
+        Err(error) if was_stale(anew, &error, tap.up_written) => {
             tap.up_connected_anew = true;
             let upstream = worker.pool.dial().await?;
             ask_on(upstream, worker, &request, question.method, tap, outlet).await
@@ -157,8 +158,8 @@ fn render(worker: &Worker, question: &Question<'_>) -> Vec<u8> {
     for (name, value) in question.fields {
         push_field(&mut out, name, value);
     }
-    if let Some(trace) = question.trace {
-        push_field(&mut out, b"traceparent", trace.traceparent().as_bytes());
+    if let Some(traceparent) = question.traceparent {
+        push_field(&mut out, b"traceparent", traceparent.as_bytes());
     }
     if question.method != "GET" || !question.body.is_empty() {
         let length = question.body.len().to_string();
@@ -180,5 +181,5 @@ pub(crate) fn concerns_upstream(name: &[u8]) -> bool {
         b"accept",
     ];
     let websocket = name.len() > 14 && name[..14].eq_ignore_ascii_case(b"sec-websocket-");
-    !websocket && !OURS.iter().any(|own| name.eq_ignore_ascii_case(own))
+    !websocket && !is_hop_by_hop(name) && !OURS.iter().any(|own| name.eq_ignore_ascii_case(own))
 }

@@ -134,7 +134,10 @@ impl Session<'_> {
             method: "POST",
             target: self.target,
             fields: &self.fields,
-            trace: tap.trace,
+            traceparent: create
+                .traceparent
+                .as_deref()
+                .filter(|_| tap.trace.is_some()),
             body: &body,
         };
         self.outlet.ended = false;
