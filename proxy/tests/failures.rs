@@ -2,6 +2,7 @@
 
 mod stack;
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use stack::{CHANNELS, Stack, create, exchange, get, run, trace};
@@ -145,11 +146,11 @@ fn a_slow_reader_slows_the_upstream_and_loses_nothing() {
     }
 }
 
-/// An upstream of few words: for each connection, what it does with it.
-async fn upstream_that(
-    deeds: Vec<fn(TcpStream) -> std::pin::Pin<Box<dyn Future<Output = ()>>>>,
-    test: impl AsyncFnOnce(&Stack),
-) {
+/// What an upstream does with a connection.
+type Deed = fn(TcpStream) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// Runs a test against an upstream that takes one connection after the other, each with its deed.
+async fn upstream_that(deeds: Vec<Deed>, test: impl AsyncFnOnce(&Stack)) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let backend = ScriptedBackend::start(Script::default()).unwrap();
