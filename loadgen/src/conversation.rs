@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use tokenlag_dialect::responses::Completed;
 use tokenlag_dialect::responses::request::user_message;
 use tokenlag_dialect::{Dialect, Framing, SseSplitter};
-use tokenlag_probes::State;
+use tokenlag_probes::{Row, State, Transport};
 
 /// What every request of a run asks for, whatever its prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ pub struct Asking {
 #[derive(Debug)]
 pub struct Conversation<'a> {
     asking: &'a Asking,
-    state: State,
+    row: Row,
     /// Input items (Responses) or messages (chat) so far; for completions, one string.
     history: Vec<Box<RawValue>>,
     previous: Option<String>,
@@ -46,10 +46,10 @@ pub struct Said<'a> {
 
 impl<'a> Conversation<'a> {
     /// A conversation before its first turn. Only the Responses API can be `incremental`.
-    pub fn new(asking: &'a Asking, state: State) -> Self {
+    pub fn new(asking: &'a Asking, row: Row) -> Self {
         Self {
             asking,
-            state,
+            row,
             history: Vec::new(),
             previous: None,
         }
@@ -70,7 +70,7 @@ impl<'a> Conversation<'a> {
         match asking.dialect {
             Dialect::Responses => {
                 set("max_output_tokens", asking.output.into());
-                set("store", (self.state == State::Incremental).into());
+                set("store", needs_storage(self.row).into());
                 if let Some(previous) = &self.previous {
                     set("previous_response_id", previous.as_str().into());
                 }
@@ -95,15 +95,15 @@ impl<'a> Conversation<'a> {
 
     /// Takes a turn's input and its reply into the history.
     pub fn advance(&mut self, input: &str, said: &Said<'_>) {
-        match (self.asking.dialect, self.state) {
+        match (self.asking.dialect, self.row.state) {
             (Dialect::Responses, State::Incremental) => {
                 self.previous = Completed::parse(said.terminal).map(|completed| completed.id);
             }
             (Dialect::Responses, State::Full) => {
                 self.history.push(user_message(input));
                 let output = Completed::parse(said.terminal).map(|completed| completed.output);
-                let messages = output.into_iter().flatten().filter(|item| is_message(item));
-                self.history.extend(messages);
+                // Every item, as it came: that is what a server that keeps the turn goes on from.
+                self.history.extend(output.into_iter().flatten());
             }
             (Dialect::Chat, _) => {
                 let text = text_of(said.bytes);
@@ -157,13 +157,11 @@ fn raw(value: &impl Serialize) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("strings and structs of strings are always JSON")
 }
 
-fn is_message(item: &RawValue) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Item<'a> {
-        #[serde(rename = "type", borrow)]
-        kind: std::borrow::Cow<'a, str>,
-    }
-    serde_json::from_str::<Item<'_>>(item.get()).is_ok_and(|item| item.kind == "message")
+/// Whether the reply must be stored to be gone on from. Where a connection keeps its turns nothing is stored: then all
+/// rows that are compared ask the same of the backend.
+fn needs_storage(row: Row) -> bool {
+    let keeps_turns = matches!(row.transport, Transport::Ws | Transport::Quic);
+    row.state == State::Incremental && !keeps_turns
 }
 
 /// The text of a chat or completions stream.
@@ -210,36 +208,54 @@ mod tests {
 
     const TERMINAL: &[u8] = br#"{"type":"response.completed","response":{"id":"resp_1","output":[{"type":"reasoning"},{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hello"}]}]}}"#;
 
+    const WS_INCREMENTAL: Row = Row::events(Transport::Ws, State::Incremental);
+
     #[test]
-    fn full_resends_messages_and_incremental_names_the_response() {
+    fn full_resends_every_item_and_incremental_names_the_response() {
         let asking = asking(Dialect::Responses);
         let said = Said {
             terminal: TERMINAL,
             bytes: b"",
         };
-        let mut full = Conversation::new(&asking, State::Full);
+        let mut full = Conversation::new(&asking, Row::HTTP_FULL);
         full.advance("one", &said);
         let body = parsed(&full.body("two"));
         let input = body["input"].as_array().unwrap();
-        assert_eq!(input.len(), 3);
-        assert_eq!(input[1]["content"][0]["text"], "hello");
-        assert_eq!(input[2]["content"][0]["text"], "two");
-        assert_eq!(body["store"], false);
+        assert_eq!(input.len(), 4);
+        assert_eq!(input[1], serde_json::json!({"type": "reasoning"}));
+        assert_eq!(input[2]["content"][0]["text"], "hello");
+        assert_eq!(input[3]["content"][0]["text"], "two");
         assert_eq!(body["max_output_tokens"], 8);
         assert_eq!(body.get("previous_response_id"), None);
 
-        let mut incremental = Conversation::new(&asking, State::Incremental);
+        let mut incremental = Conversation::new(&asking, WS_INCREMENTAL);
         incremental.advance("one", &said);
         let body = parsed(&incremental.body("two"));
         assert_eq!(body["input"].as_array().unwrap().len(), 1);
         assert_eq!(body["previous_response_id"], "resp_1");
-        assert_eq!(body["store"], true);
+    }
+
+    #[test]
+    fn only_what_no_connection_keeps_is_stored() {
+        let asking = asking(Dialect::Responses);
+        for (transport, state, stored) in [
+            (Transport::Http, State::Full, false),
+            (Transport::Ws, State::Full, false),
+            (Transport::Ws, State::Incremental, false),
+            (Transport::Quic, State::Incremental, false),
+            (Transport::Http, State::Incremental, true),
+            (Transport::Direct, State::Incremental, true),
+        ] {
+            let row = Row::events(transport, state);
+            let body = parsed(&Conversation::new(&asking, row).body("x"));
+            assert_eq!(body["store"], stored, "{row}");
+        }
     }
 
     #[test]
     fn chat_and_completions_carry_what_was_said() {
         let chat = asking(Dialect::Chat);
-        let mut conversation = Conversation::new(&chat, State::Full);
+        let mut conversation = Conversation::new(&chat, Row::HTTP_FULL);
         let said = Said {
             terminal: b"[DONE]",
             bytes: b"data: {\"choices\":[{\"delta\":{\"content\":\"he\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"y\"}}]}\n\ndata: [DONE]\n\n",
@@ -251,7 +267,7 @@ mod tests {
         assert_eq!(body["stream_options"]["include_usage"], true);
 
         let completions = asking(Dialect::Completions);
-        let mut conversation = Conversation::new(&completions, State::Full);
+        let mut conversation = Conversation::new(&completions, Row::HTTP_FULL);
         let said = Said {
             terminal: b"[DONE]",
             bytes: b"data: {\"choices\":[{\"text\":\"hey\"}]}\n\n",
@@ -265,7 +281,7 @@ mod tests {
         let mut asking = asking(Dialect::Responses);
         asking.extra.insert("temperature".to_owned(), 1.into());
         asking.extra.insert("top_k".to_owned(), 5.into());
-        let body = parsed(&Conversation::new(&asking, State::Full).body("x"));
+        let body = parsed(&Conversation::new(&asking, Row::HTTP_FULL).body("x"));
         assert_eq!(body["temperature"], 1);
         assert_eq!(body["top_k"], 5);
     }
