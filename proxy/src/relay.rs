@@ -1,9 +1,10 @@
-//! From the upstream to the client: each read is tapped and passed on at once, and nothing is read while the client
-//! is slow.
+//! From the upstream to the client: each read is passed on at once and tapped after that, and nothing is read while the
+//! client is slow.
 
 use tokenlag_channel::ChannelError;
 use tokenlag_channel::http::{Connection, Response, ResponseHead};
-use tokenlag_dialect::Dialect;
+use tokenlag_dialect::decoder::EVENT_LIMIT;
+use tokenlag_dialect::{Dialect, SseSplitter};
 use tokenlag_probes::{FailureKind, Outcome};
 use tokio::select;
 
@@ -39,21 +40,20 @@ pub(crate) async fn reply(
     outlet: &mut impl Outlet,
 ) -> Outcome {
     let status = response.head.status;
-    if let Some(dialect) = dialect.filter(|_| is_readable_stream(&response.head)) {
+    let dialect = dialect.filter(|_| is_readable_stream(&response.head));
+    if let Some(dialect) = dialect {
         tap.understand(dialect);
     }
-    let events = tap.understands() && outlet.wants_events();
+    let mut splitter =
+        (dialect.is_some() && outlet.wants_events()).then(|| SseSplitter::new(EVENT_LIMIT));
     let Ok(framing) = response.head.framing(method) else {
         return Outcome::Failed(FailureKind::Protocol);
     };
-    outlet.start(&response.head, framing, events);
+    outlet.start(&response.head, framing, splitter.is_some());
     loop {
-        if let Err(error) = pass_buffered(&mut upstream, &mut response, events, tap, outlet) {
-            return Outcome::Failed(error.kind());
-        }
-        if events && !tap.understands() {
-            // An event beyond every limit: it cannot be turned into a message.
-            return Outcome::Failed(FailureKind::Protocol);
+        let passed = pass_buffered(&mut upstream, &mut response, &mut splitter, tap, outlet);
+        if let Err(kind) = passed {
+            return Outcome::Failed(kind);
         }
         if response.is_done() {
             outlet.end();
@@ -82,21 +82,24 @@ pub(crate) async fn reply(
     tap.relayed(status)
 }
 
-/// Taps and puts in everything that one read released.
+/// Puts in everything that one read released: as events where there is a splitter, else as bytes.
 fn pass_buffered(
     upstream: &mut Connection,
     response: &mut Response,
-    events: bool,
+    splitter: &mut Option<SseSplitter>,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
-) -> Result<(), ChannelError> {
-    while let Some(chunk) = upstream.buffered_chunk(response)? {
-        if events {
-            tap.read(&chunk, &mut |event, _| outlet.event(event));
-        } else {
-            tap.read(&chunk, &mut |_, _| {});
-            outlet.bytes(chunk.bytes);
+) -> Result<(), FailureKind> {
+    let broken = |error: ChannelError| error.kind();
+    while let Some(chunk) = upstream.buffered_chunk(response).map_err(broken)? {
+        match splitter {
+            // An event beyond the limit cannot be turned into a message.
+            Some(splitter) => splitter
+                .feed(&chunk.bytes, &mut |event| outlet.event(event))
+                .map_err(|_| FailureKind::Protocol)?,
+            None => outlet.bytes(chunk.bytes.clone()),
         }
+        tap.hold(chunk);
     }
     Ok(())
 }

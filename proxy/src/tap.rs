@@ -1,7 +1,8 @@
-//! The tap: stamps one exchange as it passes, and never changes a byte of it.
+//! The tap: stamps one exchange as it passes, and never changes a byte of it. What passes is read for its meaning only
+//! after it was written on: measuring delays no token.
 
 use tokenlag_channel::Chunk;
-use tokenlag_dialect::{Decoder, Dialect, Framing, Meaning, SseEvent};
+use tokenlag_dialect::{Decoder, Dialect, Framing};
 use tokenlag_probes::{FailureKind, HopExchange, Outcome, Stamp, TokenMark, TraceId, Usage};
 
 /// Room for the marks of a usual reply.
@@ -23,6 +24,8 @@ pub(crate) struct Tap {
     /// The reply began before the request had ended.
     pub(crate) overlapped: bool,
     decoder: Option<Decoder>,
+    /// Chunks that are on their way to the client.
+    held: Vec<Chunk>,
     /// Deltas that were read of the upstream.
     marks: Vec<TokenMark>,
     /// Stamps of those that were written to the client.
@@ -43,6 +46,7 @@ impl Tap {
             up_connected_anew: false,
             overlapped: false,
             decoder: None,
+            held: Vec::new(),
             marks: Vec::new(),
             out: Vec::new(),
             up_end: None,
@@ -57,36 +61,35 @@ impl Tap {
         self.out.reserve(USUAL_DELTAS);
     }
 
-    /// Takes a chunk that was read of the upstream; shows its events to `on_event`. Reading on is the caller's
-    /// business whatever comes: an event beyond the limit only ends the understanding.
-    pub(crate) fn read(&mut self, chunk: &Chunk, on_event: &mut dyn FnMut(SseEvent<'_>, &Meaning)) {
+    /// Takes a chunk that was read of the upstream and is about to be written on.
+    pub(crate) fn hold(&mut self, chunk: Chunk) {
         self.last_read = Some(chunk.at);
-        let Some(decoder) = &mut self.decoder else {
-            return;
-        };
-        let ended = decoder.terminal().is_some();
-        let fed = decoder.feed_events(
-            chunk.at,
-            chunk.ordinal,
-            &chunk.bytes,
-            &mut self.marks,
-            on_event,
-        );
-        if fed.is_err() {
-            self.decoder = None;
-        } else if !ended && decoder.terminal().is_some() {
-            self.up_end = Some(chunk.at);
+        if self.decoder.is_some() {
+            self.held.push(chunk);
         }
     }
 
-    /// Notes that everything read so far went to the client in a write that began at `at`.
+    /// Notes that everything held went to the client in a write that began at `at`.
     pub(crate) fn wrote(&mut self, at: Stamp) {
+        self.decode();
         self.out.resize(self.marks.len(), at);
     }
 
-    /// The tap still reads the reply's events.
-    pub(crate) fn understands(&self) -> bool {
-        self.decoder.is_some()
+    /// Reads what is held. Passing it on was the caller's business whatever it is: an event beyond the limit only ends
+    /// the understanding.
+    fn decode(&mut self) {
+        for chunk in self.held.drain(..) {
+            let Some(decoder) = &mut self.decoder else {
+                continue;
+            };
+            let ended = decoder.terminal().is_some();
+            let fed = decoder.feed(chunk.at, chunk.ordinal, &chunk.bytes, &mut self.marks);
+            if fed.is_err() {
+                self.decoder = None;
+            } else if !ended && decoder.terminal().is_some() {
+                self.up_end = Some(chunk.at);
+            }
+        }
     }
 
     /// The terminal event's data.
@@ -105,7 +108,9 @@ impl Tap {
     }
 
     /// The record of the exchange.
-    pub(crate) fn finish(self, outcome: Outcome) -> HopExchange {
+    pub(crate) fn finish(mut self, outcome: Outcome) -> HopExchange {
+        // What was read and could not be written on any more still counts as read.
+        self.decode();
         let whole = outcome == Outcome::Complete && self.decoder.is_none();
         let usage: Option<Usage> = self.decoder.as_ref().and_then(Decoder::usage);
         HopExchange {
