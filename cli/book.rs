@@ -1,37 +1,58 @@
-//! Keeping a run's books, between cells and outside of what is measured: fetch, join, record, write.
+//! Keeping a run's books: what cells leave is fetched, joined and given to the thread that writes it down.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use anyhow::Context;
-use tokenlag_loadgen::{CellEnd, CellName, Lane, Observer};
+use anyhow::{Context, bail};
+use tokenlag_loadgen::{CellEnd, CellName, Lane, Observer, Sink};
 use tokenlag_probes::{
-    Cell, CellSample, Counters, Joined, JoinedExchange, Outcome, Recorder, Recorders, Report, Row,
-    RunFolder, RunRecord, Stamp, Transport, Unjoined, Warning, clock, join,
+    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row, RunRecord,
+    Transport, Unjoined, Warning, clock, join,
 };
 
 use crate::admin::{Admin, Fetched};
 use crate::cpu::Usage;
+use crate::ledger::{Closing, Ledger};
 use crate::progress::Display;
+use crate::rig::Alarm;
+use crate::writer::{Entry, Failed, Writer};
 
 /// Kinds of trouble that are told to the user, at most.
 const TROUBLES_TOLD: usize = 5;
 
 /// The books of a run.
 pub struct Book {
-    record: RunRecord,
-    folder: RunFolder,
-    recorders: Recorders,
-    started: Stamp,
+    desk: Desk,
+    handing: Handing,
+    /// The cell's exchanges, where they are handed over at its end.
+    kept: Vec<Exchange>,
+    rows: usize,
     proxy: Option<Proxy>,
     display: Rc<Display>,
-    /// One cell's figures; emptied after each, so that its memory is used again.
-    cell: Recorder,
-    sample: CellSample,
+    alarm: Alarm,
     /// What generator and proxy had used when the cell began.
     before: [Option<Usage>; 2],
     lost: Lost,
     troubles: BTreeMap<(Row, String), u64>,
+}
+
+/// When exchanges are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handing {
+    /// When their cell is over: cells are short, and nothing else happens while they last.
+    BetweenCells,
+    /// As they come, beside the load: a cell may last for hours.
+    AsTheyCome,
+}
+
+/// Who has the ledger.
+enum Desk {
+    /// The thread that writes.
+    Open(Writer),
+    /// Nobody writes any more.
+    Closed(Box<Ledger>),
+    /// It changes hands.
+    Between,
 }
 
 /// The proxy whose stamps are fetched.
@@ -50,48 +71,100 @@ struct Lost {
     cancelled: u64,
 }
 
+impl Lost {
+    /// Notes it in the manifest.
+    fn note(self, record: &mut RunRecord) {
+        let Self {
+            skipped,
+            not_started,
+            cancelled,
+        } = self;
+        let more = &mut record.calibration.more;
+        for (name, count) in [
+            ("turns_skipped", skipped),
+            ("sessions_not_started", not_started),
+            ("exchanges_given_up", cancelled),
+        ] {
+            if count > 0 {
+                more.insert(name.to_owned(), count.into());
+            }
+        }
+        if not_started > 0 {
+            record.warnings.push(Warning {
+                code: "arrivals_not_started".to_owned(),
+                message: format!(
+                    "{not_started} sessions fell due and were never started: the load was more than could be carried"
+                ),
+                remedy: "lower --request-rate, or raise --concurrency".to_owned(),
+            });
+        }
+    }
+}
+
 impl Book {
-    /// Books that begin now.
+    /// Books over `ledger`, whose run has so many `rows`.
     pub fn open(
-        record: RunRecord,
-        folder: RunFolder,
-        started: Stamp,
+        ledger: Ledger,
+        rows: usize,
+        handing: Handing,
         proxy: Option<Proxy>,
         display: Rc<Display>,
-    ) -> Self {
-        Self {
-            record,
-            folder,
-            recorders: Recorders::new(),
-            started,
+        alarm: Alarm,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            desk: Desk::Open(Writer::start(ledger)?),
+            handing,
+            kept: Vec::new(),
+            rows,
             proxy,
             display,
-            cell: Recorder::new(),
-            sample: CellSample::default(),
+            alarm,
             before: [None; 2],
             lost: Lost::default(),
             troubles: BTreeMap::new(),
-        }
-    }
-
-    /// Passes over what the proxy recorded so far.
-    pub async fn skip_past(&mut self) -> anyhow::Result<()> {
-        match &mut self.proxy {
-            Some(proxy) => proxy.admin.skip().await,
-            None => Ok(()),
-        }
+        })
     }
 
     /// Closes the books: everything is on disk, and the report is made.
     pub fn close(mut self, whole: bool) -> anyhow::Result<(Report, Vec<String>)> {
         self.display.clear();
-        self.note_lost();
-        if whole {
-            self.record.end(clock::wall_clock());
-        }
         let told = self.told();
-        let report = self.folder.finish(&self.record, &self.recorders)?;
-        Ok((report, told))
+        // Why the writing ended, if it did, was said when it was found.
+        let (mut ledger, _) = self.take_ledger()?;
+        let record = ledger.record_mut();
+        self.lost.note(record);
+        if whole {
+            record.end(clock::wall_clock());
+        }
+        Ok((ledger.finish()?, told))
+    }
+
+    /// The ledger, and what the thread that had it failed of.
+    fn take_ledger(&mut self) -> anyhow::Result<(Ledger, anyhow::Result<()>)> {
+        match std::mem::replace(&mut self.desk, Desk::Between) {
+            Desk::Open(writer) => Ok(writer.finish()),
+            Desk::Closed(ledger) => Ok((*ledger, Ok(()))),
+            Desk::Between => bail!("the run's books are closed"),
+        }
+    }
+
+    /// Why the thread that writes has ended.
+    fn failure(&mut self) -> anyhow::Error {
+        match self.take_ledger() {
+            Ok((ledger, written)) => {
+                self.desk = Desk::Closed(Box::new(ledger));
+                let unknown = || anyhow::anyhow!("the run can no longer be written");
+                written.err().unwrap_or_else(unknown)
+            }
+            Err(error) => error,
+        }
+    }
+
+    fn give(&mut self, entry: Entry) -> Result<(), Failed> {
+        match &self.desk {
+            Desk::Open(writer) => writer.give(entry),
+            Desk::Closed(_) | Desk::Between => Err(Failed),
+        }
     }
 
     /// What went wrong, in lines for the user, the most frequent first.
@@ -135,36 +208,9 @@ impl Book {
         lines
     }
 
-    fn note_lost(&mut self) {
-        let Lost {
-            skipped,
-            not_started,
-            cancelled,
-        } = self.lost;
-        let more = &mut self.record.calibration.more;
-        for (name, count) in [
-            ("turns_skipped", skipped),
-            ("sessions_not_started", not_started),
-            ("exchanges_given_up", cancelled),
-        ] {
-            if count > 0 {
-                more.insert(name.to_owned(), count.into());
-            }
-        }
-        if not_started > 0 {
-            self.record.warnings.push(Warning {
-                code: "arrivals_not_started".to_owned(),
-                message: format!(
-                    "{not_started} sessions fell due and were never started: the load was more than could be carried"
-                ),
-                remedy: "lower --request-rate, or raise --concurrency".to_owned(),
-            });
-        }
-    }
-
     fn usages(&self) -> [Option<Usage>; 2] {
         let proxy = self.proxy.as_ref().and_then(|proxy| proxy.pid);
-        [Usage::of(std::process::id()), proxy.and_then(Usage::of)]
+        [Usage::of_this_thread(), proxy.and_then(Usage::of)]
     }
 
     fn counters(&self, row: Row, channels: tokenlag_channel::Counters) -> Counters {
@@ -191,8 +237,8 @@ impl Book {
     }
 
     /// Joins a cell's exchanges with the proxy's records of them, where the row goes through a proxy that we can ask.
-    async fn joined(&mut self, row: Row, end: &mut CellEnd) -> anyhow::Result<Joined> {
-        let exchanges = std::mem::take(&mut end.exchanges);
+    async fn joined(&mut self, row: Row) -> anyhow::Result<Joined> {
+        let exchanges = std::mem::take(&mut self.kept);
         match &mut self.proxy {
             Some(proxy) if row.transport != Transport::Direct => {
                 let complete = exchanges
@@ -215,27 +261,20 @@ impl Book {
             }),
         }
     }
+}
 
-    fn enter(&mut self, joined: &Joined) {
-        self.cell.reset();
-        self.sample.reset();
-        for JoinedExchange { exchange, hop } in &joined.exchanges {
-            self.cell.finish(exchange, hop.as_ref());
-            self.sample.finish(exchange, hop.as_ref());
+impl Sink for Book {
+    fn session_ended(&mut self, exchanges: Vec<Exchange>) {
+        match self.handing {
+            Handing::BetweenCells => self.kept.extend(exchanges),
+            Handing::AsTheyCome if exchanges.is_empty() => {}
+            Handing::AsTheyCome => {
+                // The cell's end will say why; until then there is no use in going on.
+                if self.give(Entry::Finished(exchanges)).is_err() {
+                    self.alarm.stopper.stop();
+                }
+            }
         }
-        self.cell.note_unjoined(&joined.unjoined);
-    }
-
-    fn write(&mut self, cell: Cell, joined: &Joined, checkpoint: bool) -> anyhow::Result<()> {
-        let row = cell.row;
-        self.folder.append_exchanges(row, &joined.exchanges)?;
-        self.folder.append_cell(&cell, &self.cell)?;
-        self.recorders.entry(row).or_default().merge(&self.cell);
-        self.record.cells.push(cell);
-        if checkpoint {
-            self.folder.checkpoint(&self.record)?;
-        }
-        Ok(())
     }
 }
 
@@ -245,6 +284,13 @@ impl Observer for Book {
     async fn cell_starts(&mut self, lane: &Lane, name: &CellName) -> anyhow::Result<()> {
         self.display
             .stage(&format!("block {} {}", name.block + 1, lane.row));
+        let starts = Entry::CellStarts {
+            row: lane.row,
+            block: name.block,
+            order: name.order,
+            at: MonoClock.now(),
+        };
+        self.give(starts).map_err(|Failed| self.failure())?;
         self.before = self.usages();
         Ok(())
     }
@@ -263,23 +309,18 @@ impl Observer for Book {
         for (trouble, count) in std::mem::take(&mut end.troubles) {
             *self.troubles.entry((row, trouble)).or_default() += count;
         }
-        let joined = self
-            .joined(row, &mut end)
-            .await
-            .context("the run cannot go on")?;
-        self.enter(&joined);
-        let nanos = |from: Stamp, to: Stamp| u64::try_from(to.since(from)).unwrap_or(0);
-        let cell = Cell {
-            block: name.block,
-            row,
-            order: name.order,
-            started_ns: nanos(self.started, end.started),
-            duration_ns: nanos(end.started, end.ended),
-            statistics: self.sample.statistics(),
-            tallies: self.cell.tallies().clone(),
+        let joined = self.joined(row).await.context("the run cannot go on")?;
+        let closing = Closing {
+            started: end.started,
+            ended: end.ended,
             counters,
+            unjoined: joined.unjoined,
+            checkpoint: name.order as usize + 1 == self.rows,
         };
-        let last_of_block = name.order as usize + 1 == self.record.rows.len();
-        self.write(cell, &joined, last_of_block)
+        let mut written = self.give(Entry::Joined(joined.exchanges));
+        if let (Ok(()), Desk::Open(writer)) = (&written, &self.desk) {
+            written = writer.end_cell(closing).await;
+        }
+        written.map_err(|Failed| self.failure())
     }
 }

@@ -1,7 +1,9 @@
 //! CPU time, waits for a core and context switches of a process, from /proc.
 
 use std::fs;
+use std::path::Path;
 
+use nix::unistd::gettid;
 use tokenlag_probes::RunQueue;
 
 /// What a process used up to now, over all its threads that are alive.
@@ -27,7 +29,12 @@ impl Usage {
         Some(usage)
     }
 
-    fn of_thread(task: &std::path::Path) -> Option<Self> {
+    /// Of the calling thread alone: what others of this process do beside it is none of what it measures.
+    pub fn of_this_thread() -> Option<Self> {
+        Self::of_thread(Path::new(&format!("/proc/self/task/{}", gettid())))
+    }
+
+    fn of_thread(task: &Path) -> Option<Self> {
         let schedstat = fs::read_to_string(task.join("schedstat")).ok()?;
         let mut fields = schedstat.split_whitespace().map(|field| field.parse().ok());
         let (cpu_ns, delay_ns, timeslices) = (fields.next()??, fields.next()??, fields.next()??);
@@ -76,11 +83,14 @@ mod tests {
     fn work_shows() {
         let pid = std::process::id();
         let before = Usage::of(pid).unwrap();
+        let before_here = Usage::of_this_thread().unwrap();
         let mut sum = 0u64;
         for i in 0..20_000_000u64 {
             sum = std::hint::black_box(sum.wrapping_add(i));
         }
         let (cpu_ns, ..) = Usage::of(pid).unwrap().since(&before);
+        assert!(cpu_ns > 0);
+        let (cpu_ns, ..) = Usage::of_this_thread().unwrap().since(&before_here);
         assert!(cpu_ns > 0);
         assert_eq!(Usage::of(u32::MAX), None);
     }

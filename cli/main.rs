@@ -11,6 +11,7 @@ mod exit;
 mod finish;
 mod host;
 mod http;
+mod ledger;
 mod load;
 mod measure;
 mod models;
@@ -25,6 +26,7 @@ mod rows;
 mod serve;
 mod signals;
 mod threshold;
+mod writer;
 
 use std::process::ExitCode;
 

@@ -10,8 +10,9 @@ use tokenlag_probes::folder::{RunFolder, TokenStamps};
 use tokenlag_probes::{Clock, Host, MonoClock, Report, RunRecord, Seeds, clock};
 
 use crate::args::shared::OutputArgs;
-use crate::book::{Book, Proxy};
+use crate::book::{Book, Handing, Proxy};
 use crate::exit::Usage;
+use crate::ledger::Ledger;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::progress::Display;
@@ -64,7 +65,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// Nothing can be measured, the stamps cannot be fetched, or the run's folder cannot be written.
-    pub async fn measure(self, alarm: &Alarm) -> anyhow::Result<Measured> {
+    pub async fn measure(mut self, alarm: &Alarm) -> anyhow::Result<Measured> {
         let mut record = self.record();
         let started = MonoClock.now();
         let counts = Rc::new(Progress::default());
@@ -93,6 +94,13 @@ impl Run<'_> {
         } else {
             TokenStamps::Drop
         };
+        if let Some(proxy) = &mut self.proxy {
+            // What the proxy recorded so far is not of this run.
+            match alarm.stop.or(proxy.admin.skip()).await {
+                Some(skipped) => skipped?,
+                None => bail!(NOTHING_MEASURED),
+            }
+        }
         let folder = RunFolder::create(self.place, &record, tokens)?;
         let campaign = Campaign {
             lanes: self.lanes,
@@ -100,8 +108,20 @@ impl Run<'_> {
             duration: self.plan.work.duration,
             cell: *cell,
         };
-        let mut book = Book::open(record, folder, started, self.proxy, display.clone());
-        book.skip_past().await?;
+        let handing = match (&self.proxy, self.plan.blocks) {
+            (None, 1) => Handing::AsTheyCome,
+            _ => Handing::BetweenCells,
+        };
+        let ledger = Ledger::new(record, folder, started);
+        let rows = campaign.lanes.len();
+        let mut book = Book::open(
+            ledger,
+            rows,
+            handing,
+            self.proxy,
+            display.clone(),
+            alarm.clone(),
+        )?;
         let run = campaign.run(&shared, &mut book);
         let outcome = if self.plan.blocks > 1 {
             run.await

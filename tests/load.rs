@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
-use support::{Backend, json, run, stderr, stdout};
+use support::{Backend, assert_code, json, run, stderr, stdout, tokenlag, wait_until};
 
 /// Runs a small load and gives its report and its manifest.
 #[track_caller]
@@ -72,7 +74,7 @@ fn later_turns_carry_the_conversation() {
             &out,
             &["--api", api, "--turns", "3", "--num-prompts", "3"],
         );
-        let lines = std::fs::read_to_string(out.join("exchanges.jsonl")).unwrap();
+        let lines = fs::read_to_string(out.join("exchanges.jsonl")).unwrap();
         let inputs: Vec<u64> = lines
             .lines()
             .map(|line| {
@@ -122,4 +124,39 @@ fn an_open_loop_is_anchored_at_its_schedule() {
     ];
     let (report, _) = check_load(&backend.url, &out, &more);
     assert_eq!(report["channels"][0]["completed"], 20, "{report}");
+}
+
+#[test]
+fn a_load_that_is_killed_reads_back_to_its_last_checkpoint() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut child = tokenlag(&["load", "--url", &backend.url, "--ui", "none"])
+        .args(["--isl", "40", "--osl", "6", "--duration", "5m", "--out"])
+        .arg(&out)
+        .spawn()
+        .unwrap();
+    let completed = || {
+        let record = fs::read(out.join("run.json")).unwrap_or_default();
+        let record: Value = serde_json::from_slice(&record).unwrap_or_default();
+        record["cells"][0]["tallies"]["completed"].as_u64()
+    };
+    let mut first = None;
+    // Two checkpoints: the second replaces what the first one knew.
+    wait_until("there are two checkpoints", Duration::from_secs(30), || {
+        first = first.or_else(completed);
+        completed() > first
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let completed = completed().unwrap();
+    let lines = fs::read_to_string(out.join("exchanges.jsonl")).unwrap();
+    assert!(lines.lines().count() as u64 >= completed);
+    let shown = run(&["report", "show", out.to_str().unwrap(), "--output", "json"]);
+    assert_code(&shown, 0);
+    let report: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let row = &report["channels"][0];
+    assert_eq!(row["completed"], completed);
+    assert_eq!(row["metrics"]["ttft"]["count"], completed, "{row}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use tokenlag_probes::{Clock, MonoClock, Place, Stamp};
 
-use crate::cell::{self, CellEnd, CellName, CellPlan};
+use crate::cell::{self, CellEnd, CellName, CellPlan, Sink};
 use crate::prompt::Phase;
 use crate::seeds::{Purpose, generator};
 use crate::session::{Lane, Shared};
@@ -24,8 +24,9 @@ pub struct Campaign {
     pub cell: CellPlan,
 }
 
-/// Who watches a campaign. What it does between cells is outside of any measured window.
-pub trait Observer {
+/// Who watches a campaign. What it does between cells is outside of any measured window; exchanges are its own as
+/// soon as their session ends.
+pub trait Observer: Sink {
     /// Why the campaign cannot go on: a disk that is full, say.
     type Error;
 
@@ -36,7 +37,7 @@ pub trait Observer {
         name: &CellName,
     ) -> impl Future<Output = Result<(), Self::Error>>;
 
-    /// A cell is over; its exchanges are the observer's now.
+    /// A cell is over; its exchanges were handed over already.
     fn cell_ended(
         &mut self,
         lane: &Lane,
@@ -87,7 +88,8 @@ impl Campaign {
                     first_serial,
                 };
                 observer.cell_starts(lane, &name).await?;
-                let end = cell::run(shared.clone(), lane.clone(), self.cell, name).await;
+                let end =
+                    cell::run_into(shared.clone(), lane.clone(), self.cell, name, observer).await;
                 first_serial += end.sessions;
                 observer.cell_ended(lane, &name, end).await?;
             }

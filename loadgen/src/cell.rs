@@ -65,7 +65,7 @@ pub struct CellEnd {
     pub started: Stamp,
     /// When its last one was home.
     pub ended: Stamp,
-    /// All finished exchanges.
+    /// All finished exchanges, unless a [`Sink`] took them as they came.
     pub exchanges: Vec<Exchange>,
     /// What its channels did.
     pub counters: Counters,
@@ -81,12 +81,24 @@ pub struct CellEnd {
     pub troubles: BTreeMap<String, u64>,
 }
 
+/// Who takes what sessions leave, while their cell goes on.
+pub trait Sink {
+    /// Takes a session's finished exchanges. It is called on the thread that measures: nothing may be computed or
+    /// written here.
+    fn session_ended(&mut self, exchanges: Vec<Exchange>);
+}
+
+impl Sink for Vec<Exchange> {
+    fn session_ended(&mut self, exchanges: Vec<Exchange>) {
+        self.extend(exchanges);
+    }
+}
+
 /// Different troubles that are told apart; a run in which everything fails differently needs no more to be understood.
 const TROUBLES: usize = 16;
 
 impl CellEnd {
     fn take(&mut self, end: SessionEnd) {
-        self.exchanges.extend(end.exchanges);
         self.skipped += u64::from(end.skipped);
         self.cancelled += u64::from(end.cancelled);
         if let Some(trouble) = end.trouble
@@ -103,19 +115,42 @@ impl CellEnd {
     }
 }
 
-/// Runs one cell to its end, or until the run is stopped. Needs a current-thread runtime.
+/// Runs one cell to its end, or until the run is stopped, and keeps its exchanges. Needs a current-thread runtime.
 pub async fn run(shared: Rc<Shared>, lane: Rc<Lane>, plan: CellPlan, name: CellName) -> CellEnd {
-    // A local set of its own: when the cell is over, nothing of it runs on.
-    LocalSet::new()
-        .run_until(Running::new(shared, lane, plan, name).run())
-        .await
+    let mut exchanges = Vec::new();
+    let end = run_into(shared, lane, plan, name, &mut exchanges).await;
+    CellEnd { exchanges, ..end }
 }
 
-struct Running {
+/// The same for a cell of any length: each session's exchanges are `sink`'s as soon as it is home.
+pub async fn run_into(
     shared: Rc<Shared>,
     lane: Rc<Lane>,
     plan: CellPlan,
     name: CellName,
+    sink: &mut impl Sink,
+) -> CellEnd {
+    let running = Running {
+        shared,
+        lane,
+        plan,
+        name,
+        sink,
+        sessions: JoinSet::new(),
+        idle: Vec::new(),
+        farewells: JoinSet::new(),
+        end: CellEnd::default(),
+    };
+    // A local set of its own: when the cell is over, nothing of it runs on.
+    LocalSet::new().run_until(running.run()).await
+}
+
+struct Running<'a, S> {
+    shared: Rc<Shared>,
+    lane: Rc<Lane>,
+    plan: CellPlan,
+    name: CellName,
+    sink: &'a mut S,
     sessions: JoinSet<(SessionEnd, Channel)>,
     /// Channels that are idle and may be used again.
     idle: Vec<Channel>,
@@ -123,20 +158,7 @@ struct Running {
     end: CellEnd,
 }
 
-impl Running {
-    fn new(shared: Rc<Shared>, lane: Rc<Lane>, plan: CellPlan, name: CellName) -> Self {
-        Self {
-            shared,
-            lane,
-            plan,
-            name,
-            sessions: JoinSet::new(),
-            idle: Vec::new(),
-            farewells: JoinSet::new(),
-            end: CellEnd::default(),
-        }
-    }
-
+impl<S: Sink> Running<'_, S> {
     async fn run(mut self) -> CellEnd {
         self.end.started = MonoClock.now();
         self.start_sessions().await;
@@ -226,12 +248,13 @@ impl Running {
     }
 
     fn take_home(&mut self, home: Result<(SessionEnd, Channel), JoinError>) {
-        let (end, channel) = match home {
+        let (mut end, channel) = match home {
             Ok(home) => home,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // Nobody cancels a session.
             Err(_) => return,
         };
+        self.sink.session_ended(std::mem::take(&mut end.exchanges));
         self.end.take(end);
         match self.plan.connections {
             Connections::Pooled => self.idle.push(channel),

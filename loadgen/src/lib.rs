@@ -25,7 +25,7 @@ pub mod workload;
 
 pub use arrivals::Arrivals;
 pub use campaign::{Campaign, Ended, Observer};
-pub use cell::{CellEnd, CellName, CellPlan, Connections};
+pub use cell::{CellEnd, CellName, CellPlan, Connections, Sink};
 pub use conversation::Asking;
 pub use endpoint::{BadUrl, BaseUrl, Endpoint, Limits};
 pub use progress::Progress;

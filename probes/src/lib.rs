@@ -35,7 +35,7 @@ pub use folder::{FolderError, RecordedRun, RunFolder, TokenStamps};
 pub use histogram::{SignedHistogram, Summary};
 pub use join::{Joined, JoinedExchange, Unjoined, join};
 pub use metric::{Metric, Unit};
-pub use record::{Calibration, Cell, Floor, Host, RunRecord, Seeds};
+pub use record::{Calibration, Cell, Floor, Host, Parts, RunRecord, Seeds};
 pub use recorder::{Recorder, Tallies};
 pub use report::{Recorders, Report, RowReport, Versus};
 pub use row::{Encoding, Row, State, Transport};

@@ -92,12 +92,25 @@ pub struct Cell {
     pub started_ns: u64,
     /// How long its measured part took, in nanoseconds.
     pub duration_ns: u64,
-    /// Exact statistics of its figures.
+    /// Where a long cell's figures are in the histogram logs; `None` where they are one interval, at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
+    /// Exact statistics of its figures. Empty where something that was planned did not complete: what is left differs
+    /// from the other rows' cells in more than the row.
     pub statistics: CellStatistics,
     /// Outcomes, tokens, what could not be joined.
     pub tallies: Tallies,
     /// Bytes, connections, CPU time.
     pub counters: Counters,
+}
+
+/// The intervals of a cell that was written in parts, by the milliseconds since the run's start in which they began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// The first one.
+    pub first_ms: u64,
+    /// The last one that the manifest knows of.
+    pub last_ms: u64,
 }
 
 /// The manifest of a run.

@@ -122,6 +122,7 @@ pub(crate) fn cell(sketch: &RowSketch, block: u32, order: u32) -> Cell {
         order,
         started_ns: u64::from(block * 100 + order) * 10_000_000,
         duration_ns: 9_000_000,
+        parts: None,
         statistics: sample.statistics(),
         tallies,
         counters: Counters {

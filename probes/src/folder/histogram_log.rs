@@ -1,4 +1,4 @@
-//! `<metric>.hlog`: HdrHistogram's interval log (V2, compressed, as its own tools read it), one interval per cell and row.
+//! `<metric>.hlog`: HdrHistogram's interval log (V2, compressed, as its own tools read it), one interval per cell, or several of a long one.
 //!
 //! `Tag` is the row's name; magnitudes of negative values stand in intervals of their own, tagged `<row>:negative`.
 //! Interval starts are whole milliseconds since `BaseTime`, the run's start; values are nanoseconds.

@@ -1,7 +1,7 @@
 //! A run's folder: what a run leaves on disk while it goes on, and how it is read back.
 //!
 //! `run.json` (the manifest, replaced whole at each checkpoint) · `exchanges.jsonl` (a line per exchange) · `<metric>.hlog`
-//! (an interval per cell) · and, when the run has ended, `<row>.<metric>.hgrm` and `report.json`.
+//! (an interval per cell, several of a long one) · and, when the run has ended, `<row>.<metric>.hgrm` and `report.json`.
 
 mod error;
 mod exchange_line;
@@ -26,7 +26,7 @@ pub use replay::RecordedRun;
 
 use crate::join::JoinedExchange;
 use crate::metric::Metric;
-use crate::record::{Cell, RunRecord};
+use crate::record::{Cell, Parts, RunRecord};
 use crate::recorder::Recorder;
 use crate::report::{Recorders, Report};
 use crate::row::Row;
@@ -47,8 +47,9 @@ pub enum TokenStamps {
 
 /// The folder of a run that goes on.
 ///
-/// Call [`append_exchanges`](Self::append_exchanges) and [`append_cell`](Self::append_cell) after each cell and
-/// [`checkpoint`](Self::checkpoint) after each block: a run that is interrupted then reads back up to its last checkpoint.
+/// Call [`append_exchanges`](Self::append_exchanges) and [`append_interval`](Self::append_interval) after each cell, or
+/// each part of a long one, and [`checkpoint`](Self::checkpoint) now and then: a run that is interrupted then reads back
+/// up to its last checkpoint.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -119,21 +120,28 @@ impl RunFolder {
         append().map_err(writing(&self.path.join(EXCHANGES)))
     }
 
-    /// Adds the cell's histograms to the logs. `recorder` holds this cell's exchanges and no other's.
+    /// Adds the histograms of a cell, or of a part of one, to the logs: `recorder` holds these exchanges and no others.
+    /// They began `start` after the run and took `duration`.
     ///
     /// # Errors
     ///
     /// [`FolderError::Write`].
-    pub fn append_cell(&mut self, cell: &Cell, recorder: &Recorder) -> Result<(), FolderError> {
+    pub fn append_interval(
+        &mut self,
+        row: Row,
+        start: Duration,
+        duration: Duration,
+        recorder: &Recorder,
+    ) -> Result<(), FolderError> {
         for metric in Metric::ALL {
             let histogram = recorder.histogram(metric);
             for (negative, part) in [(false, histogram.positive()), (true, histogram.negative())] {
                 let Some(values) = part else { continue };
                 let line = histogram_log::line(
-                    &cell.row.to_string(),
+                    &row.to_string(),
                     negative,
-                    start_ms(cell),
-                    Duration::from_nanos(cell.duration_ns),
+                    start.as_millis() as u64,
+                    duration,
                     values,
                 );
                 let path = self.path.join(log_name(metric));
@@ -205,9 +213,13 @@ impl RunFolder {
     }
 }
 
-/// Interval logs keep milliseconds, so a cell is found again by the millisecond in which it began.
-fn start_ms(cell: &Cell) -> u64 {
-    cell.started_ns / 1_000_000
+/// Interval logs keep milliseconds, so a cell is found again by those in which its intervals began.
+fn parts(cell: &Cell) -> Parts {
+    let start_ms = cell.started_ns / 1_000_000;
+    cell.parts.unwrap_or(Parts {
+        first_ms: start_ms,
+        last_ms: start_ms,
+    })
 }
 
 fn log_name(metric: Metric) -> String {

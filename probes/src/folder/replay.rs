@@ -1,18 +1,18 @@
 //! Reading a run's folder back: the manifest, and the recorders as they stood at its last checkpoint.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::metric::Metric;
-use crate::record::{RUN_SCHEMA, RunRecord};
+use crate::record::{Cell, Parts, RUN_SCHEMA, RunRecord};
 use crate::report::{Recorders, Report};
 use crate::row::Row;
 
 use super::error::{FolderError, reading};
 use super::histogram_log::{self, Interval};
-use super::{MANIFEST, log_name, start_ms};
+use super::{MANIFEST, log_name, parts};
 
 /// A run that was read back.
 #[derive(Clone, Debug)]
@@ -34,17 +34,18 @@ pub(super) fn open(folder: &Path) -> Result<RecordedRun, FolderError> {
     let record = read_manifest(&folder.join(MANIFEST))?;
     let mut recorders = Recorders::new();
     // Logs are written before the manifest that names their cells: what it does not name came after the last checkpoint.
-    let mut cells: HashMap<(String, u64), Row> = HashMap::new();
+    let mut cells = Cells::default();
     for cell in &record.cells {
-        cells.insert((cell.row.to_string(), start_ms(cell)), cell.row);
+        cells.add(cell);
         let recorder = recorders.entry(cell.row).or_default();
         recorder.restore_tallies(&cell.tallies);
     }
     for metric in Metric::ALL {
         for interval in read_log(&folder.join(log_name(metric)))? {
-            let key = (interval.row, interval.start_ms);
-            let Some(row) = cells.get(&key) else { continue };
-            let histogram = recorders.entry(*row).or_default().histogram_mut(metric);
+            let Some(row) = cells.row_of(&interval) else {
+                continue;
+            };
+            let histogram = recorders.entry(row).or_default().histogram_mut(metric);
             match interval.negative {
                 true => histogram.add_negative(&interval.values),
                 false => histogram.add_positive(&interval.values),
@@ -52,6 +53,26 @@ pub(super) fn open(folder: &Path) -> Result<RecordedRun, FolderError> {
         }
     }
     Ok(RecordedRun { record, recorders })
+}
+
+/// The manifest's cells, by row and start.
+#[derive(Default)]
+struct Cells(HashMap<String, (Row, BTreeMap<u64, u64>)>);
+
+impl Cells {
+    fn add(&mut self, cell: &Cell) {
+        let Parts { first_ms, last_ms } = parts(cell);
+        let of_row = self.0.entry(cell.row.to_string());
+        let (_, spans) = of_row.or_insert_with(|| (cell.row, BTreeMap::new()));
+        spans.insert(first_ms, last_ms);
+    }
+
+    /// The row of an interval; `None` where it belongs to no cell.
+    fn row_of(&self, interval: &Interval) -> Option<Row> {
+        let (row, spans) = self.0.get(&interval.row)?;
+        let (_, &last_ms) = spans.range(..=interval.start_ms).next_back()?;
+        (interval.start_ms <= last_ms).then_some(*row)
+    }
 }
 
 fn read_manifest(path: &PathBuf) -> Result<RunRecord, FolderError> {

@@ -21,6 +21,13 @@ fn sketches() -> [RowSketch; 2] {
     })
 }
 
+fn append(folder: &mut RunFolder, cell: &Cell, recorder: &Recorder) {
+    let [start, duration] = [cell.started_ns, cell.duration_ns].map(Duration::from_nanos);
+    folder
+        .append_interval(cell.row, start, duration, recorder)
+        .unwrap();
+}
+
 /// Writes a run of `blocks` blocks cell by cell, checkpointed after each block; the caller decides how it ends.
 fn write(path: &Path, blocks: u32) -> (RunFolder, RunRecord, Recorders) {
     let (mut record, recorders) = run(&sketches(), blocks);
@@ -33,7 +40,7 @@ fn write(path: &Path, blocks: u32) -> (RunFolder, RunRecord, Recorders) {
         folder
             .append_exchanges(done.row, &cell_exchanges(&sketch, done.block))
             .unwrap();
-        folder.append_cell(&done, &recorder).unwrap();
+        append(&mut folder, &done, &recorder);
         record.cells.push(done);
         folder.checkpoint(&record).unwrap();
     }
@@ -68,7 +75,7 @@ fn negative_and_saturated_values_survive() {
         recorder.record(Metric::TokenOverhead, nanos);
     }
     odd.tallies = recorder.tallies().clone();
-    folder.append_cell(&odd, &recorder).unwrap();
+    append(&mut folder, &odd, &recorder);
     record.cells.push(odd);
     let recorders = Recorders::from([(WS, recorder)]);
     let report = folder.finish(&record, &recorders).unwrap();
@@ -88,7 +95,7 @@ fn an_interrupted_run_reads_back_to_its_last_checkpoint() {
     let late = cell(&sketches()[0], 7, 0);
     let mut recorder = Recorder::new();
     book(&mut recorder, &sketches()[0], 7);
-    folder.append_cell(&late, &recorder).unwrap();
+    append(&mut folder, &late, &recorder);
     drop(folder);
     let log = path.join("ttft.hlog");
     let mut text = fs::read(&log).unwrap();
@@ -100,6 +107,40 @@ fn an_interrupted_run_reads_back_to_its_last_checkpoint() {
     assert_eq!(back.record, record);
     assert_eq!(back.report(), Report::build(&record, &recorders));
     assert!(!path.join("report.json").exists());
+}
+
+#[test]
+fn a_cell_in_parts_reads_back_to_the_last_one_that_the_manifest_knows() {
+    let dir = TempDir::new().unwrap();
+    let (mut record, _) = run(&sketches(), 0);
+    let mut folder = RunFolder::create(dir.path(), &record, TokenStamps::Drop).unwrap();
+    let mut whole = Recorder::new();
+    let mut long = cell(&sketches()[1], 0, 0);
+    let second = Duration::from_secs(1);
+    for part in 0..3 {
+        let mut recorder = Recorder::new();
+        book(&mut recorder, &sketches()[1], part);
+        let start = second * part;
+        folder
+            .append_interval(WS, start, second, &recorder)
+            .unwrap();
+        // The third part comes after the last checkpoint.
+        if part < 2 {
+            whole.merge(&recorder);
+            long.tallies = whole.tallies().clone();
+            long.parts = Some(Parts {
+                first_ms: 0,
+                last_ms: start.as_millis() as u64,
+            });
+            record.cells = vec![long.clone()];
+            folder.checkpoint(&record).unwrap();
+        }
+    }
+    drop(folder);
+    let back = RunFolder::open(dir.path()).unwrap();
+    let expected = Recorders::from([(WS, whole)]);
+    assert_eq!(back.report(), Report::build(&record, &expected));
+    assert_eq!(back.report().row(WS).unwrap().completed, 8);
 }
 
 #[test]

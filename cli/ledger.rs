@@ -1,0 +1,187 @@
+//! What a run records, as it goes to disk: recorders, manifest and folder. Knows of no processes and no runtime.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokenlag_probes::record::Parts;
+use tokenlag_probes::{
+    Cell, CellSample, CellStatistics, Clock, Counters, JoinedExchange, MonoClock, Recorder,
+    Recorders, Report, Row, RunFolder, RunRecord, Stamp, Tallies, Unjoined,
+};
+
+/// How long a cell goes on until what it left so far is put on disk.
+const CHECKPOINT: Duration = Duration::from_secs(2);
+
+/// A run's record, and the folder that it goes to.
+pub struct Ledger {
+    record: RunRecord,
+    folder: RunFolder,
+    recorders: Recorders,
+    started: Stamp,
+    /// The figures since the last interval was logged; emptied after each, so that its memory is used again.
+    part: Recorder,
+    /// The figures of the whole cell.
+    sample: CellSample,
+    open: Option<Open>,
+}
+
+/// The cell that goes on.
+struct Open {
+    cell: Cell,
+    started: Stamp,
+    part_started: Stamp,
+    /// The manifest names it already.
+    listed: bool,
+}
+
+/// What is known of a cell when it is over.
+pub struct Closing {
+    /// When its first session could start.
+    pub started: Stamp,
+    /// When its last one was home.
+    pub ended: Stamp,
+    /// Bytes, connections, CPU time.
+    pub counters: Counters,
+    /// What had no partner at the proxy.
+    pub unjoined: Unjoined,
+    /// Replace the manifest too.
+    pub checkpoint: bool,
+}
+
+impl Ledger {
+    /// An empty one of a run that began at `started`.
+    pub fn new(record: RunRecord, folder: RunFolder, started: Stamp) -> Self {
+        Self {
+            record,
+            folder,
+            recorders: Recorders::new(),
+            started,
+            part: Recorder::new(),
+            sample: CellSample::default(),
+            open: None,
+        }
+    }
+
+    /// The manifest.
+    pub fn record_mut(&mut self) -> &mut RunRecord {
+        &mut self.record
+    }
+
+    /// A cell starts.
+    pub fn cell_starts(&mut self, row: Row, block: u32, order: u32, at: Stamp) {
+        self.part.reset();
+        self.sample.reset();
+        self.open = Some(Open {
+            cell: Cell {
+                block,
+                row,
+                order,
+                started_ns: nanos(self.started, at),
+                duration_ns: 0,
+                parts: None,
+                statistics: CellStatistics::default(),
+                tallies: Tallies::default(),
+                counters: Counters::default(),
+            },
+            started: at,
+            part_started: at,
+            listed: false,
+        });
+    }
+
+    /// Takes exchanges of the cell that goes on.
+    pub fn enter(&mut self, exchanges: &[JoinedExchange]) -> anyhow::Result<()> {
+        let open = self.open.as_ref().context("no cell was begun")?;
+        for JoinedExchange { exchange, hop } in exchanges {
+            self.part.finish(exchange, hop.as_ref());
+            self.sample.finish(exchange, hop.as_ref());
+        }
+        self.folder.append_exchanges(open.cell.row, exchanges)?;
+        Ok(())
+    }
+
+    /// Puts on disk what the cell left so far, if it has been a while.
+    pub fn checkpoint_if_due(&mut self) -> anyhow::Result<()> {
+        let now = MonoClock.now();
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let due = nanos(open.part_started, now) >= CHECKPOINT.as_nanos() as u64;
+        if !due || self.part.tallies().exchanges() == 0 {
+            return Ok(());
+        }
+        open.cell.duration_ns = nanos(open.started, now);
+        self.log_part(now)?;
+        self.list();
+        self.folder.checkpoint(&self.record)?;
+        Ok(())
+    }
+
+    /// The cell is over, and all of its exchanges were entered.
+    pub fn cell_ended(&mut self, closing: Closing) -> anyhow::Result<()> {
+        self.part.note_unjoined(&closing.unjoined);
+        let run = self.started;
+        let open = self.open.as_mut().context("no cell was begun")?;
+        // What was logged already keeps the start that it was logged with.
+        if open.cell.parts.is_none() {
+            open.part_started = closing.started;
+        }
+        open.cell.started_ns = nanos(run, closing.started);
+        open.cell.duration_ns = nanos(closing.started, closing.ended);
+        open.cell.statistics = self.sample.statistics();
+        open.cell.counters = closing.counters;
+        let in_parts = open.listed;
+        self.log_part(closing.ended)?;
+        if let Some(open) = self.open.as_mut().filter(|_| !in_parts) {
+            open.cell.parts = None;
+        }
+        self.list();
+        self.open = None;
+        if closing.checkpoint {
+            self.folder.checkpoint(&self.record)?;
+        }
+        Ok(())
+    }
+
+    /// Everything is on disk; makes the report.
+    pub fn finish(self) -> anyhow::Result<Report> {
+        Ok(self.folder.finish(&self.record, &self.recorders)?)
+    }
+
+    /// Logs the figures since the last interval as one of their own.
+    fn log_part(&mut self, now: Stamp) -> anyhow::Result<()> {
+        let open = self.open.as_mut().context("no cell was begun")?;
+        let start = Duration::from_nanos(nanos(self.started, open.part_started));
+        let span = Duration::from_nanos(nanos(open.part_started, now));
+        self.folder
+            .append_interval(open.cell.row, start, span, &self.part)?;
+        self.recorders
+            .entry(open.cell.row)
+            .or_default()
+            .merge(&self.part);
+        open.cell.tallies.add(self.part.tallies());
+        let start_ms = start.as_millis() as u64;
+        let first_ms = open.cell.parts.map_or(start_ms, |parts| parts.first_ms);
+        open.cell.parts = Some(Parts {
+            first_ms,
+            last_ms: start_ms,
+        });
+        open.part_started = now;
+        self.part.reset();
+        Ok(())
+    }
+
+    /// Names the cell in the manifest, as it stands.
+    fn list(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if open.listed {
+            self.record.cells.pop();
+        }
+        open.listed = true;
+        self.record.cells.push(open.cell.clone());
+    }
+}
+
+fn nanos(from: Stamp, to: Stamp) -> u64 {
+    u64::try_from(to.since(from)).unwrap_or(0)
+}
