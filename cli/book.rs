@@ -315,6 +315,7 @@ impl Observer for Book {
             ended: end.ended,
             counters,
             unjoined: joined.unjoined,
+            missing: end.skipped + end.cancelled,
             checkpoint: name.order as usize + 1 == self.rows,
         };
         let mut written = self.give(Entry::Joined(joined.exchanges));

@@ -44,6 +44,8 @@ pub struct Closing {
     pub counters: Counters,
     /// What had no partner at the proxy.
     pub unjoined: Unjoined,
+    /// Turns that were planned and left no exchange: skipped after a failure, or given up.
+    pub missing: u64,
     /// Replace the manifest too.
     pub checkpoint: bool,
 }
@@ -128,10 +130,10 @@ impl Ledger {
         }
         open.cell.started_ns = nanos(run, closing.started);
         open.cell.duration_ns = nanos(closing.started, closing.ended);
-        open.cell.statistics = self.sample.statistics();
         open.cell.counters = closing.counters;
         let in_parts = open.listed;
         self.log_part(closing.ended)?;
+        self.state_figures(closing.missing);
         if let Some(open) = self.open.as_mut().filter(|_| !in_parts) {
             open.cell.parts = None;
         }
@@ -171,6 +173,16 @@ impl Ledger {
         Ok(())
     }
 
+    /// Gives the cell its statistics, for the comparison with other rows' cells of its block. One of which a part is
+    /// missing has none: its first turns stand for no later ones.
+    fn state_figures(&mut self, missing: u64) {
+        let Some(open) = &mut self.open else { return };
+        let tallies = &open.cell.tallies;
+        if missing + tallies.errors() + tallies.cancelled == 0 {
+            open.cell.statistics = self.sample.statistics();
+        }
+    }
+
     /// Names the cell in the manifest, as it stands.
     fn list(&mut self) {
         let Some(open) = &mut self.open else { return };
@@ -184,4 +196,58 @@ impl Ledger {
 
 fn nanos(from: Stamp, to: Stamp) -> u64 {
     u64::try_from(to.since(from)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenlag_probes::{Exchange, Metric, Outcome, Place, TokenStamps, TraceId};
+
+    use super::*;
+
+    fn exchange(turn: u32) -> JoinedExchange {
+        let at = Stamp::from_nanos;
+        let place = Place {
+            turn,
+            ..Place::default()
+        };
+        let mut exchange = Exchange::begin(TraceId::from_bits(7), place, at(1_000), at(1_000), 0);
+        exchange.end = Some(at(5_000));
+        exchange.outcome = Outcome::Complete;
+        JoinedExchange {
+            exchange,
+            hop: None,
+        }
+    }
+
+    fn check(missing: u64, compared: bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = vec![Row::HTTP_FULL];
+        let record = RunRecord::begin("compare", std::time::UNIX_EPOCH, rows);
+        let kept = RunFolder::create(folder.path(), &record, TokenStamps::Drop).unwrap();
+        let mut ledger = Ledger::new(record, kept, Stamp::from_nanos(1));
+        let started = Stamp::from_nanos(500);
+        ledger.cell_starts(Row::HTTP_FULL, 0, 0, started);
+        ledger.enter(&[exchange(0)]).unwrap();
+        ledger.enter(&[exchange(1)]).unwrap();
+        let closing = Closing {
+            started,
+            ended: Stamp::from_nanos(9_000),
+            counters: Counters::default(),
+            unjoined: Unjoined::default(),
+            missing,
+            checkpoint: true,
+        };
+        ledger.cell_ended(closing).unwrap();
+        let cell = &ledger.record.cells[0];
+        assert_eq!(cell.statistics.get(Metric::Roundtrip).is_some(), compared);
+        let row = ledger.finish().unwrap().channels.remove(0);
+        assert_eq!(row.completed, 2);
+        assert_eq!(row.metrics[&Metric::Roundtrip].count, 2);
+    }
+
+    #[test]
+    fn a_cell_that_misses_turns_is_counted_and_not_compared() {
+        check(0, true);
+        check(1, false);
+    }
 }

@@ -4,7 +4,7 @@ mod tokens;
 
 use crate::counters::{Counters, RunQueue};
 use crate::metric::Metric;
-use crate::record::RunRecord;
+use crate::record::{Cell, RunRecord};
 use crate::recorder::{Recorder, Tallies};
 use crate::report::Recorders;
 use crate::row::{Row, Transport};
@@ -32,7 +32,7 @@ pub(crate) fn all(record: &RunRecord, recorders: &Recorders) -> Vec<Warning> {
     if record.open_loop {
         warnings.extend(each(dispatch_lag));
     }
-    warnings.extend(few_blocks(record));
+    warnings.extend(few_blocks(record, recorders));
     warnings.extend(tokens::input(record, recorders));
     warnings.extend(tokens::output(record, recorders));
     warnings.extend(tokens::cached(record, recorders));
@@ -145,14 +145,21 @@ fn dispatch_lag(row: Row, recorder: &Recorder) -> Option<Warning> {
     )
 }
 
-fn few_blocks(record: &RunRecord) -> Option<Warning> {
+fn few_blocks(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
     if record.rows.len() < 2 {
         return None;
     }
-    let blocks = |row: &Row| record.cells_of(*row).count();
+    let is_whole = |cell: &&Cell| !cell.statistics.0.is_empty();
+    let blocks = |row: &Row| record.cells_of(*row).filter(is_whole).count();
+    // A row in which nothing completed has a warning of its own.
+    let completed = |row: &&Row| {
+        let recorder = recorders.get(row);
+        recorder.is_some_and(|recorder| recorder.tallies().completed > 0)
+    };
     let (row, fewest) = record
         .rows
         .iter()
+        .filter(completed)
         .map(|row| (row, blocks(row)))
         .min_by_key(|(_, blocks)| *blocks)?;
     if fewest >= ENOUGH_BLOCKS {
@@ -161,7 +168,7 @@ fn few_blocks(record: &RunRecord) -> Option<Warning> {
     warning(
         "few_blocks",
         format!(
-            "{row} ran in {fewest} blocks; with fewer than {ENOUGH_BLOCKS} the intervals are wide and say little"
+            "{row} ran in {fewest} blocks in which nothing is missing; with fewer than {ENOUGH_BLOCKS} the intervals are wide and say little"
         ),
         "run longer (--duration), so that the rows take more turns",
     )

@@ -159,6 +159,20 @@ fn too_few_blocks() {
 }
 
 #[test]
+fn blocks_in_which_something_is_missing_do_not_count() {
+    check(
+        "few_blocks",
+        "ws/incremental ran in 19 blocks",
+        |record, _| {
+            let of_ws = record.cells.iter_mut().filter(|cell| cell.row == WS);
+            for cell in of_ws.skip(19) {
+                cell.statistics.0.clear();
+            }
+        },
+    );
+}
+
+#[test]
 fn one_row_alone_needs_no_blocks() {
     let (record, recorders) = run(
         &[RowSketch {
