@@ -8,7 +8,7 @@ use tokenlag_loadgen::stop;
 use tokio::task::LocalSet;
 
 use crate::rig::Alarm;
-use crate::signals;
+use crate::signals::Ends;
 
 /// Whether the user asked for the end.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,10 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    LocalSet::new().block_on(&runtime, work)
+    let done = LocalSet::new().block_on(&runtime, work);
+    // A name that is being looked up is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// A flag that Ctrl-C raises. A second Ctrl-C ends the process on the spot; its children go with it.
@@ -40,11 +43,13 @@ pub fn alarm() -> (Alarm, Interrupted) {
         stop,
     };
     let noted = interrupted.clone();
+    // Taken from here on, and not only once the task runs.
+    let mut ends = Ends::listen();
     tokio::task::spawn_local(async move {
-        signals::asked_to_end().await;
+        ends.asked().await;
         noted.0.set(true);
         stopper.stop();
-        signals::asked_to_end().await;
+        ends.asked().await;
         std::process::exit(1);
     });
     (alarm, interrupted)

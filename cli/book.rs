@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokenlag_loadgen::{CellEnd, CellName, Lane, Observer, Sink};
@@ -17,6 +18,8 @@ use crate::progress::Display;
 use crate::rig::Alarm;
 use crate::writer::{Entry, Failed, Writer};
 
+/// How long the last stamps may take to come once the run is stopped.
+const LAST_FETCH: Duration = Duration::from_millis(500);
 /// Kinds of trouble that are told to the user, at most.
 const TROUBLES_TOLD: usize = 5;
 
@@ -245,7 +248,9 @@ impl Book {
                     .iter()
                     .filter(|exchange| exchange.outcome == Outcome::Complete);
                 let wanted = complete.map(|exchange| exchange.trace).collect();
-                let Fetched { hops, evicted } = proxy.admin.fetch(wanted).await?;
+                let fetch = proxy.admin.fetch(wanted);
+                let fetched = self.alarm.stop.or_within(LAST_FETCH, fetch).await;
+                let Fetched { hops, evicted } = fetched.transpose()?.unwrap_or_default();
                 Ok(join(exchanges, hops, evicted))
             }
             _ => Ok(Joined {

@@ -54,7 +54,11 @@ async fn measured(
     let headers = &plan.work.headers;
     let model = match &plan.model {
         Some(model) => model.clone(),
-        None => models::only_one(&backend, headers).await?,
+        None => {
+            alarm
+                .or_stopped(models::only_one(&backend, headers))
+                .await?
+        }
     };
     let run = Run {
         command: "compare",

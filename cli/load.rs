@@ -40,7 +40,11 @@ async fn measured(
     let url = plan.work.url.as_ref().context("a load has an address")?;
     let model = match &plan.model {
         Some(model) => model.clone(),
-        None => models::only_one(url, &plan.work.headers).await?,
+        None => {
+            alarm
+                .or_stopped(models::only_one(url, &plan.work.headers))
+                .await?
+        }
     };
     let run = Run {
         command: "load",

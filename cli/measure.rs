@@ -16,13 +16,11 @@ use crate::ledger::Ledger;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::progress::Display;
-use crate::rig::Alarm;
+use crate::rig::{Alarm, NOTHING_MEASURED};
 use crate::{command_line, host, output};
 
 /// Reads of the clock from which its cost is told.
 const CLOCK_READS: u32 = 10_000;
-/// What is said of a run that was stopped early on.
-const NOTHING_MEASURED: &str = "stopped before anything was measured";
 /// Sessions that the calibration takes.
 const PROBES: u64 = 2;
 
@@ -96,10 +94,7 @@ impl Run<'_> {
         };
         if let Some(proxy) = &mut self.proxy {
             // What the proxy recorded so far is not of this run.
-            match alarm.stop.or(proxy.admin.skip()).await {
-                Some(skipped) => skipped?,
-                None => bail!(NOTHING_MEASURED),
-            }
+            alarm.or_stopped(proxy.admin.skip()).await?;
         }
         let folder = RunFolder::create(self.place, &record, tokens)?;
         let campaign = Campaign {

@@ -2,29 +2,49 @@
 
 use std::future;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals by which the user or the system asks this process to end.
+pub struct Ends {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+}
+
+impl Ends {
+    /// Takes them from now on. Needs a runtime.
+    pub fn listen() -> Self {
+        // Without a handler a signal keeps its usual meaning, which ends the process too.
+        Self {
+            interrupt: signal(SignalKind::interrupt()).ok(),
+            terminate: signal(SignalKind::terminate()).ok(),
+        }
+    }
+
+    /// Returns when one came.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            () = next(&mut self.interrupt) => {}
+            () = next(&mut self.terminate) => {}
+        }
+    }
+}
 
 /// Returns when the user or the system asks this process to end.
 pub async fn asked_to_end() {
-    tokio::select! {
-        () = next(SignalKind::interrupt()) => {}
-        () = next(SignalKind::terminate()) => {}
-    }
+    Ends::listen().asked().await;
 }
 
 /// Returns when the parent asks its child to end. Ctrl-C reaches the whole process group, and is the parent's to act
 /// upon: it is taken here, and nothing is done.
 pub async fn asked_by_parent() {
-    let _interrupt = signal(SignalKind::interrupt());
-    next(SignalKind::terminate()).await;
+    next(&mut Ends::listen().terminate).await;
 }
 
-async fn next(kind: SignalKind) {
-    match signal(kind) {
-        Ok(mut signals) => {
+async fn next(signals: &mut Option<Signal>) {
+    match signals {
+        Some(signals) => {
             signals.recv().await;
         }
-        // Without a handler the signal keeps its usual meaning, which ends the process too.
-        Err(_) => future::pending().await,
+        None => future::pending().await,
     }
 }

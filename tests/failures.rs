@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use support::{
-    assert_code, children_of_rig, closed_port, failing_server, run, seconds_since, signal, stderr,
-    stdout, tokenlag, wait_until,
+    Backend, Proxy, assert_code, children_of_rig, closed_port, failing_server, run, seconds_since,
+    signal, stderr, stdout, tokenlag, wait_until,
 };
 use tokenlag_probes::{Clock, MonoClock};
 
@@ -212,6 +212,47 @@ fn ctrl_c_stops_within_two_seconds_and_keeps_what_was_measured() {
     );
     assert_eq!(children_of_rig(pid), []);
     check_kept(&out);
+}
+
+/// Runs a command that comes to ask `silent`, which never answers, and presses Ctrl-C then.
+#[track_caller]
+fn check_interrupted(silent: &TcpListener, args: &[&str]) {
+    let out = tempfile::tempdir().unwrap();
+    let child = tokenlag(args)
+        .args(["--ui", "none", "--out"])
+        .arg(out.path().join("run"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _asked = silent.accept().unwrap();
+    let pressed = MonoClock.now();
+    signal(child.id() as i32, Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    let took = seconds_since(pressed);
+    assert!(took < 2.0, "it took {took} s");
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("stopped before anything was measured"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn ctrl_c_is_heeded_while_a_server_keeps_silent() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_url = format!("http://{}", silent.local_addr().unwrap());
+    check_interrupted(&silent, &["load", "--url", &silent_url]);
+    check_interrupted(&silent, &["compare", "--url", &silent_url]);
+    check_interrupted(&silent, &["load", "--url", &silent_url, "--model", "m"]);
+
+    let backend = Backend::start();
+    let proxy = Proxy::start(&backend.url);
+    let listen = format!("http://{}", proxy.listen);
+    let mut args = vec!["compare", "--url", &backend.url, "--proxy", &listen];
+    args.extend(["--proxy-admin", &silent_url, "--channels", "http"]);
+    check_interrupted(&silent, &args);
 }
 
 #[test]

@@ -16,6 +16,9 @@ use identity::Identity;
 /// Sequences that the embedded model decodes at once: each has a cache in memory.
 const SLOTS: std::ops::RangeInclusive<usize> = 8..=64;
 
+/// What is said of a run that was stopped early on.
+pub const NOTHING_MEASURED: &str = "stopped before anything was measured";
+
 /// The processes of a run that were started here. Dropped, they are killed.
 #[derive(Default)]
 pub struct Rig {
@@ -44,6 +47,20 @@ pub struct Alarm {
     pub stopper: Rc<Stopper>,
     /// Heeds it.
     pub stop: Stop,
+}
+
+impl Alarm {
+    /// Does what comes before the measurement.
+    ///
+    /// # Errors
+    /// Those of `work`, or the run was stopped meanwhile.
+    pub async fn or_stopped<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let done = self.stop.or(work).await;
+        done.unwrap_or_else(|| Err(anyhow::anyhow!(NOTHING_MEASURED)))
+    }
 }
 
 impl Rig {

@@ -1,5 +1,7 @@
 //! A flag that ends a run at once: raised by Ctrl-C, by a child's death, by a disk that is full.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 /// The side that raises the flag. Dropping it raises nothing.
@@ -45,6 +47,19 @@ impl Stop {
             done = work => Some(done),
         }
     }
+
+    /// Does `work` to its end, for which it has `grace` once the flag is up: then `None`, and the work is dropped.
+    pub async fn or_within<T>(&self, grace: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let given_up = async {
+            self.raised().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = given_up => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,5 +73,17 @@ mod tests {
         stopper.stop();
         assert!(stop.is_raised());
         assert_eq!(stop.or(std::future::pending::<u8>()).await, None);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn work_that_may_end_has_a_little_time() {
+        let (stopper, stop) = stop();
+        let short = Duration::from_millis(20);
+        let work = || tokio::time::sleep(short / 4);
+        assert_eq!(stop.or_within(short, work()).await, Some(()));
+        stopper.stop();
+        assert_eq!(stop.or_within(short, work()).await, Some(()));
+        let endless = std::future::pending::<()>();
+        assert_eq!(stop.or_within(short, endless).await, None);
     }
 }
