@@ -86,26 +86,12 @@ counters! {
     reads, PerToken;
     /// Writes to the client's sockets.
     writes, PerToken;
-    /// Datagrams or segments received, where the transport tells.
-    packets_received, PerToken;
     /// Connections that the client opened.
     connections_opened, Whole;
-    /// Cryptographic handshakes in full.
-    handshakes, Whole;
-    /// Cryptographic handshakes that resumed a session.
-    handshakes_resumed, Whole;
-    /// Segments or packets that were sent again.
-    retransmits, Whole;
-    /// Packets known to be lost.
-    losses, Whole;
-    /// CPU time of the load generator, user and system.
+    /// CPU time of the load generator's measuring thread, user and system.
     client_cpu_ns, PerToken;
-    /// The part of it that was spent in the kernel.
-    client_cpu_system_ns, PerToken;
     /// CPU time of the proxy, user and system.
     proxy_cpu_ns, PerToken;
-    /// The part of it that was spent in the kernel.
-    proxy_cpu_system_ns, PerToken;
     /// Context switches of the load generator, voluntary and not.
     client_context_switches, PerToken;
     /// Context switches of the proxy, voluntary and not.
