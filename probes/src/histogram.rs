@@ -1,6 +1,6 @@
 //! A histogram of signed nanoseconds: two HdrHistograms, the negative values in one of their own by magnitude.
 
-use hdrhistogram::Histogram;
+use hdrhistogram::{AdditionError, Histogram};
 use serde::{Deserialize, Serialize};
 
 use crate::metric::Unit;
@@ -74,11 +74,12 @@ impl SignedHistogram {
 
     /// Adds everything that `other` holds.
     pub fn merge(&mut self, other: &SignedHistogram) {
-        if let Some(part) = &other.positive {
-            self.add_positive(part);
-        }
-        if let Some(part) = &other.negative {
-            self.add_negative(part);
+        for (ours, theirs) in [
+            (&mut self.positive, &other.positive),
+            (&mut self.negative, &other.negative),
+        ] {
+            let Some(theirs) = theirs else { continue };
+            add(ours, theirs).expect("histograms of this program have the same highest value");
         }
         self.saturated += other.saturated;
     }
@@ -115,13 +116,19 @@ impl SignedHistogram {
     }
 
     /// Adds values that are zero or more, as a file gave them back.
-    pub(crate) fn add_positive(&mut self, part: &Histogram<u64>) {
-        add(&mut self.positive, part);
+    ///
+    /// # Errors
+    /// A value lies beyond the highest one.
+    pub(crate) fn add_positive(&mut self, part: &Histogram<u64>) -> Result<(), AdditionError> {
+        add(&mut self.positive, part)
     }
 
     /// Adds magnitudes of values below zero, as a file gave them back.
-    pub(crate) fn add_negative(&mut self, part: &Histogram<u64>) {
-        add(&mut self.negative, part);
+    ///
+    /// # Errors
+    /// A magnitude lies beyond the highest one.
+    pub(crate) fn add_negative(&mut self, part: &Histogram<u64>) -> Result<(), AdditionError> {
+        add(&mut self.negative, part)
     }
 
     /// Restores what no histogram file tells.
@@ -201,10 +208,11 @@ impl SignedHistogram {
     }
 }
 
-fn add(part: &mut Option<Box<Histogram<u64>>>, other: &Histogram<u64>) {
-    part.get_or_insert_with(empty_part)
-        .add(other)
-        .expect("both histograms have the same highest value");
+fn add(
+    part: &mut Option<Box<Histogram<u64>>>,
+    other: &Histogram<u64>,
+) -> Result<(), AdditionError> {
+    part.get_or_insert_with(empty_part).add(other)
 }
 
 /// Which of `count` values, in rising order and from 1, stands at `quantile`.

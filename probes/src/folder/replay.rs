@@ -41,15 +41,20 @@ pub(super) fn open(folder: &Path) -> Result<RecordedRun, FolderError> {
         recorder.restore_tallies(&cell.tallies);
     }
     for metric in Metric::ALL {
-        for interval in read_log(&folder.join(log_name(metric)))? {
+        let log = folder.join(log_name(metric));
+        for interval in read_log(&log)? {
             let Some(row) = cells.row_of(&interval) else {
                 continue;
             };
             let histogram = recorders.entry(row).or_default().histogram_mut(metric);
-            match interval.negative {
+            let added = match interval.negative {
                 true => histogram.add_negative(&interval.values),
                 false => histogram.add_positive(&interval.values),
-            }
+            };
+            added.map_err(|error| FolderError::Content {
+                path: log.clone(),
+                reason: format!("interval of '{}': {error}", interval.row),
+            })?;
         }
     }
     Ok(RecordedRun { record, recorders })

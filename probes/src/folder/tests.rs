@@ -279,6 +279,20 @@ fn errors_name_the_file_and_what_to_do() {
 }
 
 #[test]
+fn a_value_that_no_histogram_of_ours_holds_is_damage() {
+    check_damage(
+        |path| {
+            let mut values = hdrhistogram::Histogram::new_with_bounds(1, u64::MAX / 2, 3).unwrap();
+            values.record(2 * crate::histogram::HIGHEST_NANOS).unwrap();
+            let row = Row::HTTP_FULL.to_string();
+            let line = histogram_log::line(&row, false, 0, Duration::ZERO, &values).unwrap();
+            fs::write(path.join("itl.hlog"), line).unwrap();
+        },
+        &["itl.hlog is damaged", "interval of 'http/full'"],
+    );
+}
+
+#[test]
 fn a_folder_that_cannot_be_made_is_an_error_with_a_remedy() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("file");
