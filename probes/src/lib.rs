@@ -38,6 +38,6 @@ pub use metric::{Metric, Unit};
 pub use record::{Calibration, Cell, Floor, Host, Parts, RunRecord, Seeds};
 pub use recorder::{Recorder, Tallies};
 pub use report::{Recorders, Report, RowReport, Versus};
-pub use row::{Encoding, Row, State, Transport};
+pub use row::{Encoding, ReadStamp, Row, State, Transport};
 pub use stats::{Change, Difference, Statistic, change};
 pub use verdict::{Verdict, Warning};

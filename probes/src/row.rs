@@ -21,6 +21,27 @@ pub enum Transport {
     Quic,
 }
 
+/// What a transport's read stamps say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadStamp {
+    /// The moment of the read that carried the bytes.
+    Exact,
+    /// Some moment between the bytes' arrival and the one in which they could be read: the library does not tell which
+    /// datagram released them.
+    UpperBound,
+}
+
+impl Transport {
+    /// How its reads are stamped.
+    pub const fn read_stamp(self) -> ReadStamp {
+        match self {
+            Self::Direct | Self::HttpCold | Self::Http | Self::Ws => ReadStamp::Exact,
+            Self::Quic => ReadStamp::UpperBound,
+        }
+    }
+}
+
 /// Who remembers the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,7 +12,7 @@ use crate::join::Unjoined;
 use crate::metric::Metric;
 use crate::record::{Calibration, Floor, Host, RunRecord};
 use crate::recorder::Recorder;
-use crate::row::Row;
+use crate::row::{ReadStamp, Row};
 use crate::stats::{Change, Statistic};
 use crate::verdict::Verdict;
 
@@ -72,6 +72,8 @@ pub struct RowReport {
     /// Channel, state and encoding.
     #[serde(flatten)]
     pub row: Row,
+    /// Whether the client's read stamps are exact.
+    pub read_stamp: ReadStamp,
     /// Exchanges whose terminal event came.
     pub completed: u64,
     /// Exchanges that went wrong, truncated ones included.

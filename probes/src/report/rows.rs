@@ -35,6 +35,7 @@ pub(super) fn report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) 
     let tallies = recorder.map_or_else(Tallies::default, |recorder| recorder.tallies().clone());
     RowReport {
         row,
+        read_stamp: row.transport.read_stamp(),
         completed: tallies.completed,
         failed: tallies.errors(),
         cancelled: tallies.cancelled,

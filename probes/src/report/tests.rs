@@ -126,6 +126,7 @@ fn the_json_has_the_documented_shape() {
     assert_eq!(ws["channel"], "ws");
     assert_eq!(ws["state"], "incremental");
     assert_eq!(ws["encoding"], "events");
+    assert_eq!(ws["read_stamp"], "exact");
     assert_eq!(ws["failures"]["timeout"], 0);
     let ttft = &ws["metrics"]["ttft"];
     assert_eq!(ttft["unit"], "ns");
@@ -150,4 +151,16 @@ fn a_row_that_never_ran_is_shown_empty() {
     assert_eq!(report.channels.len(), 4);
     assert!(report.channels.iter().all(|row| row.metrics.is_empty()));
     assert!(!report.verdict.trusted);
+}
+
+#[test]
+fn stamps_that_are_upper_bounds_are_flagged() {
+    let row = Row::events(Transport::Quic, State::Full);
+    let (record, recorders) = run(&[], 0);
+    let record = RunRecord {
+        rows: vec![row],
+        ..record
+    };
+    let json = serde_json::to_value(Report::build(&record, &recorders)).unwrap();
+    assert_eq!(json["channels"][0]["read_stamp"], "upper_bound");
 }

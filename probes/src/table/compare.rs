@@ -8,6 +8,7 @@ use crate::stats::{Change, Statistic};
 
 use super::Style;
 use super::grid::{Cell, Grid};
+use super::notes::notes;
 use super::quantity::{TimeUnit, percent};
 use super::wrap::wrapped;
 
@@ -60,7 +61,7 @@ fn measured(report: &Report, width: usize, colour: bool) -> String {
         let outcomes = metrics.first() == MEASURED.first();
         measured_grid(report, metrics, outcomes)
     });
-    wrapped(title, width, "") + &tables
+    wrapped(title, width, "") + &tables + &notes(report, width)
 }
 
 /// One table where `width` allows it; else the columns are shared among several.

@@ -4,6 +4,7 @@ use crate::report::{Report, RowReport};
 
 use super::Style;
 use super::grid::{Cell, Grid};
+use super::notes::notes;
 use super::quantity::{TimeUnit, three_digits};
 
 /// The table of each row, its throughput, and the verdict.
@@ -13,6 +14,8 @@ pub fn load(report: &Report, style: Style) -> String {
         .iter()
         .map(|row| one_row(row, style))
         .collect();
+    let notes = notes(report, style.columns());
+    parts.extend((!notes.is_empty()).then_some(notes));
     parts.push(super::verdict(&report.verdict, style));
     parts.join("\n")
 }

@@ -3,6 +3,7 @@
 mod compare;
 mod grid;
 mod load;
+mod notes;
 mod quantity;
 mod sentence;
 mod wrap;

@@ -131,6 +131,23 @@ fn a_run_without_trust_says_so() {
 }
 
 #[test]
+fn exchanges_that_were_not_joined_are_shown() {
+    let mut report = compared();
+    for row in &mut report.channels {
+        match row.row.transport {
+            Transport::Ws => row.unjoined.no_hop_record = 1,
+            Transport::Http => row.unjoined.ordinals_differ = 2,
+            _ => {}
+        }
+    }
+    let text = compare(&report, plain(100));
+    let (table, _) = text
+        .split_once("\n\n")
+        .expect("the first table is a paragraph");
+    check("unjoined-100.txt", 100, &format!("{table}\n"));
+}
+
+#[test]
 fn load_at_100_columns() {
     check("load-100.txt", 100, &load(&loaded(), plain(100)));
 }
