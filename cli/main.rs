@@ -12,6 +12,7 @@ mod finish;
 mod host;
 mod http;
 mod ledger;
+mod limits;
 mod load;
 mod measure;
 mod models;
@@ -49,7 +50,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<Exit> {
-    match command_line::parse()?.command {
+    let command = command_line::parse()?.command;
+    if !matches!(command, Command::Report(_)) {
+        limits::open_all_that_we_may();
+    }
+    match command {
         Command::Compare(args) => compare::run(*args),
         Command::Load(args) => load::run(*args),
         Command::Proxy(args) => serve::proxy(*args),
