@@ -100,37 +100,31 @@ fn a_folder_that_cannot_be_made_is_named_before_any_work() {
 
 #[test]
 fn a_disk_that_is_full_ends_the_run_with_one_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let mount = |args: &[&str]| {
-        let done = Command::new("mount").args(args).arg(folder.path()).output();
-        done.is_ok_and(|output| output.status.success())
-    };
-    if !mount(&["-t", "tmpfs", "-o", "size=96k", "none"]) {
-        eprintln!("not tested: this user may not mount a small disk");
-        return;
+    let backend = Backend::start();
+    let mut load = vec!["load", "--url", &backend.url, "--ui", "none"];
+    load.extend(["--isl", "48", "--osl", "8", "--duration", "5m"]);
+    load.extend(["--keep-tokens", "--out"]);
+    let compare = endless(Path::new(""));
+    let compare: Vec<&str> = compare.iter().map(String::as_str).collect();
+    for command in [&compare[..compare.len() - 1], &load] {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = |args: &[&str]| {
+            let done = Command::new("mount").args(args).arg(folder.path()).output();
+            done.is_ok_and(|output| output.status.success())
+        };
+        if !mount(&["-t", "tmpfs", "-o", "size=96k", "none"]) {
+            eprintln!("not tested: this user may not mount a small disk");
+            return;
+        }
+        let out = folder.path().join("run");
+        let output = tokenlag(command).arg(&out).output().unwrap();
+        let unmounted = Command::new("umount").arg(folder.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()));
+        assert_code(&output, 1);
+        let said = stderr(&output);
+        assert!(said.contains("free some space"), "{said}");
+        assert_eq!(said.matches("error:").count(), 1, "{said}");
     }
-    let out = folder.path().join("run");
-    let mut args = endless(&out);
-    args.retain(|word| word != "--keep-tokens");
-    let output = tokenlag(&[])
-        .args(&args)
-        .arg("--keep-tokens")
-        .output()
-        .unwrap();
-    let unmounted = Command::new("umount").arg(folder.path()).status();
-    assert!(unmounted.is_ok_and(|status| status.success()));
-    assert_code(&output, 1);
-    assert!(
-        stderr(&output).contains("free some space"),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(
-        stderr(&output).matches("error:").count(),
-        1,
-        "{}",
-        stderr(&output)
-    );
 }
 
 /// A comparison that goes on until it is stopped.
@@ -191,27 +185,47 @@ fn check_kept(out: &Path) {
     );
 }
 
-#[test]
-fn ctrl_c_stops_within_two_seconds_and_keeps_what_was_measured() {
+/// Signals the whole process group in the middle of a run, as a terminal, `timeout` and a closed terminal do.
+#[track_caller]
+fn check_stopped_and_kept(asked: Signal) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let child = started(&out);
     let pid = child.id();
     assert_eq!(children_of_rig(pid).len(), 2);
     let pressed = MonoClock.now();
-    // The terminal signals the whole group.
-    signal(-(pid as i32), Signal::SIGINT);
+    signal(-(pid as i32), asked);
     let output = child.wait_with_output().unwrap();
     let took = seconds_since(pressed);
     assert!(took < 2.0, "it took {took} s");
     assert_code(&output, 1);
     assert!(
-        stderr(&output).contains("interrupted"),
+        stderr(&output).contains("error: interrupted"),
         "{}",
         stderr(&output)
     );
+    assert!(
+        stdout(&output).contains("ws/incremental"),
+        "what was measured is printed: {}",
+        stdout(&output)
+    );
     assert_eq!(children_of_rig(pid), []);
     check_kept(&out);
+}
+
+#[test]
+fn ctrl_c_stops_within_two_seconds_and_keeps_what_was_measured() {
+    check_stopped_and_kept(Signal::SIGINT);
+}
+
+#[test]
+fn a_group_that_is_terminated_keeps_what_was_measured() {
+    check_stopped_and_kept(Signal::SIGTERM);
+}
+
+#[test]
+fn a_closed_terminal_keeps_what_was_measured() {
+    check_stopped_and_kept(Signal::SIGHUP);
 }
 
 /// Runs a command that comes to ask `silent`, which never answers, and presses Ctrl-C then.
