@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokenlag_probes::FailureKind;
+use tokenlag_probes::{Clock, FailureKind, MonoClock, Stamp};
 
 /// A channel's failure. [`ChannelError::kind`] is how it is counted.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,18 @@ pub enum ChannelError {
     Tls(String),
 }
 
+/// How soon after a request a silent close still means that the server had closed the connection as idle. Later it is the
+/// server's failure, and the request may have been worked on: it is not repeated then.
+const STALE_WITHIN: Duration = Duration::from_millis(250);
+
 impl ChannelError {
+    /// Whether a request that was sent at `since` on a kept connection failed because the server had just closed the
+    /// connection as idle: it can be repeated on another.
+    pub fn is_stale(&self, since: Stamp) -> bool {
+        let soon = MonoClock.now().since(since) < STALE_WITHIN.as_nanos() as i64;
+        soon && matches!(self, Self::NoReply { .. })
+    }
+
     /// How the failure is counted.
     pub fn kind(&self) -> FailureKind {
         match self {

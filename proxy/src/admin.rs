@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_local};
 
 use crate::book::Book;
+use crate::exposition::prometheus_text;
 use crate::options::ProxyOptions;
 use crate::proxy::Addresses;
 
@@ -25,7 +26,7 @@ const PAGE: usize = 4096;
 const INDEX: &str = "tokenlag proxy\n\n\
     GET  /live                      the process is up\n\
     GET  /ready                     new exchanges are taken (503 while draining)\n\
-    GET  /metrics                   OpenMetrics\n\
+    GET  /metrics                   Prometheus text, or OpenMetrics with exemplars where it is asked for\n\
     GET  /exchanges?since=CURSOR    records of finished exchanges as NDJSON, the next cursor last\n\
     GET  /exchanges?trace=ID        the record of one exchange\n\
     GET  /histograms                HdrHistogram log of the proxy's own figures, one tag a channel and figure\n\
@@ -69,6 +70,7 @@ impl Answer {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const NDJSON: &str = "application/x-ndjson";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -142,16 +144,25 @@ impl Admin {
                 Answer::error(503, "Service Unavailable", "draining")
             }
             ("GET" | "HEAD", "/ready") => Answer::ok(TEXT, "ready\n"),
-            ("GET" | "HEAD", "/metrics") => {
-                let evicted = self.book.ledger().evicted();
-                Answer::ok(OPENMETRICS, self.book.metrics.render(evicted))
-            }
+            ("GET" | "HEAD", "/metrics") => self.metrics(incoming),
             ("GET" | "HEAD", "/config") => Answer::ok("application/json", self.config.as_str()),
             ("GET" | "HEAD", "/exchanges") => self.exchanges(query),
             ("GET" | "HEAD", "/histograms") => self.histograms(),
             ("POST", "/shutdown") => Answer::ok(TEXT, "draining\n"),
             (_, "/shutdown") => Answer::error(405, "Method Not Allowed", "POST /shutdown"),
             _ => Answer::error(404, "Not Found", INDEX),
+        }
+    }
+
+    /// OpenMetrics for those who ask for it, Prometheus' older text for all others.
+    fn metrics(&self, incoming: &Incoming) -> Answer {
+        let evicted = self.book.ledger().evicted();
+        let metrics = self.book.metrics.render(evicted);
+        let mut accepted = incoming.head.headers.all("accept");
+        if accepted.any(|value| value.contains("application/openmetrics-text")) {
+            Answer::ok(OPENMETRICS, metrics)
+        } else {
+            Answer::ok(PROMETHEUS, prometheus_text(&metrics))
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod book;
+mod exposition;
 mod failure;
 mod front;
 mod ledger;

@@ -23,7 +23,7 @@ pub(crate) struct Metrics {
     exchanges: Family<Ended, Counter>,
     deltas: Family<OfChannel, Counter>,
     active: Family<OfChannel, Gauge>,
-    evicted: Gauge,
+    evicted: Counter,
     figures: Vec<(Metric, Family<OfChannel, Histogram>)>,
 }
 
@@ -66,7 +66,7 @@ impl Default for Metrics {
             "Exchanges under way, by the client's channel",
             Family::clone(&active),
         );
-        let evicted = Gauge::default();
+        let evicted = Counter::default();
         registry.register(
             "exchanges_evicted",
             "Records that left the bounded ledger to make room",
@@ -135,7 +135,8 @@ impl Metrics {
 
     /// The exposition, in OpenMetrics text.
     pub(crate) fn render(&self, evicted: u64) -> String {
-        self.evicted.set(i64::try_from(evicted).unwrap_or(i64::MAX));
+        self.evicted
+            .inc_by(evicted.saturating_sub(self.evicted.get()));
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("a String takes every text");
         out

@@ -110,15 +110,11 @@ pub struct Patience {
     pub idle: Duration,
 }
 
-/// How soon after a request the upstream's silent close still means that it had closed the connection as idle. Later it is the
-/// upstream's failure, and the request may have been worked on: it is not repeated then.
-const STALE_WITHIN: Duration = Duration::from_millis(250);
-
 /// Whether an exchange failed on a connection that the upstream closed as idle just as it was taken: it can be repeated.
 pub(crate) fn was_stale(anew: bool, error: &ChannelError, up_written: Option<Stamp>) -> bool {
-    let soon = up_written
-        .is_none_or(|written| MonoClock.now().since(written) < STALE_WITHIN.as_nanos() as i64);
-    !anew && soon && matches!(error, ChannelError::NoReply { .. })
+    // Where nothing was written, nothing can have been worked on.
+    let since = up_written.unwrap_or(MonoClock.now());
+    !anew && error.is_stale(since)
 }
 
 /// Warm connections of one thread.

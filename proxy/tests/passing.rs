@@ -218,6 +218,13 @@ fn the_admin_endpoint_tells_and_stops() {
             metrics.contains(r#"tokenlag_deltas_total{channel="http"} 3"#),
             "{metrics}"
         );
+        assert!(
+            !metrics.contains("# EOF") && !metrics.contains("trace_id"),
+            "{metrics}"
+        );
+        let newer = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: application/openmetrics-text; version=1.0.0\r\n\
+                     connection: close\r\n\r\n";
+        let metrics = raw(admin, newer.as_bytes()).await;
         assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
         let (_, histograms) = get(admin, "/histograms").await;
         assert!(histograms.contains("Tag=http.model_ttft"), "{histograms}");

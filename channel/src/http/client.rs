@@ -49,35 +49,75 @@ impl Client {
 
     /// Sends a request and waits for the reply's head.
     ///
+    /// A kept connection that the server turns out to have closed is replaced once, as any client would: its set-up is
+    /// this exchange's.
+    ///
     /// # Errors
     /// No connection, a connection that ends or falls silent, or a reply that is not HTTP/1.1.
     pub async fn open(&mut self, request: &Request) -> Result<ClientReply<'_>, ChannelError> {
-        let (mut connection, dialled, connected) = match self.take_idle() {
-            Some(connection) => (connection, None, MonoClock.now()),
-            None => {
-                let (connection, resolved, connected) = Connection::dial(&self.dial).await?;
-                (connection, Some((resolved, connected)), connected)
-            }
-        };
-        let outcome = exchange(&mut connection, request, &self.dial).await;
-        let (written, response) = match outcome {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.past += connection.counters();
-                return Err(error);
-            }
+        let (connection, response, opening) = match self.open_on_idle(request).await? {
+            Some(opened) => opened,
+            None => self.open_anew(request).await?,
         };
         Ok(ClientReply {
             client: self,
             connection: Some(connection),
             response,
-            opening: Opening {
-                resolved: dialled.map(|(resolved, _)| resolved),
-                transport_connected: dialled.map(|(_, connected)| connected),
-                connected,
-                written,
-            },
+            opening,
         })
+    }
+
+    /// Asks on the kept connection; `None` where there is none, or where the server had closed it.
+    async fn open_on_idle(&mut self, request: &Request) -> Result<Option<Opened>, ChannelError> {
+        let Some(connection) = self.take_idle() else {
+            return Ok(None);
+        };
+        let connected = MonoClock.now();
+        match self.exchange(connection, request).await {
+            Ok((connection, response, written)) => {
+                let opening = Opening {
+                    resolved: None,
+                    transport_connected: None,
+                    connected,
+                    written,
+                };
+                Ok(Some((connection, response, opening)))
+            }
+            Err(error) if error.is_stale(connected) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn open_anew(&mut self, request: &Request) -> Result<Opened, ChannelError> {
+        let (connection, resolved, connected) = Connection::dial(&self.dial).await?;
+        let (connection, response, written) = self.exchange(connection, request).await?;
+        let opening = Opening {
+            resolved: Some(resolved),
+            transport_connected: Some(connected),
+            connected,
+            written,
+        };
+        Ok((connection, response, opening))
+    }
+
+    /// Sends a request and waits for the reply's head; a connection that fails is done with, and its counters kept.
+    async fn exchange(
+        &mut self,
+        mut connection: Connection,
+        request: &Request,
+    ) -> Result<(Connection, Response, Stamp), ChannelError> {
+        let asked = async {
+            let written = connection.send(request.stream()?).await?;
+            let response = connection.response("POST", self.dial.idle_timeout).await?;
+            Ok((written, response))
+        };
+        match asked.await {
+            Ok((written, response)) => Ok((connection, response, written)),
+            Err(error) => {
+                self.past += connection.counters();
+                Err(error)
+            }
+        }
     }
 
     /// What the client did so far, over all its connections.
@@ -104,15 +144,8 @@ impl Client {
     }
 }
 
-async fn exchange(
-    connection: &mut Connection,
-    request: &Request,
-    dial: &Dial,
-) -> Result<(Stamp, Response), ChannelError> {
-    let written = connection.send(request.stream()?).await?;
-    let response = connection.response("POST", dial.idle_timeout).await?;
-    Ok((written, response))
-}
+/// A connection with a reply on it, and the stamps of the request's way out.
+type Opened = (Connection, Response, Opening);
 
 /// A response that is arriving. Dropped before its end, it closes its connection.
 #[derive(Debug)]
