@@ -49,7 +49,7 @@ pub fn alarm() -> (Alarm, Interrupted) {
         ends.asked().await;
         noted.0.set(true);
         stopper.stop();
-        ends.asked().await;
+        ends.asked_again().await;
         std::process::exit(1);
     });
     (alarm, interrupted)

@@ -1,13 +1,20 @@
 //! Ctrl-C and its kin.
 
-use std::future;
+use std::time::Duration;
+use std::{fs, future};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Signals that come within this time ask once: `timeout` signals the process and then its group, and a terminal that
+/// is closed does the same.
+const ONE_ASKING: Duration = Duration::from_millis(300);
 
 /// The signals by which the user or the system asks this process to end.
 pub struct Ends {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
+    /// The terminal was closed.
+    hangup: Option<Signal>,
 }
 
 impl Ends {
@@ -17,6 +24,9 @@ impl Ends {
         Self {
             interrupt: signal(SignalKind::interrupt()).ok(),
             terminate: signal(SignalKind::terminate()).ok(),
+            hangup: (!hangup_is_ignored())
+                .then(|| signal(SignalKind::hangup()).ok())
+                .flatten(),
         }
     }
 
@@ -25,7 +35,15 @@ impl Ends {
         tokio::select! {
             () = next(&mut self.interrupt) => {}
             () = next(&mut self.terminate) => {}
+            () = next(&mut self.hangup) => {}
         }
+    }
+
+    /// Returns when one came that is no echo of the one before.
+    pub async fn asked_again(&mut self) {
+        tokio::time::sleep(ONE_ASKING).await;
+        *self = Self::listen();
+        self.asked().await;
     }
 }
 
@@ -34,8 +52,7 @@ pub async fn asked_to_end() {
     Ends::listen().asked().await;
 }
 
-/// Returns when the parent asks its child to end. Ctrl-C reaches the whole process group, and is the parent's to act
-/// upon: it is taken here, and nothing is done.
+/// Returns when the parent asks its child to end, which nobody else is to do: Ctrl-C is taken, and nothing is done.
 pub async fn asked_by_parent() {
     next(&mut Ends::listen().terminate).await;
 }
@@ -46,5 +63,31 @@ async fn next(signals: &mut Option<Signal>) {
             signals.recv().await;
         }
         None => future::pending().await,
+    }
+}
+
+/// `nohup` starts a process that is to outlive its terminal by ignoring the signal, which a handler would undo.
+fn hangup_is_ignored() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
+}
+
+/// Whether `SigIgn` in this text of `/proc/<pid>/status` holds SIGHUP, the first signal.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nohup_started_ignores_the_hangup() {
+        assert!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("Name:\tx\nSigIgn:\t0000000000001000\n"));
+        assert!(!ignores_hangup(""));
     }
 }

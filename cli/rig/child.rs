@@ -78,6 +78,9 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // Signals to this process's group (Ctrl-C, `timeout`) are this process's to act upon: a child that ended
+            // by them would end before what it was measured at is kept.
+            .process_group(0)
             .kill_on_drop(true);
         if let Some(core) = core {
             command.arg(format!("--pin={core}"));
