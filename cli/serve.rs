@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::sys::prctl::set_pdeathsig;
@@ -9,12 +10,14 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use tokenlag_channel::tls::Identity;
 use tokenlag_proxy::{Proxy, ProxyOptions};
+use tokio::sync::oneshot;
 
 use crate::alarm::block_on;
 use crate::args::serve::{ChildArgs, ProxyArgs};
 use crate::exit::Exit;
 use crate::rig::Ready;
-use crate::{output, pinning, signals};
+use crate::signals::{self, Ends};
+use crate::{output, pinning};
 
 /// Runs `tokenlag proxy`.
 pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
@@ -52,7 +55,7 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
                 addresses.listen, addresses.admin
             ),
         )?;
-        proxy.run(args.child.asked_to_end()).await?;
+        proxy.run(args.child.asked_to_end(args.grace)).await?;
         Ok(Exit::Good)
     })
 }
@@ -86,7 +89,8 @@ pub fn backend(args: crate::args::serve::BackendArgs) -> anyhow::Result<Exit> {
             },
             &format!("tokenlag backend: {} at http://{address}", model.name()),
         )?;
-        serve_model(model, options, listener, args.child.asked_to_end()).await?;
+        let asked_to_end = args.child.asked_to_end(options.grace);
+        serve_model(model, options, listener, asked_to_end).await?;
         Ok(Exit::Good)
     })
 }
@@ -120,11 +124,26 @@ impl ChildArgs {
         }
     }
 
-    async fn asked_to_end(&self) {
-        match self.die_with_parent {
-            Some(_) => signals::asked_by_parent().await,
-            None => signals::asked_to_end().await,
+    /// Returns when the process shall end: what is under way then has `grace`, unless the user is less patient.
+    async fn asked_to_end(&self, grace: Duration) {
+        if self.die_with_parent.is_some() {
+            return signals::asked_by_parent().await;
         }
+        let mut ends = Ends::listen();
+        let (ask, asked) = oneshot::channel();
+        // Beside the serving: a server that drains for another reason heeds the signals too.
+        tokio::task::spawn_local(async move {
+            ends.asked().await;
+            output::note(&format!(
+                "ending: exchanges under way have {} to finish; Ctrl-C again ends at once",
+                humantime::format_duration(grace)
+            ));
+            // Where nobody listens, the end has begun already.
+            let _ = ask.send(());
+            ends.asked_again().await;
+            std::process::exit(1);
+        });
+        let _ = asked.await;
     }
 }
 

@@ -47,11 +47,6 @@ impl Ends {
     }
 }
 
-/// Returns when the user or the system asks this process to end.
-pub async fn asked_to_end() {
-    Ends::listen().asked().await;
-}
-
 /// Returns when the parent asks its child to end, which nobody else is to do: Ctrl-C is taken, and nothing is done.
 pub async fn asked_by_parent() {
     next(&mut Ends::listen().terminate).await;
