@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokenlag_channel::Dial;
 use tokenlag_channel::http::Connection;
-use tokenlag_channel::http::head::{push_field, start_request};
+use tokenlag_channel::http::render::{push_field, start_request};
 use tokenlag_loadgen::BaseUrl;
 
 /// The most that an answer may hold.

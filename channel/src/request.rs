@@ -6,7 +6,7 @@ use tokenlag_probes::{Encoding, TraceId, Transport};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::ChannelError;
-use crate::http::head::render_request;
+use crate::http::render::render_request;
 use crate::quic::frame;
 
 /// What an exchange asks, in the API's own terms.

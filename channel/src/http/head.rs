@@ -1,8 +1,6 @@
-//! Heads of HTTP/1.1 messages: parsed by httparse, framed by the rules of RFC 9112, written back unchanged.
+//! Heads of HTTP/1.1 messages: parsed by httparse, framed by the rules of RFC 9112.
 
 use bytes::{Bytes, BytesMut};
-
-use crate::{Ask, ChannelError};
 
 /// The longest head that is read. Beyond it a request gets 431.
 pub const MAX_HEAD: usize = 64 * 1024;
@@ -235,86 +233,6 @@ impl ResponseHead {
     }
 }
 
-/// Renders the head and body of an HTTP create request; `cold` asks the server to close after it.
-pub(crate) fn render_request(ask: &Ask<'_>, cold: bool) -> Result<Vec<u8>, ChannelError> {
-    let mut wire = Vec::with_capacity(512 + ask.body.len());
-    start_request(&mut wire, "POST", ask.path, ask.authority);
-    push_field(&mut wire, b"content-type", b"application/json");
-    push_field(&mut wire, b"accept", b"text/event-stream");
-    push_field(
-        &mut wire,
-        b"traceparent",
-        ask.trace.traceparent().as_bytes(),
-    );
-    for (name, value) in ask.headers {
-        check_field(name, value)?;
-        push_field(&mut wire, name.as_bytes(), value.as_bytes());
-    }
-    if cold {
-        push_field(&mut wire, b"connection", b"close");
-    }
-    push_field(
-        &mut wire,
-        b"content-length",
-        ask.body.len().to_string().as_bytes(),
-    );
-    wire.extend_from_slice(b"\r\n");
-    wire.extend_from_slice(ask.body);
-    Ok(wire)
-}
-
-/// Writes a request line and its `Host`.
-pub fn start_request(out: &mut Vec<u8>, method: &str, target: &str, authority: &str) {
-    out.extend_from_slice(method.as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    push_field(out, b"host", authority.as_bytes());
-}
-
-/// Writes a status line.
-pub fn start_response(out: &mut Vec<u8>, status: u16, reason: &str) {
-    out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
-}
-
-/// Writes one field line.
-pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Refuses a field that would break the head it is written into.
-pub(crate) fn check_field(name: &str, value: &str) -> Result<(), ChannelError> {
-    if is_token(name.as_bytes()) && is_field_value(value.as_bytes()) {
-        Ok(())
-    } else {
-        Err(ChannelError::Request(format!(
-            "the header '{}' has characters that HTTP forbids",
-            name.escape_debug()
-        )))
-    }
-}
-
-/// Whether the bytes can be a method or a field's name (RFC 9110, section 5.6.2).
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !bytes.is_empty() && bytes.iter().all(allowed)
-}
-
-/// Whether the bytes can be a field's value: no control characters, so that they cannot end the line.
-pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
-    bytes
-        .iter()
-        .all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f))
-}
-
-/// Whether the bytes can be a request's target: visible ASCII, so that they cannot end the request line.
-pub(crate) fn is_target(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic)
-}
-
 fn whole(
     parsed: Result<httparse::Status<usize>, httparse::Error>,
     length: usize,
@@ -402,71 +320,5 @@ fn content_length(headers: &Headers) -> Result<Option<u64>, HeadError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(text: &str) -> Result<Framing, HeadError> {
-        RequestHead::take(&mut BytesMut::from(text))
-            .map(|head| head.expect("the head is whole"))
-            .and_then(|head| head.framing())
-    }
-
-    #[test]
-    fn bodies_are_delimited_as_the_rfc_says() {
-        for (fields, framing) in [
-            ("", Framing::Empty),
-            ("Content-Length: 0\r\n", Framing::Empty),
-            ("Content-Length: 12\r\n", Framing::Length(12)),
-            (
-                "content-length: 12\r\nContent-Length: 12\r\n",
-                Framing::Length(12),
-            ),
-            ("Transfer-Encoding: Chunked\r\n", Framing::Chunked),
-        ] {
-            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
-            assert_eq!(request(&head), Ok(framing), "{fields}");
-        }
-    }
-
-    #[test]
-    fn smuggling_is_refused() {
-        for fields in [
-            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
-            "Content-Length: 1\r\nContent-Length: 2\r\n",
-            "Content-Length: +1\r\n",
-            "Content-Length: 1, 1\r\n",
-            "Content-Length: \r\n",
-            "Transfer-Encoding: gzip, chunked\r\n",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-            "Transfer-Encoding: xchunked\r\n",
-            "Transfer-Encoding: chunked\u{80}\r\nContent-Length: 3\r\n",
-        ] {
-            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
-            assert!(request(&head).is_err(), "{fields}");
-        }
-    }
-
-    #[test]
-    fn hop_by_hop_fields_stay_behind() {
-        let mut inbox = BytesMut::from(
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Private\r\nx-private: 1\r\nX-Kept: 2\r\nTE: trailers\r\n\r\nrest",
-        );
-        let head = RequestHead::take(&mut inbox).unwrap().unwrap();
-        let kept: Vec<_> = head.headers.end_to_end().collect();
-        assert_eq!(
-            kept,
-            [(&b"Host"[..], &b"a"[..]), (&b"X-Kept"[..], &b"2"[..])]
-        );
-        assert_eq!(&inbox[..], b"rest");
-    }
-
-    #[test]
-    fn a_head_that_never_ends_is_too_large() {
-        let mut inbox = BytesMut::from("GET / HTTP/1.1\r\n");
-        inbox.extend_from_slice("a: b\r\n".repeat(20_000).as_bytes());
-        assert_eq!(
-            RequestHead::take(&mut inbox).unwrap_err(),
-            HeadError::TooLarge
-        );
-    }
-}
+#[path = "head_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@ pub mod body;
 mod client;
 mod connection;
 pub mod head;
+pub mod render;
 mod server;
 
 pub use body::{BodyDecoder, BodyError};

@@ -8,7 +8,8 @@ use tokenlag_probes::Stamp;
 use tokio::net::TcpStream;
 
 use super::body::{BodyDecoder, BodyError, Piece};
-use super::head::{Framing, HeadError, RequestHead, push_field, start_response};
+use super::head::{Framing, HeadError, RequestHead};
+use super::render::{push_field, start_response};
 use crate::Counters;
 use crate::wire::Wire;
 

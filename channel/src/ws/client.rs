@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::config;
 use super::socket::Stamped;
 use crate::http::Connection;
-use crate::http::head::{check_field, push_field, start_request};
+use crate::http::render::{check_field, push_field, start_request};
 use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request, tcp};
 
 /// How long a farewell may take.

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::config;
 use super::socket::Stamped;
-use crate::http::head::{push_field, start_response};
+use crate::http::render::{push_field, start_response};
 use crate::http::{RequestHead, ServerConnection};
 
 /// A WebSocket that was accepted.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tokenlag_channel::ChannelError;
 use tokenlag_channel::http::body::{LAST_CHUNK, push_chunk};
-use tokenlag_channel::http::head::{push_field, start_request, start_response};
+use tokenlag_channel::http::render::{push_field, start_request, start_response};
 use tokenlag_channel::http::{
     Connection, Framing, Incoming, RequestHead, Response, ResponseHead, ServerConnection,
     ServerError,

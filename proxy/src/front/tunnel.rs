@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokenlag_channel::http::head::{push_field, start_request, start_response};
+use tokenlag_channel::http::render::{push_field, start_request, start_response};
 use tokenlag_channel::http::{Connection, RequestHead, ServerConnection};
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 

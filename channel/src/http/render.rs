@@ -1,0 +1,83 @@
+//! Heads of HTTP/1.1 messages as they are written, and what may stand in them.
+
+use crate::{Ask, ChannelError};
+
+/// Renders the head and body of an HTTP create request; `cold` asks the server to close after it.
+pub(crate) fn render_request(ask: &Ask<'_>, cold: bool) -> Result<Vec<u8>, ChannelError> {
+    let mut wire = Vec::with_capacity(512 + ask.body.len());
+    start_request(&mut wire, "POST", ask.path, ask.authority);
+    push_field(&mut wire, b"content-type", b"application/json");
+    push_field(&mut wire, b"accept", b"text/event-stream");
+    push_field(
+        &mut wire,
+        b"traceparent",
+        ask.trace.traceparent().as_bytes(),
+    );
+    for (name, value) in ask.headers {
+        check_field(name, value)?;
+        push_field(&mut wire, name.as_bytes(), value.as_bytes());
+    }
+    if cold {
+        push_field(&mut wire, b"connection", b"close");
+    }
+    push_field(
+        &mut wire,
+        b"content-length",
+        ask.body.len().to_string().as_bytes(),
+    );
+    wire.extend_from_slice(b"\r\n");
+    wire.extend_from_slice(ask.body);
+    Ok(wire)
+}
+
+/// Writes a request line and its `Host`.
+pub fn start_request(out: &mut Vec<u8>, method: &str, target: &str, authority: &str) {
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    push_field(out, b"host", authority.as_bytes());
+}
+
+/// Writes a status line.
+pub fn start_response(out: &mut Vec<u8>, status: u16, reason: &str) {
+    out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
+}
+
+/// Writes one field line.
+pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Refuses a field that would break the head it is written into.
+pub(crate) fn check_field(name: &str, value: &str) -> Result<(), ChannelError> {
+    if is_token(name.as_bytes()) && is_field_value(value.as_bytes()) {
+        Ok(())
+    } else {
+        Err(ChannelError::Request(format!(
+            "the header '{}' has characters that HTTP forbids",
+            name.escape_debug()
+        )))
+    }
+}
+
+/// Whether the bytes can be a method or a field's name (RFC 9110, section 5.6.2).
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !bytes.is_empty() && bytes.iter().all(allowed)
+}
+
+/// Whether the bytes can be a field's value: no control characters, so that they cannot end the line.
+pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f))
+}
+
+/// Whether the bytes can be a request's target: visible ASCII, so that they cannot end the request line.
+pub(crate) fn is_target(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic)
+}
