@@ -31,6 +31,7 @@ const INDEX: &str = "tokenlag proxy\n\n\
     GET  /exchanges?trace=ID        the record of one exchange\n\
     GET  /histograms                HdrHistogram log of the proxy's own figures, one tag a channel and figure\n\
     GET  /config                    what the proxy was told\n\
+    GET  /certificate               what QUIC clients must trust, PEM\n\
     POST /shutdown                  finish what is under way, then exit\n";
 
 /// Answers on the admin address.
@@ -38,6 +39,7 @@ const INDEX: &str = "tokenlag proxy\n\n\
 pub(crate) struct Admin {
     book: Arc<Book>,
     config: String,
+    certificate: String,
     started: (SystemTime, Stamp),
 }
 
@@ -71,11 +73,17 @@ impl Answer {
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PEM: &str = "application/x-pem-file";
 const NDJSON: &str = "application/x-ndjson";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Admin {
-    pub(crate) fn new(book: Arc<Book>, options: &ProxyOptions, addresses: Addresses) -> Self {
+    pub(crate) fn new(
+        book: Arc<Book>,
+        options: &ProxyOptions,
+        addresses: Addresses,
+        certificate: &str,
+    ) -> Self {
         let config = json!({
             "listen": addresses.listen,
             "quic": addresses.quic,
@@ -93,6 +101,7 @@ impl Admin {
         Self {
             book,
             config: format!("{config:#}\n"),
+            certificate: certificate.to_owned(),
             started: (wall_clock(), MonoClock.now()),
         }
     }
@@ -146,6 +155,7 @@ impl Admin {
             ("GET" | "HEAD", "/ready") => Answer::ok(TEXT, "ready\n"),
             ("GET" | "HEAD", "/metrics") => self.metrics(incoming),
             ("GET" | "HEAD", "/config") => Answer::ok("application/json", self.config.as_str()),
+            ("GET" | "HEAD", "/certificate") => Answer::ok(PEM, self.certificate.as_str()),
             ("GET" | "HEAD", "/exchanges") => self.exchanges(query),
             ("GET" | "HEAD", "/histograms") => self.histograms(),
             ("POST", "/shutdown") => Answer::ok(TEXT, "draining\n"),

@@ -174,7 +174,8 @@ impl Proxy {
             threads.push(thread);
         }
         drop(gone);
-        let admin = Admin::new(book, &self.options, self.addresses);
+        let certificate = &self.identity.cert_pem;
+        let admin = Admin::new(book, &self.options, self.addresses, certificate);
         let stop = admin.serve(self.admin, draining);
         select! {
             () = shutdown => {}

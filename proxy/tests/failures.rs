@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use stack::{CHANNELS, Stack, create, exchange, get, run, trace};
+use tokenlag_channel::Channel;
 use tokenlag_probes::{FailureKind, HopExchange, Outcome, Transport};
 use tokenlag_proxy::{Proxy, ProxyError, ProxyOptions};
 use tokenlag_scripted::{Script, ScriptedBackend};
@@ -277,6 +278,23 @@ fn a_shutdown_lets_every_channel_finish_its_reply() {
             drained.join().unwrap();
         });
     }
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_told_with_the_remedy() {
+    let stack = Stack::start("");
+    let other = tokenlag_channel::tls::self_signed(&["127.0.0.1"]).unwrap();
+    let mut dial = stack.dial(Transport::Quic);
+    dial.trust = Some(other.cert_pem.into_bytes());
+    run(async {
+        let mut channel = Channel::new(Transport::Quic, dial.clone());
+        let error = channel.connect().await.unwrap_err().to_string();
+        assert!(error.contains("/certificate"), "{error}");
+        dial.trust = None;
+        let mut channel = Channel::new(Transport::Quic, dial);
+        let error = channel.connect().await.unwrap_err().to_string();
+        assert!(error.contains("give its PEM file"), "{error}");
+    });
 }
 
 #[test]

@@ -184,6 +184,12 @@ fn the_admin_endpoint_tells_and_stops() {
         assert_eq!(get(admin, "/nothing").await.0, 404);
         assert_eq!(get(admin, "/shutdown").await.0, 405);
         assert_eq!(get(admin, "/exchanges?since=x").await.0, 400);
+        let (_, certificate) = get(admin, "/certificate").await;
+        assert!(
+            certificate.starts_with("-----BEGIN CERTIFICATE-----"),
+            "{certificate}"
+        );
+        assert!(!certificate.contains("PRIVATE"), "the key stays inside");
         let (_, config) = get(admin, "/config").await;
         let config: serde_json::Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["upstream"], stack.backend.url());

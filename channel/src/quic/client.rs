@@ -201,12 +201,26 @@ async fn attempt(
         .connect_with(config, address, &dial.host)
         .map_err(|error| refused(error.to_string()))?
         .await
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| refused(explained(&error.to_string())))?;
     Ok(Live {
         endpoint,
         connection,
         socket,
     })
+}
+
+/// A refusal with what to do about it, where the certificate is at fault.
+fn explained(error: &str) -> String {
+    let remedy = if error.contains("CaUsedAsEndEntity") {
+        "; the certificate says that it is a CA's, as `openssl req -x509` makes it: add -addext basicConstraints=critical,CA:FALSE"
+    } else if error.contains("UnknownIssuer") || error.contains("BadSignature") {
+        "; trust the certificate that this proxy shows: its admin endpoint gives it at /certificate"
+    } else if error.contains("NotValidForName") {
+        "; the certificate is for other names: dial one of them, or make one for this address"
+    } else {
+        ""
+    };
+    format!("{error}{remedy}")
 }
 
 fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
