@@ -1,11 +1,12 @@
 //! What a run records, as it goes to disk: recorders, manifest and folder. Knows of no processes and no runtime.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokenlag_probes::record::Parts;
 use tokenlag_probes::{
-    Cell, CellSample, CellStatistics, Clock, Counters, JoinedExchange, MonoClock, Recorder,
+    Cell, CellSample, CellStatistics, Clock, Counters, JoinedExchange, Metric, MonoClock, Recorder,
     Recorders, Report, Row, RunFolder, RunRecord, Stamp, Tallies, Unjoined,
 };
 
@@ -82,6 +83,7 @@ impl Ledger {
                 duration_ns: 0,
                 parts: None,
                 statistics: CellStatistics::default(),
+                logged: BTreeMap::new(),
                 tallies: Tallies::default(),
                 counters: Counters::default(),
             },
@@ -162,6 +164,12 @@ impl Ledger {
             .or_default()
             .merge(&self.part);
         open.cell.tallies.add(self.part.tallies());
+        for metric in Metric::ALL {
+            let count = self.part.histogram(metric).count();
+            if count > 0 {
+                *open.cell.logged.entry(metric).or_default() += count;
+            }
+        }
         let start_ms = start.as_millis() as u64;
         let first_ms = open.cell.parts.map_or(start_ms, |parts| parts.first_ms);
         open.cell.parts = Some(Parts {
@@ -180,6 +188,7 @@ impl Ledger {
         let tallies = &open.cell.tallies;
         if missing + tallies.errors() + tallies.cancelled == 0 {
             open.cell.statistics = self.sample.statistics();
+            open.cell.logged.clear();
         }
     }
 
@@ -200,7 +209,7 @@ fn nanos(from: Stamp, to: Stamp) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use tokenlag_probes::{Exchange, Metric, Outcome, Place, TokenStamps, TraceId};
+    use tokenlag_probes::{Exchange, Outcome, Place, TokenStamps, TraceId};
 
     use super::*;
 
@@ -243,6 +252,11 @@ mod tests {
         let row = ledger.finish().unwrap().channels.remove(0);
         assert_eq!(row.completed, 2);
         assert_eq!(row.metrics[&Metric::Roundtrip].count, 2);
+        let back = RunFolder::open(folder.path()).unwrap();
+        assert_eq!(back.report().channels[0].completed, 2);
+        std::fs::remove_file(folder.path().join("roundtrip.hlog")).unwrap();
+        let short = RunFolder::open(folder.path()).unwrap();
+        assert_eq!(short.record.warnings.len(), 1, "the log that is gone");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `tokenlag report`: a recorded run, shown or exported again.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use tokenlag_probes::folder::{INCOMPLETE_LOG, RecordedRun};
 use tokenlag_probes::{RunFolder, csv};
 
 use crate::args::report::{Format, ReportCommand};
@@ -17,7 +17,7 @@ pub fn run(command: ReportCommand) -> anyhow::Result<Exit> {
             folder,
             output: form,
         } => {
-            let run = RunFolder::open(&folder)?;
+            let run = open(&folder)?;
             output::report(&run.report(), form)?;
         }
         ReportCommand::Export { folder, format } => export(&folder, format)?,
@@ -28,40 +28,36 @@ pub fn run(command: ReportCommand) -> anyhow::Result<Exit> {
 fn export(folder: &Path, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => {
-            let report = RunFolder::open(folder)?.report();
+            let report = open(folder)?.report();
             let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
             output::result(&(json + "\n"))
         }
-        Format::Csv => output::result(&csv(&RunFolder::open(folder)?.report())),
+        Format::Csv => output::result(&csv(&open(folder)?.report())),
         Format::Hgrm => output::result(&percentiles(folder)?),
     }
 }
 
-/// All percentile files of the folder, each under its name.
+/// The percentiles of each row and figure, under the name of their file.
 fn percentiles(folder: &Path) -> anyhow::Result<String> {
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut files: Vec<_> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "hgrm")
-        })
-        .collect();
-    files.sort();
+    let files = open(folder)?.percentiles();
     if files.is_empty() {
-        bail!(
-            "{} has no percentile files: the run did not end, or nothing completed",
-            folder.display()
-        );
+        bail!("{} has no figures: nothing completed", folder.display());
     }
     let mut text = String::new();
-    for path in files {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let body =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    for (name, body) in files {
+        let name = name.trim_end_matches(".hgrm");
         text.push_str(&format!("#[{name}]\n{body}\n"));
     }
     Ok(text)
+}
+
+/// Reads a run back, and says where it is not whole.
+fn open(folder: &Path) -> anyhow::Result<RecordedRun> {
+    let run = RunFolder::open(folder)?;
+    for warning in &run.record.warnings {
+        if warning.code == INCOMPLETE_LOG {
+            output::note(&format!("warning: {}", warning.message));
+        }
+    }
+    Ok(run)
 }

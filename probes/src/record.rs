@@ -98,6 +98,9 @@ pub struct Cell {
     /// Exact statistics of its figures. Empty where something that was planned did not complete: what is left differs
     /// from the other rows' cells in more than the row.
     pub statistics: CellStatistics,
+    /// How many values of each figure the histogram logs hold of it, where `statistics` does not say it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logged: BTreeMap<Metric, u64>,
     /// Outcomes, tokens, what could not be joined.
     pub tallies: Tallies,
     /// Bytes, connections, CPU time.

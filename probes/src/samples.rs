@@ -1,5 +1,6 @@
 //! Hand-made exchanges, rows and runs for this crate's tests.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::cell::CellSample;
@@ -124,6 +125,7 @@ pub(crate) fn cell(sketch: &RowSketch, block: u32, order: u32) -> Cell {
         duration_ns: 9_000_000,
         parts: None,
         statistics: sample.statistics(),
+        logged: BTreeMap::new(),
         tallies,
         counters: Counters {
             wire_bytes_received: Some(64 * 32),

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::metric::Metric;
+use crate::row::Row;
+
 /// A run's folder could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -34,6 +37,26 @@ pub enum FolderError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A histogram log holds another number of values than the manifest counted.
+    #[error(
+        "{} holds {found} values of {metric} of {row} in block {block}, and run.json counted {expected}: the file is cut, \
+         missing or of another run; copy the run's folder again, whole",
+        .path.display()
+    )]
+    Count {
+        /// The log.
+        path: PathBuf,
+        /// The figure.
+        metric: Metric,
+        /// The row.
+        row: Row,
+        /// The block.
+        block: u32,
+        /// Values in the log.
+        found: u64,
+        /// Values that were counted when it was written.
+        expected: u64,
     },
 }
 

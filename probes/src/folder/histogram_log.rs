@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{
-    IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag,
+    IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, LogIteratorError, Tag,
 };
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 
@@ -79,7 +79,12 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Interval>, String> {
     let mut deserializer = Deserializer::new();
     let mut intervals = Vec::new();
     for entry in IntervalLogIterator::new(&text[..whole_lines]) {
-        let LogEntry::Interval(interval) = entry.map_err(|error| format!("{error:?}"))? else {
+        let entry = entry.map_err(|LogIteratorError::ParseError { offset }| {
+            let before = &text[..offset.min(text.len())];
+            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            format!("line {line} is no interval of a histogram log")
+        })?;
+        let LogEntry::Interval(interval) = entry else {
             continue;
         };
         let tag = interval.tag().map_or("", |tag| tag.as_str());

@@ -3,6 +3,7 @@
 //! `run.json` (the manifest, replaced whole at each checkpoint) · `exchanges.jsonl` (a line per exchange) · `<metric>.hlog`
 //! (an interval per cell, several of a long one) · and, when the run has ended, `<row>.<metric>.hgrm` and `report.json`.
 
+mod census;
 mod error;
 mod exchange_line;
 mod hgrm;
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+pub use census::INCOMPLETE_LOG;
 pub use error::FolderError;
 use error::writing;
 use exchange_line::ExchangeLine;

@@ -10,9 +10,10 @@ use crate::record::{Cell, Parts, RUN_SCHEMA, RunRecord};
 use crate::report::{Recorders, Report};
 use crate::row::Row;
 
+use super::census::Census;
 use super::error::{FolderError, reading};
 use super::histogram_log::{self, Interval};
-use super::{MANIFEST, log_name, parts};
+use super::{MANIFEST, hgrm, log_name, parts, percentiles_name};
 
 /// A run that was read back.
 #[derive(Clone, Debug)]
@@ -28,24 +29,37 @@ impl RecordedRun {
     pub fn report(&self) -> Report {
         Report::build(&self.record, &self.recorders)
     }
+
+    /// The percentile files as the run writes them when it ends, by name.
+    pub fn percentiles(&self) -> BTreeMap<String, String> {
+        let figures = self.recorders.iter().flat_map(|(row, recorder)| {
+            Metric::ALL.into_iter().map(move |metric| {
+                let text = hgrm::text(recorder.histogram(metric));
+                (percentiles_name(*row, metric), text)
+            })
+        });
+        figures.filter(|(_, text)| !text.is_empty()).collect()
+    }
 }
 
 pub(super) fn open(folder: &Path) -> Result<RecordedRun, FolderError> {
-    let record = read_manifest(&folder.join(MANIFEST))?;
+    let mut record = read_manifest(&folder.join(MANIFEST))?;
     let mut recorders = Recorders::new();
     // Logs are written before the manifest that names their cells: what it does not name came after the last checkpoint.
     let mut cells = Cells::default();
-    for cell in &record.cells {
-        cells.add(cell);
+    for (at, cell) in record.cells.iter().enumerate() {
+        cells.add(at, cell);
         let recorder = recorders.entry(cell.row).or_default();
         recorder.restore_tallies(&cell.tallies);
     }
+    let mut census = Census::of(record.cells.len());
     for metric in Metric::ALL {
         let log = folder.join(log_name(metric));
         for interval in read_log(&log)? {
-            let Some(row) = cells.row_of(&interval) else {
+            let Some((row, at)) = cells.cell_of(&interval) else {
                 continue;
             };
+            census.add(at, metric, interval.values.len());
             let histogram = recorders.entry(row).or_default().histogram_mut(metric);
             let added = match interval.negative {
                 true => histogram.add_negative(&interval.values),
@@ -57,26 +71,27 @@ pub(super) fn open(folder: &Path) -> Result<RecordedRun, FolderError> {
             })?;
         }
     }
+    census.check(folder, &mut record)?;
     Ok(RecordedRun { record, recorders })
 }
 
-/// The manifest's cells, by row and start.
+/// The manifest's cells, by row and start: where their last interval starts, and their place in the manifest.
 #[derive(Default)]
-struct Cells(HashMap<String, (Row, BTreeMap<u64, u64>)>);
+struct Cells(HashMap<String, (Row, BTreeMap<u64, (u64, usize)>)>);
 
 impl Cells {
-    fn add(&mut self, cell: &Cell) {
+    fn add(&mut self, at: usize, cell: &Cell) {
         let Parts { first_ms, last_ms } = parts(cell);
         let of_row = self.0.entry(cell.row.to_string());
         let (_, spans) = of_row.or_insert_with(|| (cell.row, BTreeMap::new()));
-        spans.insert(first_ms, last_ms);
+        spans.insert(first_ms, (last_ms, at));
     }
 
-    /// The row of an interval; `None` where it belongs to no cell.
-    fn row_of(&self, interval: &Interval) -> Option<Row> {
+    /// The row of an interval, and its cell's place in the manifest; `None` where it belongs to no cell.
+    fn cell_of(&self, interval: &Interval) -> Option<(Row, usize)> {
         let (row, spans) = self.0.get(&interval.row)?;
-        let (_, &last_ms) = spans.range(..=interval.start_ms).next_back()?;
-        (interval.start_ms <= last_ms).then_some(*row)
+        let (_, &(last_ms, at)) = spans.range(..=interval.start_ms).next_back()?;
+        (interval.start_ms <= last_ms).then_some((*row, at))
     }
 }
 

@@ -75,6 +75,10 @@ fn negative_and_saturated_values_survive() {
         recorder.record(Metric::TokenOverhead, nanos);
     }
     odd.tallies = recorder.tallies().clone();
+    odd.statistics = Default::default();
+    odd.logged = Metric::ALL
+        .map(|metric| (metric, recorder.histogram(metric).count()))
+        .into();
     append(&mut folder, &odd, &recorder);
     record.cells.push(odd);
     let recorders = Recorders::from([(WS, recorder)]);
@@ -116,6 +120,7 @@ fn a_cell_in_parts_reads_back_to_the_last_one_that_the_manifest_knows() {
     let mut folder = RunFolder::create(dir.path(), &record, TokenStamps::Drop).unwrap();
     let mut whole = Recorder::new();
     let mut long = cell(&sketches()[1], 0, 0);
+    long.statistics = Default::default();
     let second = Duration::from_secs(1);
     for part in 0..3 {
         let mut recorder = Recorder::new();
@@ -270,12 +275,50 @@ fn errors_name_the_file_and_what_to_do() {
     );
     check_damage(
         |path| fs::write(path.join("itl.hlog"), "nonsense\n").unwrap(),
-        &["itl.hlog is damaged"],
+        &["itl.hlog is damaged", "line 1 is no interval"],
     );
     check_damage(
         |path| fs::write(path.join("itl.hlog"), "Tag=x,0.000,1.000,1.0,HISTF!!\n").unwrap(),
         &["itl.hlog is damaged", "interval of 'x'"],
     );
+}
+
+/// Takes the last line off a log.
+fn cut(log: &Path) {
+    let text = fs::read_to_string(log).unwrap();
+    let kept: Vec<&str> = text.lines().collect();
+    fs::write(log, kept[..kept.len() - 1].join("\n") + "\n").unwrap();
+}
+
+#[test]
+fn a_log_that_is_cut_or_lost_is_damage_and_no_other_figure() {
+    let counted = "holds 0 values of token_overhead of";
+    check_damage(
+        |path| cut(&path.join("token_overhead.hlog")),
+        &["token_overhead.hlog", counted, "run.json counted 28"],
+    );
+    check_damage(
+        |path| fs::remove_file(path.join("token_overhead.hlog")).unwrap(),
+        &["token_overhead.hlog", counted, "http/full in block 0"],
+    );
+}
+
+#[test]
+fn an_interrupted_run_may_lack_its_last_lines_and_says_so() {
+    let dir = TempDir::new().unwrap();
+    let (folder, mut record, _) = write(dir.path(), 2);
+    record.ended_at = None;
+    folder.checkpoint(&record).unwrap();
+    drop(folder);
+    let log = dir.path().join("ttft.hlog");
+    cut(&log);
+    let verdict = RunFolder::open(dir.path()).unwrap().report().verdict;
+    let codes: Vec<&str> = verdict.warnings.iter().map(|w| w.code.as_str()).collect();
+    assert!(codes.contains(&INCOMPLETE_LOG), "{codes:?}");
+    // What is missing before the end was not lost with the process.
+    cut(&log);
+    let error = RunFolder::open(dir.path()).unwrap_err();
+    assert!(matches!(error, FolderError::Count { .. }), "{error}");
 }
 
 #[test]
