@@ -67,7 +67,7 @@ pub struct WorkArgs {
     /// Shape of gamma gaps: below 1 burstier than poisson
     #[arg(long, requires = "request_rate", value_parser = burstiness)]
     pub burstiness: Option<Burstiness>,
-    /// How long to measure, all rows together
+    /// How long to measure at most, all rows together; what was begun is finished
     #[arg(long, value_name = "SPAN", value_parser = duration)]
     pub duration: Option<Duration>,
     /// Exchanges of each row

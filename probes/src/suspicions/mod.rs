@@ -170,7 +170,7 @@ fn few_blocks(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
         format!(
             "{row} ran in {fewest} blocks in which nothing is missing; with fewer than {ENOUGH_BLOCKS} the intervals are wide and say little"
         ),
-        "run longer (--duration), so that the rows take more turns",
+        "let the rows take more turns with --blocks; a --duration must leave the time for them",
     )
 }
 
