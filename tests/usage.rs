@@ -85,6 +85,31 @@ fn flags_that_make_no_sense_together_say_so() {
 }
 
 #[test]
+fn a_server_with_room_for_nothing_is_refused() {
+    for args in [
+        ["backend", "--context", "0"],
+        ["backend", "--slots", "0"],
+        ["proxy", "--exchanges", "0"],
+        ["proxy", "--threads", "0"],
+    ] {
+        check_usage(&args, &[args[1], "0 is not in 1.."]);
+    }
+}
+
+#[test]
+fn headers_that_would_break_a_request_are_refused_and_not_shown() {
+    for (flag, value) in [
+        ("--api-key", "sk-secret\n"),
+        ("--header", "X-Team: sk-secret\r\nY: b"),
+        ("--header", "X-Team: sk-secret\u{1}"),
+    ] {
+        let args = ["load", "--url", "http://127.0.0.1:1", flag, value];
+        check_usage(&args, &[flag, "control characters"]);
+        assert!(!stderr(&run(&args)).contains("sk-secret"), "{value:?}");
+    }
+}
+
+#[test]
 fn a_plan_with_unknown_keys_names_them_and_the_known_ones() {
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.toml");

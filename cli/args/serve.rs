@@ -5,9 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use tokenlag_proxy::Upstream;
 
 use super::values::duration;
+
+fn one_or_more() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
 
 /// Flags that only the rig gives, to its children.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -45,10 +50,10 @@ pub struct ProxyArgs {
     #[arg(long)]
     pub admin_public: bool,
     /// Threads that carry traffic
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = one_or_more())]
     pub threads: usize,
     /// Exchanges whose stamps are kept until they are fetched
-    #[arg(long, default_value_t = 65_536)]
+    #[arg(long, default_value_t = 65_536, value_parser = one_or_more())]
     pub exchanges: usize,
     /// How long exchanges under way may go on at the end
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = duration)]
@@ -75,13 +80,13 @@ pub struct BackendArgs {
     #[arg(long, short, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Sequences that are decoded at once
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = one_or_more())]
     pub slots: usize,
     /// Requests that may wait for a slot
     #[arg(long, default_value_t = 256)]
     pub queue: usize,
     /// Most tokens of a request, prompt and answer together [default: what the engine takes]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = one_or_more())]
     pub context: Option<usize>,
     /// What the rig says.
     #[command(flatten)]

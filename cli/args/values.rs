@@ -56,7 +56,9 @@ impl FromStr for Header {
             .split_once(':')
             .ok_or("a header is written 'Name: value'")?;
         let (name, value) = (name.trim(), value.trim());
-        if name.is_empty() || name.contains(char::is_whitespace) {
+        // RFC 9110, section 5.6.2.
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(is_allowed) {
             return Err("a header is written 'Name: value'".to_owned());
         }
         Ok(Self {
@@ -144,6 +146,7 @@ mod tests {
         let header: Header = "X-Team: a:b".parse().unwrap();
         assert_eq!((&*header.name, &*header.value), ("X-Team", "a:b"));
         assert!("no colon".parse::<Header>().is_err());
+        assert!("X\r\nY: b".parse::<Header>().is_err());
         assert_eq!(format!("{header:?}"), "X-Team: ...");
     }
 }

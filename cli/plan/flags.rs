@@ -45,7 +45,10 @@ pub(super) fn concurrency(work: &WorkArgs) -> usize {
 }
 
 /// The headers of every request: the key first.
-pub(super) fn headers(target: &TargetArgs) -> Vec<(String, String)> {
+///
+/// # Errors
+/// One of them would break the head that it is written into. It is not shown: it may be a secret.
+pub(super) fn headers(target: &TargetArgs) -> Result<Vec<(String, String)>, Usage> {
     let from_environment = || {
         std::env::var("OPENAI_API_KEY")
             .ok()
@@ -56,12 +59,28 @@ pub(super) fn headers(target: &TargetArgs) -> Vec<(String, String)> {
         .as_ref()
         .map(|key| key.0.clone())
         .or_else(from_environment);
+    if key.as_deref().is_some_and(breaks_the_line) {
+        let what =
+            "the key (--api-key, OPENAI_API_KEY) has control characters, such as a line's end";
+        return Err(Usage(what.to_owned()));
+    }
+    if let Some(header) = (target.header.iter()).find(|header| breaks_the_line(&header.value)) {
+        return Err(Usage(format!(
+            "the value of --header {} has control characters, such as a line's end",
+            header.name
+        )));
+    }
     let authorization = key.map(|key| ("authorization".to_owned(), format!("Bearer {key}")));
     let given = target
         .header
         .iter()
         .map(|header| (header.name.clone(), header.value.clone()));
-    authorization.into_iter().chain(given).collect()
+    Ok(authorization.into_iter().chain(given).collect())
+}
+
+/// What no field's value may hold (RFC 9110, section 5.5).
+fn breaks_the_line(value: &str) -> bool {
+    value.contains(|c: char| c.is_control() && c != '\t')
 }
 
 /// Further members of every body.

@@ -84,7 +84,7 @@ impl Plan {
         workload: Workload,
         cell: CellPlan,
     ) -> anyhow::Result<Self> {
-        let headers = flags::headers(target);
+        let headers = flags::headers(target)?;
         let limits = Limits {
             connect: Limits::default().connect.min(target.timeout),
             exchange: target.timeout,
