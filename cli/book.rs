@@ -1,27 +1,25 @@
 //! Keeping a run's books: what cells leave is fetched, joined and given to the thread that writes it down.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokenlag_loadgen::{CellEnd, CellName, Lane, Observer, Sink};
 use tokenlag_probes::{
-    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row, RunRecord,
-    Transport, Unjoined, Warning, clock, join,
+    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row, Transport,
+    Unjoined, clock, join,
 };
 
 use crate::admin::{Admin, Fetched};
 use crate::cpu::Usage;
 use crate::ledger::{Closing, Ledger};
+use crate::lost::Lost;
 use crate::progress::Display;
 use crate::rig::Alarm;
 use crate::writer::{Entry, Failed, Writer};
 
 /// How long the last stamps may take to come once the run is stopped.
 const LAST_FETCH: Duration = Duration::from_millis(500);
-/// Kinds of trouble that are told to the user, at most.
-const TROUBLES_TOLD: usize = 5;
 
 /// The books of a run.
 pub struct Book {
@@ -36,7 +34,6 @@ pub struct Book {
     /// What generator and proxy had used when the cell began.
     before: [Option<Usage>; 2],
     lost: Lost,
-    troubles: BTreeMap<(Row, String), u64>,
 }
 
 /// When exchanges are written down.
@@ -66,44 +63,6 @@ pub struct Proxy {
     pub pid: Option<u32>,
 }
 
-/// What was planned and not done.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lost {
-    skipped: u64,
-    not_started: u64,
-    cancelled: u64,
-}
-
-impl Lost {
-    /// Notes it in the manifest.
-    fn note(self, record: &mut RunRecord) {
-        let Self {
-            skipped,
-            not_started,
-            cancelled,
-        } = self;
-        let more = &mut record.calibration.more;
-        for (name, count) in [
-            ("turns_skipped", skipped),
-            ("sessions_not_started", not_started),
-            ("exchanges_given_up", cancelled),
-        ] {
-            if count > 0 {
-                more.insert(name.to_owned(), count.into());
-            }
-        }
-        if not_started > 0 {
-            record.warnings.push(Warning {
-                code: "arrivals_not_started".to_owned(),
-                message: format!(
-                    "{not_started} sessions fell due and were never started: the load was more than could be carried"
-                ),
-                remedy: "lower --request-rate, or raise --concurrency".to_owned(),
-            });
-        }
-    }
-}
-
 impl Book {
     /// Books over `ledger`, whose run has so many `rows`.
     pub fn open(
@@ -124,14 +83,13 @@ impl Book {
             alarm,
             before: [None; 2],
             lost: Lost::default(),
-            troubles: BTreeMap::new(),
         })
     }
 
     /// Closes the books: everything is on disk, and the report is made.
     pub fn close(mut self, whole: bool) -> anyhow::Result<(Report, Vec<String>)> {
         self.display.clear();
-        let told = self.told();
+        let told = self.lost.told();
         // Why the writing ended, if it did, was said when it was found.
         let (mut ledger, _) = self.take_ledger()?;
         let record = ledger.record_mut();
@@ -168,47 +126,6 @@ impl Book {
             Desk::Open(writer) => writer.give(entry),
             Desk::Closed(_) | Desk::Between => Err(Failed),
         }
-    }
-
-    /// What went wrong, in lines for the user, the most frequent first.
-    fn told(&self) -> Vec<String> {
-        let mut troubles: Vec<_> = self.troubles.iter().collect();
-        troubles.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let mut lines: Vec<String> = troubles
-            .iter()
-            .take(TROUBLES_TOLD)
-            .map(|((row, what), count)| format!("{row}: {count} x {what}"))
-            .collect();
-        if troubles.len() > TROUBLES_TOLD {
-            lines.push(format!(
-                "... and {} more kinds of trouble",
-                troubles.len() - TROUBLES_TOLD
-            ));
-        }
-        let Lost {
-            skipped,
-            not_started,
-            cancelled,
-        } = self.lost;
-        for (count, what) in [
-            (
-                skipped,
-                "turns were not begun, because an earlier turn of their session failed",
-            ),
-            (
-                not_started,
-                "sessions fell due and were not started, because no place was free in time",
-            ),
-            (
-                cancelled,
-                "exchanges were given up when the run was stopped",
-            ),
-        ] {
-            if count > 0 {
-                lines.push(format!("{count} {what}"));
-            }
-        }
-        lines
     }
 
     fn usages(&self) -> [Option<Usage>; 2] {
@@ -303,16 +220,11 @@ impl Observer for Book {
         &mut self,
         lane: &Lane,
         name: &CellName,
-        mut end: CellEnd,
+        end: CellEnd,
     ) -> anyhow::Result<()> {
         let row = lane.row;
         let counters = self.counters(row, end.counters);
-        self.lost.skipped += end.skipped;
-        self.lost.not_started += end.not_started;
-        self.lost.cancelled += end.cancelled;
-        for (trouble, count) in std::mem::take(&mut end.troubles) {
-            *self.troubles.entry((row, trouble)).or_default() += count;
-        }
+        self.lost.add(row, &end);
         let joined = self.joined(row).await.context("the run cannot go on")?;
         let closing = Closing {
             started: end.started,

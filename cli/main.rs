@@ -14,6 +14,7 @@ mod http;
 mod ledger;
 mod limits;
 mod load;
+mod lost;
 mod measure;
 mod models;
 mod output;
