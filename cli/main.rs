@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             let usage = error.downcast_ref::<Usage>().is_some();
-            output::error(&format!("{error:#}"));
+            output::failure(&error);
             if usage {
                 ExitCode::from(USAGE)
             } else {

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
+use terminal_size::terminal_size_of;
 use tokenlag_probes::table::{self, Style};
 use tokenlag_probes::{Report, csv};
 
@@ -24,6 +25,24 @@ pub fn result(text: &str) -> anyhow::Result<()> {
 pub fn note(text: &str) {
     // Nobody is left to be told that nobody listens.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says on standard error of what the command failed.
+pub fn failure(failed: &anyhow::Error) {
+    error(&chain(failed));
+}
+
+/// The error and its causes in one line. Many of ours name their cause in their own words: it is not said twice.
+fn chain(failed: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in failed.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// Says on standard error why the command cannot go on.
@@ -52,13 +71,18 @@ fn tables(report: &Report) -> String {
 }
 
 fn style() -> Style {
-    let columns = std::env::var("COLUMNS")
-        .ok()
-        .and_then(|columns| columns.parse().ok());
+    let widest = Style::default().width;
     Style {
-        width: columns.unwrap_or(Style::default().width),
+        width: columns().map_or(widest, |columns| columns.min(widest)),
         colour: io::stdout().is_terminal() && colours_are_welcome(),
     }
+}
+
+/// Columns of the terminal on standard output; `COLUMNS` says it for those who have none.
+fn columns() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok();
+    told.and_then(|columns| columns.parse().ok())
+        .or_else(|| Some(terminal_size_of(io::stdout())?.0.0.into()))
 }
 
 /// <https://no-color.org>
@@ -87,5 +111,24 @@ pub fn exit(
         _ if !crossed.is_empty() => Exit::Crossed,
         true => Exit::Good,
         false => Exit::Untrusted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused = || anyhow!("connection refused");
+        let named = refused().context("cannot connect: connection refused; is it up?");
+        assert_eq!(
+            chain(&named.context("cannot ask the backend")),
+            "cannot ask the backend: cannot connect: connection refused; is it up?"
+        );
+        let apart = refused().context("cannot connect");
+        assert_eq!(chain(&apart), "cannot connect: connection refused");
     }
 }

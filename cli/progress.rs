@@ -48,7 +48,7 @@ impl Display {
     pub fn stage(&self, what: &str) {
         if self.simple {
             let done = self.counts.complete() + self.counts.failed();
-            output::note(&format!("{what} ({done} exchanges so far)"));
+            output::note(&format!("{what} (exchanges so far: {done})"));
         }
         self.bar.set_message(what.to_owned());
         self.draw();
