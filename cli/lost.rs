@@ -50,7 +50,8 @@ impl Lost {
             record.warnings.push(Warning {
                 code: "arrivals_not_started".to_owned(),
                 message: format!(
-                    "{not_started} sessions fell due and were never started: the load was more than could be carried"
+                    "{} due and never started: the load was more than could be carried",
+                    counted(not_started, "session")
                 ),
                 remedy: "lower --request-rate, or raise --concurrency".to_owned(),
             });
@@ -78,24 +79,47 @@ impl Lost {
             cancelled,
             ..
         } = *self;
-        for (count, what) in [
+        for (count, noun, what) in [
             (
                 skipped,
-                "turns were not begun, because an earlier turn of their session failed",
+                "turn",
+                "not begun, because an earlier turn of the session failed",
             ),
             (
                 not_started,
-                "sessions fell due and were not started, because no place was free in time",
+                "session",
+                "due and not started, because no place was free in time",
             ),
-            (
-                cancelled,
-                "exchanges were given up when the run was stopped",
-            ),
+            (cancelled, "exchange", "given up when the run was stopped"),
         ] {
             if count > 0 {
-                lines.push(format!("{count} {what}"));
+                lines.push(format!("{} {what}", counted(count, noun)));
             }
         }
         lines
+    }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        let lost = Lost {
+            skipped: 2,
+            cancelled: 1,
+            ..Lost::default()
+        };
+        let told = lost.told();
+        assert!(told[0].starts_with("2 turns not begun"), "{told:?}");
+        assert_eq!(told[1], "1 exchange given up when the run was stopped");
     }
 }
