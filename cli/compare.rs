@@ -33,7 +33,7 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
         finish::outcome(measured, casualty, &interrupted)
     });
     measure::unclaim(&place);
-    finish::tell(outcome?, &place, &args.output)
+    finish::tell(outcome, &place, &args.output)
 }
 
 async fn measured(

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use tokenlag_loadgen::Ended;
+use tokenlag_probes::RunFolder;
 
 use crate::alarm::Interrupted;
 use crate::args::shared::OutputArgs;
@@ -15,7 +16,7 @@ use crate::output;
 pub struct Outcome {
     measured: Measured,
     /// Why it ended early, if it did.
-    early: Option<String>,
+    early: Option<anyhow::Error>,
 }
 
 /// Puts together what is known of a run's end. A child that died is the cause of whatever else went wrong.
@@ -28,37 +29,59 @@ pub fn outcome(
     interrupted: &Interrupted,
 ) -> anyhow::Result<Outcome> {
     match (measured, casualty) {
-        (Ok(measured), casualty) => {
+        (Ok(mut measured), casualty) => {
             let early = match measured.ended {
                 Ended::Whole => None,
-                Ended::Stopped => casualty.or_else(|| {
-                    interrupted
-                        .is_set()
-                        .then(|| "interrupted: this is what was measured until then".to_owned())
-                }),
+                Ended::Stopped => casualty
+                    .map(anyhow::Error::msg)
+                    .or(measured.broken.take())
+                    .or_else(|| {
+                        let what = "interrupted: this is what was measured until then";
+                        interrupted.is_set().then(|| anyhow!(what))
+                    }),
             };
             Ok(Outcome { measured, early })
         }
         (Err(_), Some(reason)) => bail!(reason),
+        (Err(error), None) if interrupted.is_set() => Err(error.context("interrupted")),
         (Err(error), None) => Err(error),
     }
 }
 
 /// Prints the result, says what went wrong, and chooses the exit.
-pub fn tell(outcome: Outcome, place: &Path, args: &OutputArgs) -> anyhow::Result<Exit> {
-    let Outcome { measured, early } = outcome;
-    output::report(&measured.report, args.output)?;
+///
+/// # Errors
+/// Those of the run, or its result cannot be printed.
+pub fn tell(
+    outcome: anyhow::Result<Outcome>,
+    place: &Path,
+    args: &OutputArgs,
+) -> anyhow::Result<Exit> {
+    let Outcome { measured, early } = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if RunFolder::is_at(place) {
+                tell_place(place);
+            }
+            return Err(error);
+        }
+    };
+    let report = &measured.report;
+    // Of a run that ended before anything completed there is nothing to show.
+    if early.is_none() || report.channels.iter().any(|row| row.completed > 0) {
+        output::report(report, args.output)?;
+    }
     for line in &measured.told {
         output::note(line);
     }
-    output::note(&format!("the run is in {}", place.display()));
+    tell_place(place);
     if let Some(reason) = early {
-        output::error(&reason);
+        output::failure(&reason);
         return Ok(Exit::Failed);
     }
-    Ok(output::exit(
-        &measured.report,
-        &args.fail_if,
-        args.allow_untrusted,
-    ))
+    Ok(output::exit(report, &args.fail_if, args.allow_untrusted))
+}
+
+fn tell_place(place: &Path) {
+    output::note(&format!("the run is in {}", place.display()));
 }

@@ -27,7 +27,7 @@ pub fn run(args: LoadArgs) -> anyhow::Result<Exit> {
         finish::outcome(measured, None, &interrupted)
     });
     measure::unclaim(&place);
-    finish::tell(outcome?, &place, &args.output)
+    finish::tell(outcome, &place, &args.output)
 }
 
 async fn measured(

@@ -56,6 +56,8 @@ pub struct Measured {
     pub told: Vec<String>,
     /// Whether it went on to its end.
     pub ended: Ended,
+    /// Why it could not go on.
+    pub broken: Option<anyhow::Error>,
 }
 
 impl Run<'_> {
@@ -82,10 +84,10 @@ impl Run<'_> {
         let shared = Rc::new(shared);
         let cell = &self.plan.work.cell;
         let warmed = warmup::warm(&shared, &self.lanes, cell, self.plan.warmups, PROBES).await;
-        display.pause_for(|| tell_warmups(&warmed))?;
         if alarm.stop.is_raised() {
             bail!(NOTHING_MEASURED);
         }
+        display.pause_for(|| tell_warmups(&warmed))?;
 
         let tokens = if self.output.keep_tokens {
             TokenStamps::Keep
@@ -129,14 +131,18 @@ impl Run<'_> {
         };
         // What was recorded is kept, whatever ended the run.
         let ended = outcome.as_ref().copied().unwrap_or(Ended::Stopped);
-        let closed = book.close(ended == Ended::Whole);
-        outcome?;
-        let (report, told) = closed?;
-        Ok(Measured {
-            report,
-            told,
-            ended,
-        })
+        let broken = outcome.err();
+        match (book.close(ended == Ended::Whole), broken) {
+            (Ok((report, told)), broken) => Ok(Measured {
+                report,
+                told,
+                ended,
+                broken,
+            }),
+            // What went wrong first is the cause.
+            (Err(_), Some(broken)) => Err(broken),
+            (Err(error), None) => Err(error),
+        }
     }
 
     fn record(&self) -> RunRecord {
@@ -192,7 +198,10 @@ async fn calibrated(
     let (count, from) = match warmup::calibrate(shared, lane, 0).await {
         Calibrated::Learned(count) => (count, "usage"),
         Calibrated::Guessed => (WordCount::GUESS, "guess"),
-        Calibrated::Failed(reason) => bail!("the first request failed ({}): {reason}", lane.row),
+        Calibrated::Failed { words, reason } => bail!(
+            "calibrating prompt lengths failed at a prompt of {words} words ({}): {reason}",
+            lane.row
+        ),
     };
     let found = serde_json::json!({
         "tokens_per_word": count.tokens_per_word,
@@ -232,7 +241,7 @@ pub fn claim(out: Option<&Path>, command: &str) -> anyhow::Result<PathBuf> {
         Some(path) => path.to_owned(),
         None => default_place(command),
     };
-    if path.join("run.json").exists() {
+    if RunFolder::is_at(&path) {
         let shown = path.display();
         let what =
             format!("{shown} already holds a run; choose another folder with --out, or remove it");

@@ -60,7 +60,7 @@ fn a_server_that_is_down_is_said_to_be() {
 fn a_run_in_which_everything_failed_fails_and_says_why() {
     // Two requests calibrate, one warms up; from then on all fail.
     for (good, says) in [
-        (0, "the first request failed"),
+        (0, "calibrating prompt lengths failed at a prompt of"),
         (3, "4 x status 500: out of tokens"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -269,19 +269,20 @@ fn ctrl_c_is_heeded_while_a_server_keeps_silent() {
     check_interrupted(&silent, &args);
 }
 
-#[test]
-fn a_backend_that_dies_ends_the_run_with_its_last_words() {
+/// Kills the child of this name in the middle of a run.
+#[track_caller]
+fn check_told_of_the_dead(name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let child = started(&out);
     let pid = child.id();
     let children = children_of_rig(pid);
-    let backend = children
+    let killed_one = children
         .iter()
-        .find(|(line, _)| line.contains(" backend "))
-        .expect("there is a backend");
+        .find(|(line, _)| line.contains(&format!(" {name} ")))
+        .expect("it is there");
     let killed = MonoClock.now();
-    signal(backend.1, Signal::SIGKILL);
+    signal(killed_one.1, Signal::SIGKILL);
     let output = child.wait_with_output().unwrap();
     assert!(
         seconds_since(killed) < 5.0,
@@ -290,12 +291,53 @@ fn a_backend_that_dies_ends_the_run_with_its_last_words() {
     );
     assert_code(&output, 1);
     assert!(
-        stderr(&output).contains("the backend ended early (signal: 9"),
+        stderr(&output).contains(&format!("the {name} ended early (signal: 9")),
         "{}",
         stderr(&output)
     );
+    let place = format!("the run is in {}", out.display());
+    assert!(stderr(&output).contains(&place), "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("ws/incremental"),
+        "what was measured is printed: {}",
+        stdout(&output)
+    );
     assert_eq!(children_of_rig(pid), []);
     check_kept(&out);
+}
+
+#[test]
+fn a_child_that_dies_ends_the_run_with_its_last_words() {
+    check_told_of_the_dead("backend");
+    check_told_of_the_dead("proxy");
+}
+
+#[test]
+fn ctrl_c_while_warming_up_is_said_to_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let child = tokenlag(&["compare", "--channels", "http", "--ui", "none"])
+        .args(["--num-warmups", "10000", "--out"])
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    wait_until("the rig is up", Duration::from_secs(20), || {
+        children_of_rig(pid).len() == 2
+    });
+    // The calibration is over by then, and the warm-up is not for a long time.
+    std::thread::sleep(Duration::from_secs(1));
+    signal(pid as i32, Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 1);
+    assert!(
+        stderr(&output).contains("error: interrupted: stopped before anything was measured"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!out.exists(), "nothing was measured, so nothing is left");
 }
 
 #[test]

@@ -17,10 +17,16 @@ use crate::session::{Lane, Shared};
 /// Blocks of warm-ups are numbered from here, so that no exchange of theirs shares a name with a measured one.
 const WARMUP_BLOCK: u32 = u32::MAX - 1;
 
-/// Words of the shorter of the two prompts that the calibration sends.
+/// Bounds of the longer of the two prompts that the calibration sends, in words: long enough for a slope, and no longer
+/// than it takes to know it.
+const LONG_PROBE: std::ops::RangeInclusive<usize> = 24..=1_024;
+/// The shorter one has at most so many words.
 const SHORT_PROBE: usize = 24;
-/// Bounds of the longer one: long enough for a slope, short enough for small models.
-const LONG_PROBE: std::ops::RangeInclusive<usize> = 96..=1_024;
+/// Tokens that a word of ours makes where tokenizers know it badly: the longer probe is to be no longer than what will
+/// be measured, for which a server has room.
+const MOST_TOKENS_PER_WORD: u32 = 3;
+/// Tokens of template and nonce.
+const FIXED_TOKENS: u32 = 24;
 
 /// What the calibration found.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +35,13 @@ pub enum Calibrated {
     Learned(WordCount),
     /// The backend tells no usage: prompt lengths are guesses.
     Guessed,
-    /// An exchange failed; in words.
-    Failed(String),
+    /// An exchange failed.
+    Failed {
+        /// Words of its prompt.
+        words: usize,
+        /// What went wrong, in words.
+        reason: String,
+    },
 }
 
 /// Sends two prompts of different length over `lane` and compares their `usage`. `serial` numbers the first of their
@@ -42,10 +53,11 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
     };
     let mut channel = lane.channel();
     let mut points = Vec::new();
-    // About as long as the prompts that will be measured, since that is where the line has to fit.
-    let long = shared.prompts.workload.first_input as usize / 2;
-    let long = long.clamp(*LONG_PROBE.start(), *LONG_PROBE.end());
-    for (at, words) in [SHORT_PROBE, long].into_iter().enumerate() {
+    for (at, words) in probes(shared.prompts.workload.first_input)
+        .into_iter()
+        .enumerate()
+    {
+        let failed = |reason: String| Calibrated::Failed { words, reason };
         let serial = serial + at as u64;
         let nonce = nonce(shared.prompts.seed, Phase::Warmup, serial);
         let body =
@@ -66,7 +78,7 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         };
         let request = match Request::render(lane.row.transport, &ask) {
             Ok(request) => request,
-            Err(error) => return Calibrated::Failed(error.to_string()),
+            Err(error) => return failed(error.to_string()),
         };
         let driving = Driving {
             dialect: asking.dialect,
@@ -77,10 +89,11 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         let mut exchange = Exchange::begin(trace, place, now, now, 8);
         let ending = drive(&mut channel, &request, driving, &mut exchange);
         let Some(ending) = shared.stop.or(ending).await else {
-            return Calibrated::Failed("stopped".to_owned());
+            return failed("stopped".to_owned());
         };
         if exchange.outcome != Outcome::Complete {
-            return Calibrated::Failed(ending.trouble.unwrap_or_default());
+            let silent = || "it did not complete".to_owned();
+            return failed(ending.trouble.unwrap_or_else(silent));
         }
         points.extend(exchange.usage.map(|usage| (words, usage.input)));
     }
@@ -91,6 +104,14 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         }
         _ => Calibrated::Guessed,
     }
+}
+
+/// Words of the two prompts, for sessions that begin with `tokens` tokens: the longer one is about as long as they, since
+/// that is where the line has to fit.
+fn probes(tokens: u32) -> [usize; 2] {
+    let long = tokens.saturating_sub(FIXED_TOKENS) / MOST_TOKENS_PER_WORD;
+    let long = (long as usize).clamp(*LONG_PROBE.start(), *LONG_PROBE.end());
+    [SHORT_PROBE.min(long / 4), long]
 }
 
 /// What a row's warm-up found.
@@ -140,4 +161,17 @@ pub async fn warm(
         });
     }
     warmed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_is_no_longer_than_what_will_be_measured() {
+        assert_eq!(probes(192), [14, 56]);
+        assert_eq!(probes(768), [24, 248]);
+        assert_eq!(probes(1_000_000), [24, 1_024]);
+        assert_eq!(probes(1), [6, 24]);
+    }
 }

@@ -80,7 +80,7 @@ impl RunFolder {
             })?;
         fs::create_dir_all(path).map_err(writing(path))?;
         let manifest = path.join(MANIFEST);
-        if manifest.exists() {
+        if Self::is_at(path) {
             return Err(FolderError::Occupied(path.to_owned()));
         }
         let exchanges = path.join(EXCHANGES);
@@ -93,6 +93,11 @@ impl RunFolder {
         };
         replace_json(&manifest, record)?;
         Ok(folder)
+    }
+
+    /// Whether a run lies at `path`.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(MANIFEST).exists()
     }
 
     /// Where it lies.
