@@ -1,14 +1,13 @@
 //! `tokenlag compare`: every row in turn, on what is given or on what is started for the run.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::Context;
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{BaseUrl, Endpoint, Lane};
-use tokenlag_probes::{Row, Transport, Warning};
+use tokenlag_probes::{Row, Transport};
 
 use crate::args::compare::CompareArgs;
 use crate::book::Proxy;
@@ -17,17 +16,17 @@ use crate::measure::{self, Measured, Run};
 use crate::pinning::{self, Pinning};
 use crate::plan::Plan;
 use crate::rig::{Alarm, ProxyAddresses, Rig};
-use crate::{admin, alarm, finish, host, models};
+use crate::{admin, alarm, finish, host, models, topology};
 
 /// Runs the command.
 pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
-    let plan = Plan::of_compare(&args)?;
+    let mut plan = Plan::of_compare(&args)?;
     check_quic(&args, &plan)?;
     let place = measure::claim(args.output.out.as_deref(), "compare")?;
     let outcome = alarm::block_on(async {
         let (alarm, interrupted) = alarm::alarm();
         let mut rig = Rig::default();
-        let measured = measured(&args, &plan, &place, &mut rig, &alarm).await;
+        let measured = measured(&args, &mut plan, &place, &mut rig, &alarm).await;
         let casualty = rig.casualty();
         rig.shut_down().await;
         finish::outcome(measured, casualty, &interrupted)
@@ -38,13 +37,13 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
 
 async fn measured(
     args: &CompareArgs,
-    plan: &Plan,
+    plan: &mut Plan,
     place: &Path,
     rig: &mut Rig,
     alarm: &Alarm,
 ) -> anyhow::Result<Measured> {
     let pinning = Pinning::choose(plan.pin);
-    let backend = backend(plan, rig, pinning, alarm).await?;
+    let backend = backend(args, plan, rig, pinning, alarm).await?;
     let proxy = proxy(args, plan, &backend, rig, pinning, alarm).await?;
     let host = host::read();
     if let Some(core) = pinning.generator {
@@ -60,12 +59,13 @@ async fn measured(
                 .await?
         }
     };
+    let direct = plan.work.rows.iter().any(is_direct);
     let run = Run {
         command: "compare",
         plan,
         model,
         lanes: lanes(plan, &backend, proxy.as_ref()),
-        warnings: topology(&backend, proxy.as_ref()).into_iter().collect(),
+        warnings: topology::warnings(&backend, proxy.as_ref(), direct, alarm).await?,
         proxy: proxy.map(|proxy| Proxy {
             admin: admin::Admin::new(proxy.admin),
             pid: proxy.pid,
@@ -79,17 +79,23 @@ async fn measured(
 }
 
 async fn backend(
-    plan: &Plan,
+    args: &CompareArgs,
+    plan: &mut Plan,
     rig: &mut Rig,
     pinning: Pinning,
     alarm: &Alarm,
 ) -> anyhow::Result<BaseUrl> {
-    match &plan.work.url {
-        Some(url) => Ok(url.clone()),
-        None if cfg!(feature = "backend") => {
-            rig.start_backend(plan.concurrency, pinning, alarm).await
+    let given = (&plan.work.url, &args.proxy, &args.proxy_admin);
+    match given {
+        (Some(url), ..) => Ok(url.clone()),
+        (None, Some(listen), Some(admin)) => {
+            let behind = topology::backend_behind(listen, admin);
+            let url = alarm.or_stopped(behind).await?;
+            plan.url = Some(url.to_string());
+            Ok(url)
         }
-        None => {
+        _ if cfg!(feature = "backend") => rig.start_backend(plan.concurrency, pinning, alarm).await,
+        _ => {
             let what = "this build has no embedded model; give a backend's address with --url";
             Err(Usage(what.to_owned()).into())
         }
@@ -105,12 +111,7 @@ async fn proxy(
     pinning: Pinning,
     alarm: &Alarm,
 ) -> anyhow::Result<Option<ProxyAddresses>> {
-    if plan
-        .work
-        .rows
-        .iter()
-        .all(|row| row.transport == Transport::Direct)
-    {
+    if plan.work.rows.iter().all(is_direct) {
         return Ok(None);
     }
     let (Some(listen), Some(admin)) = (&args.proxy, &args.proxy_admin) else {
@@ -126,6 +127,10 @@ async fn proxy(
         trust: args.trust.as_ref().map(read).transpose()?,
         pid: None,
     }))
+}
+
+fn is_direct(row: &Row) -> bool {
+    row.transport == Transport::Direct
 }
 
 fn check_quic(args: &CompareArgs, plan: &Plan) -> Result<(), Usage> {
@@ -168,23 +173,4 @@ fn endpoint(plan: &Plan, row: Row, backend: &BaseUrl, proxy: Option<&ProxyAddres
         }
         (_, Some(proxy)) => to(&proxy.listen),
     }
-}
-
-/// The proxy beside the client and the backend far away: the channels differ on the short leg alone.
-fn topology(backend: &BaseUrl, proxy: Option<&ProxyAddresses>) -> Option<Warning> {
-    let is_near = |base: &BaseUrl| {
-        base.host() == "localhost"
-            || base.host().parse::<IpAddr>().is_ok_and(|address| {
-                address.is_loopback() || address == IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-            })
-    };
-    let proxy = proxy?;
-    (is_near(&proxy.listen) && !is_near(backend)).then(|| Warning {
-        code: "topology".to_owned(),
-        message: format!(
-            "the proxy runs beside the client and the backend is at {backend}: the compared leg is loopback, and \
-             the long one is not compared"
-        ),
-        remedy: "run `tokenlag proxy` beside the backend, and name it with --proxy and --proxy-admin".to_owned(),
-    })
 }

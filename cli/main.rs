@@ -28,6 +28,7 @@ mod rows;
 mod serve;
 mod signals;
 mod threshold;
+mod topology;
 mod writer;
 
 use std::process::ExitCode;

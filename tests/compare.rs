@@ -310,3 +310,44 @@ fn a_proxy_that_is_already_there_is_used() {
         assert_eq!(joined, row["channel"] != "direct", "{row}");
     }
 }
+
+#[test]
+fn the_control_asks_the_backend_behind_a_proxy_that_is_already_there() {
+    let backend = Backend::start();
+    let proxy = Proxy::start(&backend.url);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let given = ["--proxy", &proxy.listen, "--proxy-admin", &proxy.admin];
+    let mut args = small(&["--channels", "http", "--allow-untrusted", "--out"]);
+    args.push(out.to_str().unwrap());
+    args.extend(given);
+    assert_code(&run(&args), 0);
+    assert_eq!(json(&out.join("run.json"))["plan"]["url"], backend.url);
+    let report = json(&out.join("report.json"));
+    assert_eq!(report["channels"][0]["channel"], "direct");
+    assert_eq!(report["channels"][0]["completed"], 4);
+    assert!(!report["verdict"].to_string().contains("other_upstream"));
+
+    let another = Backend::start();
+    let out = folder.path().join("another");
+    let mut args = small(&["--channels", "http", "--allow-untrusted", "--out"]);
+    args.push(out.to_str().unwrap());
+    args.extend(given);
+    args.extend(["--url", &another.url]);
+    assert_code(&run(&args), 0);
+    let verdict = json(&out.join("report.json"))["verdict"].to_string();
+    assert!(verdict.contains("other_upstream"), "{verdict}");
+
+    drop(backend);
+    let out = folder.path().join("refused");
+    let mut args = small(&["--channels", "http", "--out", out.to_str().unwrap()]);
+    args.extend(given);
+    let refused = run(&args);
+    assert_code(&refused, 2);
+    assert!(
+        stderr(&refused).contains("cannot be reached from here"),
+        "{}",
+        stderr(&refused)
+    );
+    assert!(!out.exists(), "nothing was measured, so nothing is left");
+}

@@ -13,7 +13,7 @@ use crate::threshold::Threshold;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub struct TargetArgs {
-    /// The backend's address, as in http://127.0.0.1:8080
+    /// The backend's address, as in http://127.0.0.1:8080 [default: the embedded model, or what --proxy asks]
     #[arg(long, short)]
     pub url: Option<BaseUrl>,
     /// The model's name [default: the only one that the backend lists]

@@ -26,6 +26,14 @@ impl BaseUrl {
         }
     }
 
+    /// The same place at another host.
+    pub fn at_host(self, host: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            ..self
+        }
+    }
+
     /// Host name or address, without the brackets of IPv6.
     pub fn host(&self) -> &str {
         &self.host

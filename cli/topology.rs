@@ -1,0 +1,130 @@
+//! Who is where: the client, a proxy that is already running, and the backend behind it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Deserialize;
+use tokenlag_loadgen::BaseUrl;
+use tokenlag_probes::Warning;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::exit::Usage;
+use crate::http;
+use crate::rig::{Alarm, ProxyAddresses};
+
+/// How long the proxy may take to say what it was told, and a server to take a connection.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The backend behind a running proxy, as it is reached from here.
+///
+/// # Errors
+/// The proxy does not say which, or it cannot be reached from here.
+pub async fn backend_behind(listen: &BaseUrl, admin: &BaseUrl) -> anyhow::Result<BaseUrl> {
+    let upstream = upstream(listen, admin)
+        .await
+        .context("cannot learn which backend the proxy asks; name it with --url")?;
+    let dial = TcpStream::connect((upstream.host(), upstream.port()));
+    match timeout(PATIENCE, dial).await {
+        Ok(Ok(_)) => Ok(upstream),
+        _ => {
+            let what = format!(
+                "the proxy's upstream cannot be reached from here at {upstream}; give an address at which it can with --url"
+            );
+            Err(Usage(what).into())
+        }
+    }
+}
+
+/// Reasons not to trust a comparison that lie in who is where.
+///
+/// # Errors
+/// The run was stopped meanwhile.
+pub async fn warnings(
+    backend: &BaseUrl,
+    proxy: Option<&ProxyAddresses>,
+    direct: bool,
+    alarm: &Alarm,
+) -> anyhow::Result<Vec<Warning>> {
+    let Some(proxy) = proxy else {
+        return Ok(Vec::new());
+    };
+    let mut warnings: Vec<Warning> = far_backend(backend, proxy).into_iter().collect();
+    // One that was started here asks whom it was told to.
+    if direct && proxy.pid.is_none() {
+        let asked = async { Ok(other_upstream(backend, proxy).await) };
+        warnings.extend(alarm.or_stopped(asked).await?);
+    }
+    Ok(warnings)
+}
+
+/// The proxy beside the client and the backend far away: the channels differ on the short leg alone.
+fn far_backend(backend: &BaseUrl, proxy: &ProxyAddresses) -> Option<Warning> {
+    (is_near(&proxy.listen) && !is_near(backend)).then(|| Warning {
+        code: "topology".to_owned(),
+        message: format!(
+            "the proxy runs beside the client and the backend is at {backend}: the compared leg is loopback, and \
+             the long one is not compared"
+        ),
+        remedy: "run `tokenlag proxy` beside the backend, and name it with --proxy and --proxy-admin".to_owned(),
+    })
+}
+
+/// The control asks another server than the proxy does. A proxy that does not say whom it asks is not suspected.
+async fn other_upstream(backend: &BaseUrl, proxy: &ProxyAddresses) -> Option<Warning> {
+    let upstream = upstream(&proxy.listen, &proxy.admin).await.ok()?;
+    if is_same(backend, &upstream).await {
+        return None;
+    }
+    Some(Warning {
+        code: "other_upstream".to_owned(),
+        message: format!(
+            "direct/full asks {backend} and the proxy asks {upstream}: what lies between them is not the proxy's alone"
+        ),
+        remedy: "give the proxy's upstream with --url, or leave --url out".to_owned(),
+    })
+}
+
+/// The proxy's upstream as its `/config` names it. An address of the proxy's own host is that host's, seen from here.
+async fn upstream(listen: &BaseUrl, admin: &BaseUrl) -> anyhow::Result<BaseUrl> {
+    #[derive(Deserialize)]
+    struct Config {
+        upstream: String,
+    }
+    let body = http::get(admin, "/config", &[], PATIENCE).await?;
+    let config: Config = serde_json::from_slice(&body)
+        .context("the proxy's /config names no upstream; is it of another version?")?;
+    let upstream: BaseUrl = config.upstream.parse()?;
+    Ok(match is_near(&upstream) && !is_near(listen) {
+        true => upstream.at_host(listen.host()),
+        false => upstream,
+    })
+}
+
+async fn is_same(one: &BaseUrl, other: &BaseUrl) -> bool {
+    if one.port() != other.port() {
+        return false;
+    }
+    if one.host() == other.host() || (is_near(one) && is_near(other)) {
+        return true;
+    }
+    let (one, other) = (addresses(one).await, addresses(other).await);
+    one.iter().any(|address| other.contains(address))
+}
+
+/// The addresses of a host; none where its name is not known here.
+async fn addresses(base: &BaseUrl) -> Vec<IpAddr> {
+    let found = timeout(PATIENCE, lookup_host((base.host(), base.port()))).await;
+    let Ok(Ok(found)) = found else {
+        return Vec::new();
+    };
+    found.map(|address| address.ip()).collect()
+}
+
+fn is_near(base: &BaseUrl) -> bool {
+    base.host() == "localhost"
+        || base.host().parse::<IpAddr>().is_ok_and(|address| {
+            address.is_loopback() || address == IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        })
+}
