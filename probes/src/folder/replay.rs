@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use crate::metric::Metric;
 use crate::record::{Cell, Parts, RUN_SCHEMA, RunRecord};
 use crate::report::{Recorders, Report};
-use crate::row::Row;
 
 use super::census::Census;
 use super::error::{FolderError, reading};
@@ -56,10 +55,11 @@ pub(super) fn open(folder: &Path) -> Result<RecordedRun, FolderError> {
     for metric in Metric::ALL {
         let log = folder.join(log_name(metric));
         for interval in read_log(&log)? {
-            let Some((row, at)) = cells.cell_of(&interval) else {
+            let Some(at) = cells.cell_of(&interval) else {
                 continue;
             };
             census.add(at, metric, interval.values.len());
+            let row = record.cells[at].row;
             let histogram = recorders.entry(row).or_default().histogram_mut(metric);
             let added = match interval.negative {
                 true => histogram.add_negative(&interval.values),
@@ -75,23 +75,29 @@ pub(super) fn open(folder: &Path) -> Result<RecordedRun, FolderError> {
     Ok(RecordedRun { record, recorders })
 }
 
-/// The manifest's cells, by row and start: where their last interval starts, and their place in the manifest.
+/// The manifest's cells, by row and start.
 #[derive(Default)]
-struct Cells(HashMap<String, (Row, BTreeMap<u64, (u64, usize)>)>);
+struct Cells(HashMap<String, BTreeMap<u64, Span>>);
+
+struct Span {
+    /// When its last interval began.
+    last_ms: u64,
+    /// Its place in the manifest.
+    at: usize,
+}
 
 impl Cells {
     fn add(&mut self, at: usize, cell: &Cell) {
         let Parts { first_ms, last_ms } = parts(cell);
         let of_row = self.0.entry(cell.row.to_string());
-        let (_, spans) = of_row.or_insert_with(|| (cell.row, BTreeMap::new()));
-        spans.insert(first_ms, (last_ms, at));
+        of_row.or_default().insert(first_ms, Span { last_ms, at });
     }
 
-    /// The row of an interval, and its cell's place in the manifest; `None` where it belongs to no cell.
-    fn cell_of(&self, interval: &Interval) -> Option<(Row, usize)> {
-        let (row, spans) = self.0.get(&interval.row)?;
-        let (_, &(last_ms, at)) = spans.range(..=interval.start_ms).next_back()?;
-        (interval.start_ms <= last_ms).then_some((*row, at))
+    /// The place of an interval's cell; `None` where it belongs to none.
+    fn cell_of(&self, interval: &Interval) -> Option<usize> {
+        let spans = self.0.get(&interval.row)?;
+        let (_, span) = spans.range(..=interval.start_ms).next_back()?;
+        (interval.start_ms <= span.last_ms).then_some(span.at)
     }
 }
 
