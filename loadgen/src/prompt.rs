@@ -38,7 +38,7 @@ impl WordCount {
     }
 
     /// Words of a first turn that make a prompt of `tokens`.
-    fn first(&self, tokens: u32) -> usize {
+    pub(crate) fn first(&self, tokens: u32) -> usize {
         words((f64::from(tokens) - self.fixed_tokens) / self.tokens_per_word)
     }
 

@@ -22,11 +22,6 @@ const WARMUP_BLOCK: u32 = u32::MAX - 1;
 const LONG_PROBE: std::ops::RangeInclusive<usize> = 24..=1_024;
 /// The shorter one has at most so many words.
 const SHORT_PROBE: usize = 24;
-/// Tokens that a word of ours makes where tokenizers know it badly: the longer probe is to be no longer than what will
-/// be measured, for which a server has room.
-const MOST_TOKENS_PER_WORD: u32 = 3;
-/// Tokens of template and nonce.
-const FIXED_TOKENS: u32 = 24;
 
 /// What the calibration found.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,11 +102,11 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
 }
 
 /// Words of the two prompts, for sessions that begin with `tokens` tokens: the longer one is about as long as they, since
-/// that is where the line has to fit.
+/// that is where the line has to fit, and what the server has room for.
 fn probes(tokens: u32) -> [usize; 2] {
-    let long = tokens.saturating_sub(FIXED_TOKENS) / MOST_TOKENS_PER_WORD;
-    let long = (long as usize).clamp(*LONG_PROBE.start(), *LONG_PROBE.end());
-    [SHORT_PROBE.min(long / 4), long]
+    let long = WordCount::GUESS.first(tokens);
+    let long = long.clamp(*LONG_PROBE.start(), *LONG_PROBE.end());
+    [SHORT_PROBE.min(long / 8), long]
 }
 
 /// What a row's warm-up found.
@@ -169,9 +164,9 @@ mod tests {
 
     #[test]
     fn the_probe_is_no_longer_than_what_will_be_measured() {
-        assert_eq!(probes(192), [14, 56]);
-        assert_eq!(probes(768), [24, 248]);
+        assert_eq!(probes(192), [8, 67]);
+        assert_eq!(probes(768), [24, 298]);
         assert_eq!(probes(1_000_000), [24, 1_024]);
-        assert_eq!(probes(1), [6, 24]);
+        assert_eq!(probes(1), [3, 24]);
     }
 }
