@@ -78,8 +78,8 @@ fn short(cell: &Cell, metric: Metric, found: u64, expected: u64) -> Warning {
     Warning {
         code: INCOMPLETE_LOG.to_owned(),
         message: format!(
-            "{} holds {found} of the {expected} values of {metric} of {} in block {}: the run was interrupted before \
-             the rest was on disk",
+            "{} holds {found} of the {expected} values of {metric} of {} in block {}: the run was interrupted, and \
+             the rest is not on disk",
             log_name(metric),
             cell.row,
             cell.block
