@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokenlag_dialect::Framing;
 use tokenlag_probes::{Stamp, Transport};
 
-use crate::{ChannelError, Chunk, Request, http, quic, ws};
+use crate::{ChannelError, Chunk, Request, http, quic, tcp, ws};
 
 /// Where to dial, and how.
 #[derive(Clone, Debug)]
@@ -31,11 +31,7 @@ pub struct Dial {
 impl Dial {
     /// Host and port as a `Host` field has them.
     pub(crate) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        tcp::authority(&self.host, self.port)
     }
 }
 

@@ -14,6 +14,15 @@ use crate::ChannelError;
 /// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Host and port as a `Host` field or a URL has them: an IPv6 address in brackets.
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 /// A fresh connection and the stamps of its making.
 pub(crate) struct Connected {
     pub(crate) stream: TcpStream,
@@ -78,7 +87,7 @@ fn at(address: SocketAddr, source: io::Error) -> ChannelError {
 
 pub(crate) fn connect_timeout(host: &str, port: u16, after: Duration) -> ChannelError {
     ChannelError::Timeout {
-        address: format!("{host}:{port}"),
+        address: authority(host, port),
         what: "connection",
         after,
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokenlag_channel::Dial;
+use tokenlag_channel::{Dial, tcp};
 use tokenlag_dialect::Dialect;
 
 /// The base address of an OpenAI-compatible server: `http://host:port`, with or without a path such as `/v1`.
@@ -46,11 +46,7 @@ impl BaseUrl {
 
     /// The `Host` field's value.
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        tcp::authority(&self.host, self.port)
     }
 
     /// The path at which `path` (as in `/v1/models`) is found.

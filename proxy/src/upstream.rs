@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokenlag_channel::http::Connection;
-use tokenlag_channel::{ChannelError, Dial};
+use tokenlag_channel::{ChannelError, Dial, tcp};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 
 /// Idle connections that a thread keeps; more are closed as they come back.
@@ -88,11 +88,7 @@ impl fmt::Display for Upstream {
 impl Upstream {
     /// Host and port as a `Host` field has them.
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        tcp::authority(&self.host, self.port)
     }
 
     /// The upstream's target for a client's.
