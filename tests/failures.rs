@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use support::{
-    Backend, Proxy, assert_code, children_of_rig, closed_port, failing_server, run, seconds_since,
-    signal, stderr, stdout, tokenlag, wait_until,
+    Backend, Proxy, assert_code, assert_tells, children_of_rig, closed_port, failing_server, run,
+    seconds_since, signal, stderr, stdout, tokenlag, wait_until,
 };
 use tokenlag_probes::{Clock, MonoClock};
 
@@ -24,8 +24,8 @@ fn a_port_in_use_is_named() {
     let proxy = run(&["proxy", "--listen", &address, "--admin", "127.0.0.1:0"]);
     for output in [backend, proxy] {
         assert_code(&output, 1);
-        assert!(stderr(&output).contains(&address), "{}", stderr(&output));
-        assert!(stderr(&output).contains("in use"), "{}", stderr(&output));
+        assert_tells(&output, &address);
+        assert_tells(&output, "in use");
     }
 }
 
@@ -47,11 +47,7 @@ fn a_server_that_is_down_is_said_to_be() {
             out.to_str().unwrap(),
         ]);
         assert_code(&output, 1);
-        assert!(
-            stderr(&output).contains("cannot connect"),
-            "{}",
-            stderr(&output)
-        );
+        assert_tells(&output, "cannot connect");
         assert!(!out.exists(), "nothing was measured, so nothing is left");
     }
 }
@@ -78,12 +74,8 @@ fn a_run_in_which_everything_failed_fails_and_says_why() {
             out.to_str().unwrap(),
         ]);
         assert_code(&output, 1);
-        assert!(stderr(&output).contains(says), "{}", stderr(&output));
-        assert!(
-            stderr(&output).contains("out of tokens"),
-            "{}",
-            stderr(&output)
-        );
+        assert_tells(&output, says);
+        assert_tells(&output, "out of tokens");
     }
 }
 
@@ -91,11 +83,7 @@ fn a_run_in_which_everything_failed_fails_and_says_why() {
 fn a_folder_that_cannot_be_made_is_named_before_any_work() {
     let output = run(&["compare", "--out", "/proc/nowhere/run"]);
     assert_code(&output, 1);
-    assert!(
-        stderr(&output).contains("/proc/nowhere/run"),
-        "{}",
-        stderr(&output)
-    );
+    assert_tells(&output, "/proc/nowhere/run");
 }
 
 #[test]
@@ -199,11 +187,7 @@ fn check_stopped_and_kept(asked: Signal) {
     let took = seconds_since(pressed);
     assert!(took < 2.0, "it took {took} s");
     assert_code(&output, 1);
-    assert!(
-        stderr(&output).contains("error: interrupted"),
-        "{}",
-        stderr(&output)
-    );
+    assert_tells(&output, "error: interrupted");
     assert!(
         stdout(&output).contains("ws/incremental"),
         "what was measured is printed: {}",
@@ -246,11 +230,7 @@ fn check_interrupted(silent: &TcpListener, args: &[&str]) {
     let took = seconds_since(pressed);
     assert!(took < 2.0, "it took {took} s");
     assert_code(&output, 1);
-    assert!(
-        stderr(&output).contains("stopped before anything was measured"),
-        "{}",
-        stderr(&output)
-    );
+    assert_tells(&output, "stopped before anything was measured");
 }
 
 #[test]
@@ -296,7 +276,7 @@ fn check_told_of_the_dead(name: &str) {
         stderr(&output)
     );
     let place = format!("the run is in {}", out.display());
-    assert!(stderr(&output).contains(&place), "{}", stderr(&output));
+    assert_tells(&output, &place);
     assert!(
         stdout(&output).contains("ws/incremental"),
         "what was measured is printed: {}",
@@ -332,10 +312,9 @@ fn ctrl_c_while_warming_up_is_said_to_be_one() {
     signal(pid as i32, Signal::SIGINT);
     let output = child.wait_with_output().unwrap();
     assert_code(&output, 1);
-    assert!(
-        stderr(&output).contains("error: interrupted: stopped before anything was measured"),
-        "{}",
-        stderr(&output)
+    assert_tells(
+        &output,
+        "error: interrupted: stopped before anything was measured",
     );
     assert!(!out.exists(), "nothing was measured, so nothing is left");
 }

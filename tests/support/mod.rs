@@ -60,6 +60,12 @@ pub fn assert_code(output: &Output, code: i32) {
     assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
 }
 
+/// Fails unless the command said `text` on standard error; shows what it said.
+#[track_caller]
+pub fn assert_tells(output: &Output, text: &str) {
+    assert!(stderr(output).contains(text), "{}", stderr(output));
+}
+
 /// A JSON file.
 pub fn json(path: &Path) -> Value {
     let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
