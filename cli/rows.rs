@@ -78,20 +78,33 @@ pub fn select(
     }
     rows.sort_unstable();
     rows.dedup();
+    let asked = rows.iter().map(|row| row.transport);
+    for transport in asked.chain(channels.iter().copied()) {
+        check_built(transport)?;
+    }
     if let Some(row) = rows.iter().find(|row| !keeps_state(row)) {
         return Err(format!("{row}: {STATELESS}"));
     }
-    let compact = |row: &&Row| row.encoding == Encoding::Compact;
-    if let Some(row) = rows
-        .iter()
-        .filter(compact)
-        .find(|row| row.transport != Transport::Quic)
-    {
+    let lacks_encoding = |row: &&Row| !row.transport.has_encoding(row.encoding);
+    if let Some(row) = rows.iter().find(lacks_encoding) {
         return Err(format!("{row}: only quic has the compact encoding"));
     }
     match rows[..] {
         [] => Err(format!("no row is left to run; {STATELESS}")),
         _ => Ok(rows),
+    }
+}
+
+/// Refuses a channel that has a name and is not built into this command.
+pub fn check_built(transport: Transport) -> Result<(), String> {
+    match transport {
+        Transport::Http2 | Transport::Http3 => {
+            Err(format!("{transport}: this build cannot dial it"))
+        }
+        _ if transport.is_pair() => Err(format!(
+            "{transport}: this build cannot put two proxies in line"
+        )),
+        _ => Ok(()),
     }
 }
 

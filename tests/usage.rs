@@ -31,7 +31,7 @@ fn help_and_version_are_there() {
 
 #[test]
 fn an_unknown_value_names_the_known_ones() {
-    let channels = "known: direct, http-cold, http, ws, quic";
+    let channels = "known: direct, http-cold, http, http2, http3, ws, quic, pair-http";
     check_usage(
         &["compare", "--channels", "htttp"],
         &["unknown channel 'htttp'", channels],

@@ -76,13 +76,12 @@ pub enum Channel {
 impl Channel {
     /// A channel that will dial when it is first needed; does no I/O.
     pub fn new(transport: Transport, dial: Dial) -> Self {
-        match transport {
+        match transport.dialled() {
             Transport::HttpCold => Self::Http(http::Client::new(dial, http::Reuse::Never)),
-            Transport::Direct | Transport::Http => {
-                Self::Http(http::Client::new(dial, http::Reuse::KeepAlive))
-            }
             Transport::Ws => Self::Ws(ws::Client::new(dial)),
             Transport::Quic => Self::Quic(quic::Client::new(dial)),
+            // HTTP/2 and HTTP/3 are refused where a request is rendered for them.
+            _ => Self::Http(http::Client::new(dial, http::Reuse::KeepAlive)),
         }
     }
 

@@ -46,7 +46,7 @@ impl Request {
     /// [`ChannelError::Request`] where a header cannot be written on the wire, or the body is no JSON object
     /// on a channel that must add members to it.
     pub fn render(transport: Transport, ask: &Ask<'_>) -> Result<Self, ChannelError> {
-        let rendered = match transport {
+        let rendered = match transport.dialled() {
             Transport::Direct | Transport::Http => {
                 Rendered::Stream(render_request(ask, false)?.into())
             }
@@ -59,6 +59,10 @@ impl Request {
                 Rendered::Message(text.into())
             }
             Transport::Quic => Rendered::Stream(frame::render_request(ask)?.into()),
+            other => {
+                let what = format!("{other} cannot be dialled");
+                return Err(ChannelError::Request(what));
+            }
         };
         Ok(Self(rendered))
     }

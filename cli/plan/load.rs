@@ -23,6 +23,7 @@ impl Plan {
             let what = "only the Responses API has --state incremental; add --api responses";
             return Err(Usage(what.to_owned()).into());
         }
+        crate::rows::check_built(args.channel).map_err(Usage)?;
         let message_based = matches!(args.channel, Transport::Ws | Transport::Quic);
         if message_based && args.api != Dialect::Responses {
             let what = format!(

@@ -6,6 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// How bytes travel between the load generator and the other end.
+///
+/// In a pair the load generator stands for an application that opens a connection for each request ([`HttpCold`](Self::HttpCold))
+/// to a sidecar beside it; the sidecar carries the exchange over one warm channel, the [`leg`](Self::leg), to the sidecar at
+/// the backend. The order is that of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
@@ -15,10 +19,24 @@ pub enum Transport {
     HttpCold,
     /// HTTP/1.1 keep-alive.
     Http,
+    /// HTTP/2, a stream of a warm connection for each request.
+    Http2,
+    /// HTTP/3, a stream of a warm connection for each request.
+    Http3,
     /// One WebSocket, Responses API mode.
     Ws,
     /// tokenlag's raw QUIC channel, ALPN `tokenlag/1`.
     Quic,
+    /// A pair of sidecars, HTTP/1.1 keep-alive between them.
+    PairHttp,
+    /// A pair of sidecars, HTTP/2 between them.
+    PairHttp2,
+    /// A pair of sidecars, HTTP/3 between them.
+    PairHttp3,
+    /// A pair of sidecars, one WebSocket between them.
+    PairWs,
+    /// A pair of sidecars, tokenlag's raw QUIC channel between them.
+    PairQuic,
 }
 
 /// What a transport's read stamps say.
@@ -33,11 +51,79 @@ pub enum ReadStamp {
 }
 
 impl Transport {
-    /// How its reads are stamped.
-    pub const fn read_stamp(self) -> ReadStamp {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Self; 12] = [
+        Self::Direct,
+        Self::HttpCold,
+        Self::Http,
+        Self::Http2,
+        Self::Http3,
+        Self::Ws,
+        Self::Quic,
+        Self::PairHttp,
+        Self::PairHttp2,
+        Self::PairHttp3,
+        Self::PairWs,
+        Self::PairQuic,
+    ];
+
+    /// The channel between the two sidecars of a pair; `None` where this is no pair.
+    pub const fn leg(self) -> Option<Self> {
         match self {
-            Self::Direct | Self::HttpCold | Self::Http | Self::Ws => ReadStamp::Exact,
-            Self::Quic => ReadStamp::UpperBound,
+            Self::PairHttp => Some(Self::Http),
+            Self::PairHttp2 => Some(Self::Http2),
+            Self::PairHttp3 => Some(Self::Http3),
+            Self::PairWs => Some(Self::Ws),
+            Self::PairQuic => Some(Self::Quic),
+            Self::Direct
+            | Self::HttpCold
+            | Self::Http
+            | Self::Http2
+            | Self::Http3
+            | Self::Ws
+            | Self::Quic => None,
+        }
+    }
+
+    /// The exchange passes through two sidecars.
+    pub const fn is_pair(self) -> bool {
+        self.leg().is_some()
+    }
+
+    /// What the load generator itself speaks: `http-cold` to the first sidecar of a pair, elsewhere the channel itself.
+    pub const fn dialled(self) -> Self {
+        match self.leg() {
+            Some(_) => Self::HttpCold,
+            None => self,
+        }
+    }
+
+    /// The channel whose place between the two ends is measured: a pair's leg, elsewhere the channel itself.
+    const fn carrier(self) -> Self {
+        match self.leg() {
+            Some(leg) => leg,
+            None => self,
+        }
+    }
+
+    /// What the load generator dials has no form in clear: QUIC encrypts whatever it carries (RFC 9001).
+    pub const fn is_encrypted_always(self) -> bool {
+        matches!(self.dialled(), Self::Http3 | Self::Quic)
+    }
+
+    /// Whether tokens can be written so on it: tokenlag's frames belong to its own QUIC channel.
+    pub const fn has_encoding(self, encoding: Encoding) -> bool {
+        match encoding {
+            Encoding::Events => true,
+            Encoding::Compact => matches!(self.carrier(), Self::Quic),
+        }
+    }
+
+    /// How its reads are stamped. Of a pair the load generator reads what it dialled.
+    pub const fn read_stamp(self) -> ReadStamp {
+        match self.dialled() {
+            Self::Http3 | Self::Quic => ReadStamp::UpperBound,
+            _ => ReadStamp::Exact,
         }
     }
 }
@@ -61,7 +147,7 @@ pub enum Encoding {
     /// The API's JSON events.
     #[default]
     Events,
-    /// tokenlag's token frames (`quic` only).
+    /// tokenlag's token frames (`quic`, and the leg of `pair-quic`).
     Compact,
 }
 
@@ -153,12 +239,20 @@ macro_rules! names {
 }
 
 names!(
-    Transport, "channel", "direct, http-cold, http, ws, quic",
+    Transport, "channel",
+    "direct, http-cold, http, http2, http3, ws, quic, pair-http, pair-http2, pair-http3, pair-ws, pair-quic",
     Transport::Direct => "direct",
     Transport::HttpCold => "http-cold",
     Transport::Http => "http",
+    Transport::Http2 => "http2",
+    Transport::Http3 => "http3",
     Transport::Ws => "ws",
     Transport::Quic => "quic",
+    Transport::PairHttp => "pair-http",
+    Transport::PairHttp2 => "pair-http2",
+    Transport::PairHttp3 => "pair-http3",
+    Transport::PairWs => "pair-ws",
+    Transport::PairQuic => "pair-quic",
 );
 names!(
     State, "state", "full, incremental",
@@ -189,11 +283,51 @@ mod tests {
     }
 
     #[test]
+    fn every_channel_is_named_alike_in_text_and_json_and_stands_in_its_place() {
+        let names = Transport::ALL.map(|transport| transport.to_string());
+        assert_eq!(
+            names.join(" "),
+            "direct http-cold http http2 http3 ws quic pair-http pair-http2 pair-http3 pair-ws pair-quic"
+        );
+        assert!(Transport::ALL.is_sorted());
+        for (transport, name) in Transport::ALL.into_iter().zip(names) {
+            assert_eq!(name.parse(), Ok(transport));
+            assert_eq!(serde_json::to_value(transport).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn a_pair_is_dialled_like_plain_http_whatever_lies_between_its_sidecars() {
+        for transport in Transport::ALL {
+            let name = transport.to_string();
+            match (name.strip_prefix("pair-"), transport.leg()) {
+                (Some(leg), found) => {
+                    assert_eq!(leg.parse().ok(), found);
+                    assert_eq!(transport.dialled(), Transport::HttpCold);
+                    assert_eq!(transport.read_stamp(), ReadStamp::Exact);
+                    assert!(!transport.is_encrypted_always());
+                }
+                (None, found) => {
+                    assert_eq!((found, transport.dialled()), (None, transport));
+                }
+            }
+            let compact = transport.has_encoding(Encoding::Compact);
+            assert_eq!(compact, name.ends_with("quic"), "{name}");
+            assert!(transport.has_encoding(Encoding::Events));
+        }
+        assert_eq!(Transport::Http3.read_stamp(), ReadStamp::UpperBound);
+        assert_eq!(Transport::Http2.read_stamp(), ReadStamp::Exact);
+        assert!(Transport::Http3.is_encrypted_always() && Transport::Quic.is_encrypted_always());
+        assert!(!Transport::Http2.is_encrypted_always());
+    }
+
+    #[test]
     fn an_unknown_channel_names_the_known_ones() {
         let error = "htttp".parse::<Transport>().unwrap_err().to_string();
+        let known = Transport::ALL.map(|transport| transport.to_string());
         assert_eq!(
             error,
-            "unknown channel 'htttp'; known: direct, http-cold, http, ws, quic"
+            format!("unknown channel 'htttp'; known: {}", known.join(", "))
         );
     }
 }
