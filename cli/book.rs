@@ -152,6 +152,7 @@ impl Book {
             proxy_cpu_ns: proxy.map(|(cpu, ..)| cpu),
             proxy_run_queue: proxy.map(|(_, queue, _)| queue),
             proxy_context_switches: proxy.map(|(.., switches)| switches),
+            ..Counters::default()
         }
     }
 

@@ -1,4 +1,4 @@
-//! What is counted per cell and belongs to no single exchange: bytes, reads, connections, CPU time, waits.
+//! What is counted per cell and belongs to no single exchange: bytes, reads, connections, handshakes, CPU time, waits.
 
 use std::collections::BTreeMap;
 
@@ -78,16 +78,27 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Bytes that the client's sockets sent, as the transport counts them.
+    /// Bytes that the client's sockets sent: payload of TCP, TLS included, or of UDP.
     wire_bytes_sent, PerToken;
-    /// Bytes that the client's sockets received.
+    /// Bytes that the client's sockets received: payload of TCP, TLS included, or of UDP.
     wire_bytes_received, PerToken;
+    /// Bytes that the client sent inside its channels: what the protocol carries once encryption and the transport's own
+    /// packets are taken off. On TCP the plaintext, so without TLS the wire's bytes; on QUIC the bytes of all streams.
+    channel_bytes_sent, PerToken;
+    /// Bytes that the client received inside its channels.
+    channel_bytes_received, PerToken;
     /// Reads of the client's sockets that returned bytes.
     reads, PerToken;
     /// Writes to the client's sockets.
     writes, PerToken;
     /// Connections that the client opened.
     connections_opened, Whole;
+    /// Cryptographic handshakes that the client completed, resumed ones among them: TLS's, and those in QUIC.
+    handshakes_made, Whole;
+    /// Handshakes that resumed a session made before.
+    handshakes_resumed, Whole;
+    /// Handshakes whose early data (0-RTT) the other end accepted.
+    early_data_accepted, Whole;
     /// CPU time of the load generator's measuring thread, user and system.
     client_cpu_ns, PerToken;
     /// CPU time of the proxy, user and system.
@@ -138,6 +149,28 @@ mod tests {
         assert_eq!(shown["connections_opened"], 0.0);
         assert_eq!(shown.len(), 2);
         assert_eq!(sum.shown(0).len(), 1, "no share of no tokens");
+    }
+
+    #[test]
+    fn bytes_inside_the_channel_stand_beside_those_on_the_wire() {
+        let sum = Counters {
+            wire_bytes_sent: Some(300),
+            channel_bytes_sent: Some(200),
+            channel_bytes_received: Some(0),
+            handshakes_made: Some(4),
+            handshakes_resumed: Some(3),
+            ..Counters::default()
+        };
+        let shown = sum.shown(100);
+        assert_eq!(shown["wire_bytes_sent_per_token"], 3.0);
+        assert_eq!(shown["channel_bytes_sent_per_token"], 2.0);
+        assert_eq!(shown["channel_bytes_received_per_token"], 0.0);
+        assert!(!shown.contains_key("wire_bytes_received_per_token"));
+        assert_eq!(
+            (shown["handshakes_made"], shown["handshakes_resumed"]),
+            (4.0, 3.0)
+        );
+        assert!(!shown.contains_key("early_data_accepted"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod cell;
 pub mod clock;
+pub mod conditions;
 pub mod counters;
 pub mod csv;
 pub mod exchange;
@@ -25,6 +26,7 @@ pub mod verdict;
 pub use bootstrap::IntervalMethod;
 pub use cell::{CellFigure, CellSample, CellStatistics};
 pub use clock::{Clock, ManualClock, MonoClock, Stamp};
+pub use conditions::{CertificateSource, Conditions, StateAt};
 pub use counters::{Counters, RunQueue};
 pub use csv::csv;
 pub use exchange::{
@@ -37,7 +39,7 @@ pub use join::{Joined, JoinedExchange, Unjoined, join};
 pub use metric::{Metric, Unit};
 pub use record::{Calibration, Cell, Floor, Host, Parts, RunRecord, Seeds};
 pub use recorder::{Recorder, Tallies};
-pub use report::{Recorders, Report, RowReport, Versus};
+pub use report::{Recorders, Report, RowReport, Saving, Versus};
 pub use row::{Encoding, ReadStamp, Row, State, Transport};
 pub use stats::{Change, Difference, Statistic, change};
 pub use verdict::{Verdict, Warning};

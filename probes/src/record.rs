@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::CellStatistics;
+use crate::conditions::Conditions;
 use crate::counters::Counters;
 use crate::metric::Metric;
 use crate::recorder::Tallies;
@@ -139,6 +140,9 @@ pub struct RunRecord {
     pub seeds: Seeds,
     /// The schedule set the exchanges' starts, not the replies before them.
     pub open_loop: bool,
+    /// What was on, alike for all rows.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
     /// Rows in the order of the tables.
     pub rows: Vec<Row>,
     /// Rows that the others are compared with; those that did not run are passed over.
@@ -170,6 +174,7 @@ impl RunRecord {
             plan: serde_json::Value::Null,
             seeds: Seeds::default(),
             open_loop: false,
+            conditions: Conditions::default(),
             rows,
             baselines: vec![Row::HTTP_COLD_FULL, Row::HTTP_FULL],
             calibration: Calibration::default(),

@@ -212,31 +212,33 @@ impl FromStr for Row {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} '{name}'; known: {known}")]
 pub struct UnknownName {
-    what: &'static str,
-    name: String,
-    known: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) name: String,
+    pub(crate) known: &'static str,
 }
 
+/// Gives an enum its names as text, and reads them back.
 macro_rules! names {
     ($type:ty, $what:literal, $known:literal, $($variant:path => $name:literal),+ $(,)?) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(match self { $($variant => $name),+ })
             }
         }
 
-        impl FromStr for $type {
-            type Err = UnknownName;
+        impl std::str::FromStr for $type {
+            type Err = $crate::row::UnknownName;
 
-            fn from_str(name: &str) -> Result<Self, UnknownName> {
+            fn from_str(name: &str) -> Result<Self, Self::Err> {
                 match name {
                     $($name => Ok($variant),)+
-                    _ => Err(UnknownName { what: $what, name: name.to_owned(), known: $known }),
+                    _ => Err($crate::row::UnknownName { what: $what, name: name.to_owned(), known: $known }),
                 }
             }
         }
     };
 }
+pub(crate) use names;
 
 names!(
     Transport, "channel",

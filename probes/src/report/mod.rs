@@ -1,12 +1,14 @@
 //! The report: a pure function from a run's record and histograms to what tables, JSON and HTML show.
 
 mod rows;
+mod savings;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::IntervalMethod;
+use crate::conditions::Conditions;
 use crate::histogram::{SignedHistogram, Summary};
 use crate::join::Unjoined;
 use crate::metric::Metric;
@@ -15,6 +17,8 @@ use crate::recorder::Recorder;
 use crate::row::{ReadStamp, Row};
 use crate::stats::{Change, Statistic};
 use crate::verdict::Verdict;
+
+pub use savings::Saving;
 
 /// The version of `report.json`'s shape.
 pub const REPORT_SCHEMA: &str = "tokenlag.report/1";
@@ -43,6 +47,9 @@ pub struct Report {
     pub plan: serde_json::Value,
     /// The schedule set the exchanges' starts.
     pub open_loop: bool,
+    /// What was on, alike for all rows.
+    #[serde(default)]
+    pub conditions: Conditions,
     /// Blocks in which rows took turns.
     pub blocks: u32,
     /// Whether the figures may be trusted, and if not, why.
@@ -54,6 +61,9 @@ pub struct Report {
     pub floor: Option<Floor>,
     /// The rows, in the order of the tables.
     pub channels: Vec<RowReport>,
+    /// What transport gave and what state gave, for each channel that ran in both states.
+    #[serde(default)]
+    pub savings: Vec<Saving>,
 }
 
 /// How exactly a run could measure.
@@ -137,6 +147,7 @@ impl Report {
             versions: record.versions.clone(),
             plan: record.plan.clone(),
             open_loop: record.open_loop,
+            conditions: record.conditions.clone(),
             blocks: record.block_count() as u32,
             verdict: Verdict::reach(record, recorders),
             calibration: ReportCalibration {
@@ -149,6 +160,7 @@ impl Report {
                 .iter()
                 .map(|&row| rows::report(record, row, recorders.get(&row)))
                 .collect(),
+            savings: savings::of(record),
         }
     }
 
