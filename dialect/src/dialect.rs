@@ -12,28 +12,68 @@ pub enum Dialect {
     Chat,
     /// OpenAI's legacy completions: `/v1/completions`.
     Completions,
+    /// Anthropic's Messages: `/v1/messages`.
+    Anthropic,
+    /// Ollama's own API: `/api/chat` and `/api/generate`, whose replies differ by one member.
+    Ollama,
 }
 
 impl Dialect {
-    /// Every dialect.
-    pub const ALL: [Dialect; 3] = [Self::Responses, Self::Chat, Self::Completions];
+    /// Every dialect that is read.
+    pub const ALL: [Dialect; 5] = [
+        Self::Responses,
+        Self::Chat,
+        Self::Completions,
+        Self::Anthropic,
+        Self::Ollama,
+    ];
+
+    /// Those that tokenlag asks in itself, too: OpenAI's.
+    pub const ASKED: [Dialect; 3] = [Self::Responses, Self::Chat, Self::Completions];
 
     /// The dialect of a request's path, whatever prefix the API is mounted under. A query is ignored.
     pub fn of_path(path: &str) -> Option<Self> {
         let path = path.split(['?', '#']).next().unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
         // The order matters: "/chat/completions" ends with "/completions" too.
-        [Self::Responses, Self::Chat, Self::Completions]
-            .into_iter()
-            .find(|dialect| path.ends_with(&dialect.path()["/v1".len()..]))
+        [
+            ("/responses", Self::Responses),
+            ("/chat/completions", Self::Chat),
+            ("/completions", Self::Completions),
+            // Other APIs have messages and chats too: these are told by the whole path.
+            ("/v1/messages", Self::Anthropic),
+            ("/api/chat", Self::Ollama),
+            ("/api/generate", Self::Ollama),
+        ]
+        .into_iter()
+        .find_map(|(end, dialect)| path.ends_with(end).then_some(dialect))
     }
 
-    /// The path at which the API is found on an OpenAI-compatible server.
+    /// The path at which servers have the API. Of Ollama's two it is that of the chat.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Responses => "/v1/responses",
             Self::Chat => "/v1/chat/completions",
             Self::Completions => "/v1/completions",
+            Self::Anthropic => "/v1/messages",
+            Self::Ollama => "/api/chat",
+        }
+    }
+
+    /// How the body of a streamed reply over HTTP is framed.
+    pub const fn framing(self) -> Framing {
+        match self {
+            Self::Responses | Self::Chat | Self::Completions | Self::Anthropic => Framing::Sse,
+            Self::Ollama => Framing::Lines,
+        }
+    }
+
+    /// The media type of a streamed reply over HTTP, without parameters. A reply of another type is none that the
+    /// decoder can read (an error, a reply that is not streamed).
+    pub const fn media_type(self) -> &'static str {
+        match self.framing() {
+            Framing::Lines => "application/x-ndjson",
+            Framing::Sse | Framing::Messages => "text/event-stream",
         }
     }
 
@@ -43,6 +83,8 @@ impl Dialect {
             Self::Responses => "responses",
             Self::Chat => "chat",
             Self::Completions => "completions",
+            Self::Anthropic => "anthropic",
+            Self::Ollama => "ollama",
         }
     }
 }
@@ -53,16 +95,16 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// The text names no dialect.
+/// The text names no dialect of [`Dialect::ASKED`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no API that tokenlag reads; use responses, chat or completions")]
+#[error("`{0}` is no API that tokenlag asks in; use responses, chat or completions")]
 pub struct UnknownDialect(pub String);
 
 impl FromStr for Dialect {
     type Err = UnknownDialect;
 
     fn from_str(text: &str) -> Result<Self, UnknownDialect> {
-        Self::ALL
+        Self::ASKED
             .into_iter()
             .find(|dialect| dialect.name() == text)
             .ok_or_else(|| UnknownDialect(text.to_owned()))
@@ -74,6 +116,8 @@ impl FromStr for Dialect {
 pub enum Framing {
     /// Server-sent events, cut anywhere.
     Sse,
+    /// One JSON text a line (NDJSON), cut anywhere.
+    Lines,
     /// Each chunk is exactly one whole event's JSON (a WebSocket message, a frame of the QUIC channel).
     Messages,
 }
@@ -92,6 +136,13 @@ mod tests {
             ("/api/completions", Some(Dialect::Completions)),
             ("/v1/embeddings", None),
             ("/v1/responses/resp_1", None),
+            ("/v1/messages", Some(Dialect::Anthropic)),
+            ("/anthropic/v1/messages?beta=true", Some(Dialect::Anthropic)),
+            ("/v1/messages/count_tokens", None),
+            ("/v1/threads/thread_1/messages", None),
+            ("/api/chat", Some(Dialect::Ollama)),
+            ("/ollama/api/generate", Some(Dialect::Ollama)),
+            ("/api/tags", None),
             ("", None),
         ] {
             assert_eq!(Dialect::of_path(path), dialect, "{path}");
@@ -101,8 +152,9 @@ mod tests {
     #[test]
     fn names_read_back() {
         for dialect in Dialect::ALL {
-            assert_eq!(dialect.name().parse(), Ok(dialect));
             assert_eq!(Dialect::of_path(dialect.path()), Some(dialect));
+            let asked = Dialect::ASKED.contains(&dialect);
+            assert_eq!(dialect.name().parse().ok(), asked.then_some(dialect));
         }
         assert!("soap".parse::<Dialect>().is_err());
     }

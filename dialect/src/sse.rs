@@ -5,8 +5,7 @@
 
 use memchr::{memchr, memchr2};
 
-/// U+FEFF in UTF-8: one may lead the stream, and is no part of its first line.
-const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
+use crate::bom::Bom;
 
 /// One event as the stream gave it. Borrows the splitter's buffers: copy what must outlive the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +18,22 @@ pub struct SseEvent<'a> {
     pub plain: bool,
 }
 
+impl<'a> SseEvent<'a> {
+    /// Data that came in another framing, where it has no fields around it.
+    pub(crate) fn bare(data: &'a [u8]) -> Self {
+        Self {
+            name: b"",
+            data,
+            plain: true,
+        }
+    }
+}
+
 /// An event grew past the limit that the splitter was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a server-sent event is larger than {limit} bytes; raise the limit if such events are meant, \
-     else check that the upstream ends its events with an empty line"
+    "an event of the stream is larger than {limit} bytes; raise the limit if such events are meant, \
+     else check that the upstream ends its events: server-sent ones with an empty line, NDJSON with a line break"
 )]
 pub struct EventTooLarge {
     /// The limit, in bytes of name, data and the line being read.
@@ -44,8 +54,7 @@ pub struct SseSplitter {
     block: Block,
     /// The last byte was `\r`: a `\n` that follows belongs to it.
     after_cr: bool,
-    /// How many bytes of the BOM have matched; `None` once the stream's start is behind.
-    bom: Option<usize>,
+    bom: Bom,
     failed: bool,
 }
 
@@ -66,7 +75,7 @@ impl SseSplitter {
             line: Vec::new(),
             block: Block::default(),
             after_cr: false,
-            bom: Some(0),
+            bom: Bom::default(),
             failed: false,
         }
     }
@@ -76,7 +85,7 @@ impl SseSplitter {
         self.line.clear();
         self.block.clear();
         self.after_cr = false;
-        self.bom = Some(0);
+        self.bom = Bom::default();
         self.failed = false;
     }
 
@@ -93,7 +102,7 @@ impl SseSplitter {
         if self.failed {
             return Err(EventTooLarge { limit: self.limit });
         }
-        let mut rest = self.skip_bom(bytes);
+        let mut rest = self.bom.skip(bytes, &mut self.line);
         loop {
             if self.after_cr && !rest.is_empty() {
                 self.after_cr = false;
@@ -117,28 +126,6 @@ impl SseSplitter {
         self.check_size(self.line.len() + rest.len())?;
         self.line.extend_from_slice(rest);
         Ok(())
-    }
-
-    /// The bytes without the stream's leading BOM, which may come in pieces.
-    fn skip_bom<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let Some(mut matched) = self.bom else {
-            return bytes;
-        };
-        for (index, &byte) in bytes.iter().enumerate() {
-            if byte != BOM[matched] {
-                // It only looked like one: what matched in earlier feeds is the start of the first line.
-                self.bom = None;
-                self.line.extend_from_slice(&BOM[..matched - index]);
-                return bytes;
-            }
-            matched += 1;
-            if matched == BOM.len() {
-                self.bom = None;
-                return &bytes[index + 1..];
-            }
-        }
-        self.bom = Some(matched);
-        &[]
     }
 
     fn check_size(&mut self, line: usize) -> Result<(), EventTooLarge> {

@@ -75,7 +75,8 @@ impl<'a> Conversation<'a> {
                     set("previous_response_id", previous.as_str().into());
                 }
             }
-            Dialect::Chat | Dialect::Completions => {
+            // The last two are read, not asked in; their requests look like a chat's.
+            Dialect::Chat | Dialect::Completions | Dialect::Anthropic | Dialect::Ollama => {
                 set("max_tokens", asking.output.into());
                 set("stream_options", serde_json::json!({"include_usage": true}));
             }
@@ -105,7 +106,7 @@ impl<'a> Conversation<'a> {
                 // Every item, as it came: that is what a server that keeps the turn goes on from.
                 self.history.extend(output.into_iter().flatten());
             }
-            (Dialect::Chat, _) => {
+            (Dialect::Chat | Dialect::Anthropic | Dialect::Ollama, _) => {
                 let text = text_of(said.bytes);
                 self.history.push(raw(&message("user", input)));
                 self.history.push(raw(&message("assistant", &text)));
@@ -130,7 +131,9 @@ impl<'a> Conversation<'a> {
         };
         match self.asking.dialect {
             Dialect::Responses => ("input", array(user_message(input))),
-            Dialect::Chat => ("messages", array(raw(&message("user", input)))),
+            Dialect::Chat | Dialect::Anthropic | Dialect::Ollama => {
+                ("messages", array(raw(&message("user", input))))
+            }
             Dialect::Completions => {
                 let earlier = self.history.iter();
                 let mut prompt: String = earlier

@@ -4,7 +4,7 @@
 use tokenlag_channel::ChannelError;
 use tokenlag_channel::http::{Connection, Response, ResponseHead};
 use tokenlag_dialect::decoder::EVENT_LIMIT;
-use tokenlag_dialect::{Dialect, SseSplitter};
+use tokenlag_dialect::{Dialect, Framing, SseSplitter};
 use tokenlag_probes::{FailureKind, Outcome};
 use tokio::select;
 
@@ -40,12 +40,12 @@ pub(crate) async fn reply(
     outlet: &mut impl Outlet,
 ) -> Outcome {
     let status = response.head.status;
-    let dialect = dialect.filter(|_| is_readable_stream(&response.head));
+    let dialect = dialect.filter(|dialect| is_readable_stream(&response.head, *dialect));
     if let Some(dialect) = dialect {
         tap.understand(dialect);
     }
-    let mut splitter =
-        (dialect.is_some() && outlet.wants_events()).then(|| SseSplitter::new(EVENT_LIMIT));
+    let has_events = dialect.is_some_and(|dialect| dialect.framing() == Framing::Sse);
+    let mut splitter = (has_events && outlet.wants_events()).then(|| SseSplitter::new(EVENT_LIMIT));
     let Ok(framing) = response.head.framing(method) else {
         return Outcome::Failed(FailureKind::Protocol);
     };
@@ -104,11 +104,11 @@ fn pass_buffered(
     Ok(())
 }
 
-/// An event stream that is not compressed.
-fn is_readable_stream(head: &ResponseHead) -> bool {
+/// A stream as the dialect frames it, that is not compressed.
+fn is_readable_stream(head: &ResponseHead, dialect: Dialect) -> bool {
     let plain = head
         .headers
         .get("content-encoding")
         .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
-    head.is_event_stream() && plain
+    head.is_of_type(dialect.media_type()) && plain
 }

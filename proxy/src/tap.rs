@@ -2,7 +2,7 @@
 //! after it was written on: measuring delays no token.
 
 use tokenlag_channel::Chunk;
-use tokenlag_dialect::{Decoder, Dialect, Framing};
+use tokenlag_dialect::{Decoder, Dialect};
 use tokenlag_probes::{FailureKind, HopExchange, Outcome, Stamp, TokenMark, TraceId, Usage};
 
 /// Room for the marks of a usual reply.
@@ -54,9 +54,10 @@ impl Tap {
         }
     }
 
-    /// From here on the reply's chunks are read as events of `dialect`. Without this call they are bytes.
+    /// From here on the reply's chunks are read as events of `dialect`, framed as it frames them. Without this call they
+    /// are bytes.
     pub(crate) fn understand(&mut self, dialect: Dialect) {
-        self.decoder = Some(Decoder::new(dialect, Framing::Sse));
+        self.decoder = Some(Decoder::new(dialect, dialect.framing()));
         self.marks.reserve(USUAL_DELTAS);
         self.out.reserve(USUAL_DELTAS);
     }

@@ -119,7 +119,10 @@ fn generate(
         output: u64::from(tokens),
     };
     let number = shared.replies.fetch_add(1, Ordering::Relaxed);
-    let mut reply = Reply::new(dialect, &asked, number);
+    let Some(mut reply) = Reply::new(dialect, &asked, number) else {
+        let message = format!("{dialect} is not scripted here");
+        return reply_error(stream, 404, &message, None, close);
+    };
     if !asked.stream {
         pause(request.at, script.due(tokens), shared)?;
         let body = reply.whole(&text(1, tokens), usage);

@@ -23,10 +23,11 @@ const MALFORMED: &[u8] = br#"{"delta":"cut off"#;
 const CREATED: u64 = 1_750_000_000;
 
 impl Reply {
-    pub(crate) fn new(dialect: Dialect, asked: &Asked, number: u64) -> Self {
+    /// `None` where the dialect is one that nothing is scripted in.
+    pub(crate) fn new(dialect: Dialect, asked: &Asked, number: u64) -> Option<Self> {
         let usage = asked.include_usage;
         let model = &asked.model;
-        match dialect {
+        Some(match dialect {
             Dialect::Responses => {
                 let head = ResponseHead {
                     id: format!("resp_scripted_{number}"),
@@ -44,7 +45,8 @@ impl Reply {
                 let id = format!("cmpl-scripted-{number}");
                 Self::Completions(CompletionEncoder::new(&id, model, CREATED, usage))
             }
-        }
+            Dialect::Anthropic | Dialect::Ollama => return None,
+        })
     }
 
     /// What stands before the first delta and is none.

@@ -224,11 +224,11 @@ impl ResponseHead {
         }
     }
 
-    /// Whether the body is a server-sent event stream.
-    pub fn is_event_stream(&self) -> bool {
+    /// The body is of this media type (`text/event-stream`), whatever its parameters.
+    pub fn is_of_type(&self, media_type: &str) -> bool {
         self.headers.get("content-type").is_some_and(|value| {
             let media = value.split(';').next().unwrap_or_default().trim();
-            media.eq_ignore_ascii_case("text/event-stream")
+            media.eq_ignore_ascii_case(media_type)
         })
     }
 }

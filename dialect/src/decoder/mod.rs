@@ -3,16 +3,20 @@
 //! What an event means is told by metrics.md's rules: a delta is a piece of model output that is not empty. Created
 //! events, role-only chunks, empty deltas, pings and comments are none.
 
+mod anthropic;
 mod failure;
 mod kinds;
+mod ollama;
 mod openai;
 mod responses;
+mod tally;
 
 use tokenlag_probes::{DeltaKind, FailureKind, Outcome, Stamp, TokenMark, Usage};
 
 use crate::chat::DONE;
 use crate::dialect::{Dialect, Framing};
 use crate::json::is_object;
+use crate::lines::LineSplitter;
 use crate::sse::{EventTooLarge, SseEvent, SseSplitter};
 use kinds::Kinds;
 
@@ -33,7 +37,7 @@ pub struct Meaning {
 /// Which event ended the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// Chat and completions: `[DONE]`.
+    /// Chat and completions: `[DONE]`; Anthropic: `message_stop`; Ollama: `"done":true`.
     Done,
     /// `response.completed`.
     Completed,
@@ -55,10 +59,16 @@ pub enum DecodeError {
 /// Reads one reply's chunks as they come, and marks its deltas with the stamps that came with the chunks.
 #[derive(Debug)]
 pub struct Decoder {
-    splitter: SseSplitter,
+    splitter: Splitter,
     state: State,
-    framing: Framing,
-    limit: usize,
+}
+
+/// The framing.
+#[derive(Debug)]
+enum Splitter {
+    Sse(SseSplitter),
+    Lines(LineSplitter),
+    Messages { limit: usize },
 }
 
 /// All but the framing.
@@ -70,6 +80,8 @@ struct State {
     usage: Option<Usage>,
     /// llama-server's `timings.cache_n`, for a `usage` that does not tell.
     cached_by_timings: Option<u64>,
+    /// Anthropic's counts come in parts.
+    counts: anthropic::Counts,
     unreadable: u64,
 }
 
@@ -94,27 +106,35 @@ impl Decoder {
     /// A decoder that takes events of up to `limit` bytes.
     pub fn with_limit(dialect: Dialect, framing: Framing, limit: usize) -> Self {
         Self {
-            splitter: SseSplitter::new(limit),
+            splitter: match framing {
+                Framing::Sse => Splitter::Sse(SseSplitter::new(limit)),
+                Framing::Lines => Splitter::Lines(LineSplitter::new(limit)),
+                Framing::Messages => Splitter::Messages { limit },
+            },
             state: State {
                 dialect,
                 terminal: None,
                 terminal_event: Vec::new(),
                 usage: None,
                 cached_by_timings: None,
+                counts: anthropic::Counts::default(),
                 unreadable: 0,
             },
-            framing,
-            limit,
         }
     }
 
     /// Goes back to the start of a reply of the same dialect and framing, and keeps the buffers.
     pub fn reset(&mut self) {
-        self.splitter.reset();
+        match &mut self.splitter {
+            Splitter::Sse(splitter) => splitter.reset(),
+            Splitter::Lines(splitter) => splitter.reset(),
+            Splitter::Messages { .. } => {}
+        }
         self.state.terminal = None;
         self.state.terminal_event.clear();
         self.state.usage = None;
         self.state.cached_by_timings = None;
+        self.state.counts = anthropic::Counts::default();
         self.state.unreadable = 0;
     }
 
@@ -153,16 +173,15 @@ impl Decoder {
             let meaning = state.take(at, chunk, event, marks);
             on_event(event, &meaning);
         };
-        match self.framing {
-            Framing::Sse => self.splitter.feed(bytes, &mut take)?,
-            Framing::Messages if bytes.len() > self.limit => {
-                return Err(EventTooLarge { limit: self.limit }.into());
+        match &mut self.splitter {
+            Splitter::Sse(splitter) => splitter.feed(bytes, &mut take)?,
+            Splitter::Lines(splitter) => {
+                splitter.feed(bytes, &mut |line| take(SseEvent::bare(line)))?
             }
-            Framing::Messages => take(SseEvent {
-                name: b"",
-                data: bytes,
-                plain: true,
-            }),
+            &mut Splitter::Messages { limit } if bytes.len() > limit => {
+                return Err(EventTooLarge { limit }.into());
+            }
+            Splitter::Messages { .. } => take(SseEvent::bare(bytes)),
         }
         Ok(())
     }
@@ -172,7 +191,7 @@ impl Decoder {
         self.state.terminal.as_ref()
     }
 
-    /// The data of the terminal event: its JSON, or `[DONE]`.
+    /// The data of the terminal event: its JSON, or `[DONE]`, or its line.
     pub fn terminal_event(&self) -> Option<&[u8]> {
         self.state
             .terminal
@@ -206,12 +225,12 @@ impl Decoder {
 }
 
 impl State {
-    /// What `[DONE]` means. It is no part of the Responses API, yet some servers end those streams with it too.
+    /// What `[DONE]` means. It is no part of the other APIs, yet some servers end their streams with it too.
     fn done(&self) -> Reading {
         Reading {
             terminal: match self.dialect {
                 Dialect::Chat | Dialect::Completions => Some(Terminal::Done),
-                Dialect::Responses => None,
+                Dialect::Responses | Dialect::Anthropic | Dialect::Ollama => None,
             },
             ..Reading::default()
         }
@@ -236,6 +255,8 @@ impl State {
                 Dialect::Responses => responses::read(event),
                 Dialect::Chat => openai::read_chat(event.data),
                 Dialect::Completions => openai::read_completions(event.data),
+                Dialect::Anthropic => anthropic::read(event, &mut self.counts),
+                Dialect::Ollama => ollama::read(event.data),
             }
         };
         let Ok(reading) = reading else {

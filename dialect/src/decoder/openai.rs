@@ -1,15 +1,12 @@
 //! Reads one event of the chat completions and completions APIs, as OpenAI, llama-server and vLLM write them.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenlag_probes::DeltaKind;
 
 use super::failure::failure_kind;
 use super::kinds::Kinds;
+use super::tally::{Deltas, Tally};
 use super::{Reading, Terminal, Unreadable};
 use crate::json::carries_something;
 use crate::usage::{read_cached_from_timings, read_usage};
@@ -34,11 +31,6 @@ fn read<'a, T: Deltas + Deserialize<'a>>(data: &'a [u8]) -> Result<Reading, Unre
         usage: chunk.usage.and_then(read_usage),
         cached_by_timings: chunk.timings.and_then(read_cached_from_timings),
     })
-}
-
-/// Something that holds deltas.
-trait Deltas {
-    fn count(&self, kinds: &mut Kinds);
 }
 
 #[derive(Deserialize)]
@@ -107,7 +99,10 @@ impl Deltas for ChatChoice<'_> {
         if has(delta.reasoning_content) || has(delta.reasoning) {
             kinds.push(DeltaKind::Reasoning);
         }
-        if has(delta.content) || has(delta.refusal) {
+        for _ in [delta.content, delta.refusal]
+            .into_iter()
+            .filter(|&text| has(text))
+        {
             kinds.push(DeltaKind::Content);
         }
         for &kind in delta
@@ -141,40 +136,4 @@ impl Deltas for ToolCall<'_> {
 
 fn has(raw: Option<&RawValue>) -> bool {
     raw.is_some_and(carries_something)
-}
-
-/// An array that is counted element by element and never kept.
-struct Tally<T> {
-    kinds: Kinds,
-    of: PhantomData<T>,
-}
-
-impl<T> Default for Tally<T> {
-    fn default() -> Self {
-        Self {
-            kinds: Kinds::default(),
-            of: PhantomData,
-        }
-    }
-}
-
-impl<'de, T: Deltas + Deserialize<'de>> Deserialize<'de> for Tally<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Self::default())
-    }
-}
-
-impl<'de, T: Deltas + Deserialize<'de>> Visitor<'de> for Tally<T> {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Self, A::Error> {
-        while let Some(element) = seq.next_element::<T>()? {
-            element.count(&mut self.kinds);
-        }
-        Ok(self)
-    }
 }
