@@ -1,10 +1,8 @@
 //! `tokenlag compare`: every row in turn, on what is given or on what is started for the run.
 
-use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::Context;
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{BaseUrl, Endpoint, Lane};
 use tokenlag_probes::{Row, Transport};
@@ -16,7 +14,7 @@ use crate::measure::{self, Measured, Run};
 use crate::pinning::{self, Pinning};
 use crate::plan::Plan;
 use crate::rig::{Alarm, ProxyAddresses, Rig};
-use crate::{admin, alarm, finish, host, models, topology};
+use crate::{admin, alarm, certificates, finish, host, models, topology};
 
 /// Runs the command.
 pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
@@ -117,14 +115,15 @@ async fn proxy(
     let (Some(listen), Some(admin)) = (&args.proxy, &args.proxy_admin) else {
         return rig.start_proxy(backend, pinning, alarm).await.map(Some);
     };
-    let read = |path: &std::path::PathBuf| {
-        fs::read(path).with_context(|| format!("cannot read the certificate {}", path.display()))
-    };
     Ok(Some(ProxyAddresses {
         listen: listen.clone(),
         quic: args.proxy_quic.clone(),
         admin: admin.clone(),
-        trust: args.trust.as_ref().map(read).transpose()?,
+        trust: args
+            .trust
+            .as_deref()
+            .map(certificates::trusted)
+            .transpose()?,
         pid: None,
     }))
 }
@@ -169,7 +168,11 @@ fn endpoint(plan: &Plan, row: Row, backend: &BaseUrl, proxy: Option<&ProxyAddres
         (Transport::Direct, _) | (_, None) => to(backend),
         (Transport::Quic, Some(proxy)) => {
             let at = proxy.quic.as_ref().unwrap_or(&proxy.listen);
-            to(&proxy.listen).over_quic(at.host().to_owned(), at.port(), proxy.trust.clone())
+            let endpoint = to(&proxy.listen).at(at.host().to_owned(), at.port());
+            match &proxy.trust {
+                Some(tls) => endpoint.over_tls(tls.forgetful()),
+                None => endpoint,
+            }
         }
         (_, Some(proxy)) => to(&proxy.listen),
     }

@@ -46,7 +46,7 @@ async fn request(
         headers: Vec::new(),
         connect_timeout: limit,
         idle_timeout: limit,
-        trust: None,
+        tls: None,
     };
     let mut wire = Vec::with_capacity(256);
     start_request(&mut wire, "GET", path, &base.authority());
@@ -54,7 +54,7 @@ async fn request(
         push_field(&mut wire, name.as_bytes(), value.as_bytes());
     }
     wire.extend_from_slice(b"connection: close\r\n\r\n");
-    let (mut connection, ..) = Connection::dial(&dial).await?;
+    let mut connection = Connection::dial(&dial).await?.connection;
     connection.send(&wire).await?;
     let mut response = connection.response("GET", limit).await?;
     let mut body = Vec::new();

@@ -1,10 +1,10 @@
 //! `tokenlag load`: one row against one address.
 
-use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::Context;
+use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::{BaseUrl, Endpoint, Lane};
 use tokenlag_probes::Transport;
 
@@ -14,7 +14,7 @@ use crate::measure::{self, Measured, Run};
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::rig::Alarm;
-use crate::{alarm, finish, host, models};
+use crate::{alarm, certificates, finish, host, models};
 
 /// Runs the command.
 pub fn run(args: LoadArgs) -> anyhow::Result<Exit> {
@@ -33,7 +33,7 @@ pub fn run(args: LoadArgs) -> anyhow::Result<Exit> {
 async fn measured(
     args: &LoadArgs,
     plan: &Plan,
-    trust: Option<Vec<u8>>,
+    trust: Option<ClientTls>,
     place: &Path,
     alarm: &Alarm,
 ) -> anyhow::Result<Measured> {
@@ -61,12 +61,12 @@ async fn measured(
     run.measure(alarm).await
 }
 
-fn lane(plan: &Plan, url: &BaseUrl, trust: Option<Vec<u8>>) -> Lane {
+fn lane(plan: &Plan, url: &BaseUrl, trust: Option<ClientTls>) -> Lane {
     let row = plan.work.rows[0];
     let headers = plan.work.headers.clone();
     let mut endpoint = Endpoint::new(url, plan.work.dialect, headers, plan.work.limits);
-    if row.transport == Transport::Quic {
-        endpoint = endpoint.over_quic(url.host().to_owned(), url.port(), trust);
+    if let Some(tls) = trust.filter(|_| row.transport == Transport::Quic) {
+        endpoint = endpoint.over_tls(tls);
     }
     Lane {
         row,
@@ -75,17 +75,12 @@ fn lane(plan: &Plan, url: &BaseUrl, trust: Option<Vec<u8>>) -> Lane {
     }
 }
 
-fn trust(args: &LoadArgs) -> anyhow::Result<Option<Vec<u8>>> {
-    let Some(path) = &args.trust else {
-        return match args.channel {
-            Transport::Quic => Err(Usage(
-                "quic needs --trust FILE.pem, the other end's certificate".to_owned(),
-            )
-            .into()),
-            _ => Ok(None),
-        };
-    };
-    let pem = fs::read(path);
-    pem.map(Some)
-        .with_context(|| format!("cannot read the certificate {}", path.display()))
+fn trust(args: &LoadArgs) -> anyhow::Result<Option<ClientTls>> {
+    match &args.trust {
+        Some(path) => certificates::trusted(path).map(Some),
+        None if args.channel == Transport::Quic => {
+            Err(Usage("quic needs --trust FILE.pem, the other end's certificate".to_owned()).into())
+        }
+        None => Ok(None),
+    }
 }

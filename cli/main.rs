@@ -4,6 +4,7 @@ mod admin;
 mod alarm;
 mod args;
 mod book;
+mod certificates;
 mod command_line;
 mod compare;
 mod cpu;

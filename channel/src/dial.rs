@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokenlag_dialect::Framing;
 use tokenlag_probes::{Stamp, Transport};
 
+use crate::tls::ClientTls;
 use crate::{ChannelError, Chunk, Request, http, quic, tcp, ws};
 
 /// Where to dial, and how.
@@ -23,9 +24,8 @@ pub struct Dial {
     pub connect_timeout: Duration,
     /// How long a reply may stay silent.
     pub idle_timeout: Duration,
-    /// The certificate (PEM) that a QUIC peer must show; without one the system's roots are not asked either:
-    /// `quic` then has nobody to trust and says so.
-    pub trust: Option<Vec<u8>>,
+    /// TLS; `None` is in clear. QUIC cannot do without.
+    pub tls: Option<ClientTls>,
 }
 
 impl Dial {
@@ -38,16 +38,24 @@ impl Dial {
 /// What a channel did so far, over all its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Bytes handed to the socket (TCP payload; UDP payload for `quic`).
+    /// Bytes handed to the socket (TCP payload, TLS included; UDP payload for QUIC).
     pub bytes_sent: u64,
     /// Bytes taken from the socket.
     pub bytes_received: u64,
+    /// Bytes inside the channel: what TLS carries, or the streams of QUIC; in clear, what the socket carries.
+    pub channel_bytes_sent: u64,
+    /// The same the other way.
+    pub channel_bytes_received: u64,
     /// Reads of the socket that returned bytes.
     pub reads: u64,
     /// Writes to the socket.
     pub writes: u64,
     /// Connections opened.
     pub connections_opened: u64,
+    /// Handshakes that resumed an earlier session.
+    pub handshakes_resumed: u64,
+    /// Handshakes whose 0-RTT data the server took.
+    pub early_data_accepted: u64,
 }
 
 /// The stamps of a request's way out.
@@ -63,11 +71,15 @@ pub struct Opening {
     pub written: Stamp,
 }
 
-/// One client's channel: a connection, or for `http-cold` one after the other. Not shared: one exchange at a time.
+/// A client's way to one other end. Exchanges may run side by side; clones share the connections.
+///
+/// Where a connection carries one exchange at a time (HTTP/1.1, WebSocket) it keeps as many as were needed at once, the
+/// one used last first; where it carries many (HTTP/2, HTTP/3, QUIC) there is one.
+#[derive(Clone, Debug)]
 pub enum Channel {
     /// HTTP/1.1: `direct`, `http-cold` and `http`.
     Http(http::Client),
-    /// One WebSocket.
+    /// WebSocket.
     Ws(ws::Client),
     /// One QUIC connection.
     Quic(quic::Client),
@@ -87,7 +99,7 @@ impl Channel {
 
     /// Connects now, so that the next exchange finds the channel warm. Does nothing on `http-cold`, or where a
     /// connection is there.
-    pub async fn connect(&mut self) -> Result<(), ChannelError> {
+    pub async fn connect(&self) -> Result<(), ChannelError> {
         match self {
             Self::Http(client) => client.connect().await,
             Self::Ws(client) => client.connect().await,
@@ -97,7 +109,7 @@ impl Channel {
 
     /// Sends a request (rendered for this channel's transport) and waits for the reply's head; on `ws`, which has
     /// none, only for the write.
-    pub async fn open(&mut self, request: &Request) -> Result<Reply<'_>, ChannelError> {
+    pub async fn open(&self, request: &Request) -> Result<Reply, ChannelError> {
         Ok(match self {
             Self::Http(client) => Reply::Http(client.open(request).await?),
             Self::Ws(client) => Reply::Ws(client.open(request).await?),
@@ -105,7 +117,7 @@ impl Channel {
         })
     }
 
-    /// What the channel did so far.
+    /// What the channel did so far; connections with an exchange under way may be left out.
     pub fn counters(&self) -> Counters {
         match self {
             Self::Http(client) => client.counters(),
@@ -117,7 +129,7 @@ impl Channel {
     /// Closes what is open, with the protocol's own farewell where it has one.
     pub async fn close(self) {
         match self {
-            Self::Http(client) => drop(client),
+            Self::Http(client) => client.close(),
             Self::Ws(client) => client.close().await,
             Self::Quic(client) => client.close().await,
         }
@@ -125,16 +137,17 @@ impl Channel {
 }
 
 /// A reply that is arriving. Dropped before its end, it takes its connection with it.
-pub enum Reply<'a> {
+#[derive(Debug)]
+pub enum Reply {
     /// An HTTP/1.1 response.
-    Http(http::ClientReply<'a>),
+    Http(http::ClientReply),
     /// The messages that answer a `response.create`.
-    Ws(ws::ClientReply<'a>),
+    Ws(ws::ClientReply),
     /// A stream of frames.
-    Quic(quic::ClientReply<'a>),
+    Quic(quic::ClientReply),
 }
 
-impl Reply<'_> {
+impl Reply {
     /// The stamps of the request's way out.
     pub fn opening(&self) -> Opening {
         match self {
@@ -201,9 +214,13 @@ impl Add for Counters {
         Self {
             bytes_sent: self.bytes_sent + other.bytes_sent,
             bytes_received: self.bytes_received + other.bytes_received,
+            channel_bytes_sent: self.channel_bytes_sent + other.channel_bytes_sent,
+            channel_bytes_received: self.channel_bytes_received + other.channel_bytes_received,
             reads: self.reads + other.reads,
             writes: self.writes + other.writes,
             connections_opened: self.connections_opened + other.connections_opened,
+            handshakes_resumed: self.handshakes_resumed + other.handshakes_resumed,
+            early_data_accepted: self.early_data_accepted + other.early_data_accepted,
         }
     }
 }

@@ -10,8 +10,10 @@ mod error;
 pub mod http;
 pub mod quic;
 mod request;
+mod socket;
 pub mod tcp;
 pub mod tls;
+mod url;
 mod wire;
 pub mod ws;
 
@@ -19,3 +21,5 @@ pub use chunk::Chunk;
 pub use dial::{Channel, Counters, Dial, Opening, Reply};
 pub use error::ChannelError;
 pub use request::{Ask, Request};
+pub use socket::Socket;
+pub use url::{BadUrl, BaseUrl};

@@ -6,7 +6,7 @@ use tokenlag_probes::{Encoding, TraceId, Transport};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::ChannelError;
-use crate::http::render::render_request;
+use crate::http::render::{check_field, render_request};
 use crate::quic::frame;
 
 /// What an exchange asks, in the API's own terms.
@@ -37,6 +37,8 @@ pub(crate) enum Rendered {
     Stream(Bytes),
     /// A WebSocket message, known to be UTF-8.
     Message(Utf8Bytes),
+    /// Fields and a body, for a channel that compresses fields with what its connection remembers.
+    Fields(Box<::http::Request<Bytes>>),
 }
 
 impl Request {
@@ -59,6 +61,7 @@ impl Request {
                 Rendered::Message(text.into())
             }
             Transport::Quic => Rendered::Stream(frame::render_request(ask)?.into()),
+            Transport::Http2 | Transport::Http3 => Rendered::Fields(Box::new(fields(ask)?)),
             other => {
                 let what = format!("{other} cannot be dialled");
                 return Err(ChannelError::Request(what));
@@ -73,6 +76,7 @@ impl Request {
         match &self.0 {
             Rendered::Stream(bytes) => bytes.len(),
             Rendered::Message(text) => text.len(),
+            Rendered::Fields(request) => request.body().len(),
         }
     }
 
@@ -80,7 +84,15 @@ impl Request {
     pub(crate) fn stream(&self) -> Result<&Bytes, ChannelError> {
         match &self.0 {
             Rendered::Stream(bytes) => Ok(bytes),
-            Rendered::Message(_) => Err(rendered_for_another()),
+            _ => Err(rendered_for_another()),
+        }
+    }
+
+    /// Fields and body, for a channel that encodes them itself.
+    pub(crate) fn fields(&self) -> Result<&::http::Request<Bytes>, ChannelError> {
+        match &self.0 {
+            Rendered::Fields(request) => Ok(request),
+            _ => Err(rendered_for_another()),
         }
     }
 
@@ -88,9 +100,31 @@ impl Request {
     pub(crate) fn message(&self) -> Result<&Utf8Bytes, ChannelError> {
         match &self.0 {
             Rendered::Message(text) => Ok(text),
-            Rendered::Stream(_) => Err(rendered_for_another()),
+            _ => Err(rendered_for_another()),
         }
     }
+}
+
+/// A create request as HTTP/2 and HTTP/3 take it. The scheme is the client's to set: it knows whether it dialled TLS.
+fn fields(ask: &Ask<'_>) -> Result<::http::Request<Bytes>, ChannelError> {
+    let uri = ::http::Uri::builder()
+        .scheme("https")
+        .authority(ask.authority)
+        .path_and_query(ask.path)
+        .build()
+        .map_err(|error| ChannelError::Request(error.to_string()))?;
+    let mut request = ::http::Request::post(uri)
+        .header("content-type", "application/json")
+        .header("accept", "text/event-stream")
+        .header("traceparent", ask.trace.traceparent())
+        .header("content-length", ask.body.len());
+    for (name, value) in ask.headers {
+        check_field(name, value)?;
+        request = request.header(name, value);
+    }
+    request
+        .body(Bytes::copy_from_slice(ask.body))
+        .map_err(|error| ChannelError::Request(error.to_string()))
 }
 
 fn rendered_for_another() -> ChannelError {

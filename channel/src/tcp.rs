@@ -4,12 +4,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::ChannelError;
+use crate::socket::{Socket, Stamped};
+use crate::{ChannelError, Dial, tls};
+
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15));
 
 /// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -25,8 +30,9 @@ pub fn authority(host: &str, port: u16) -> String {
 
 /// A fresh connection and the stamps of its making.
 pub(crate) struct Connected {
-    pub(crate) stream: TcpStream,
+    pub(crate) socket: Socket,
     pub(crate) resolved: Stamp,
+    pub(crate) transport_connected: Stamp,
     pub(crate) connected: Stamp,
 }
 
@@ -44,38 +50,57 @@ pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Ch
     Ok(addresses)
 }
 
-/// Connects to the first address of `host` that answers, within `limit` for all of it.
-pub(crate) async fn connect(
-    host: &str,
-    port: u16,
-    limit: Duration,
-) -> Result<Connected, ChannelError> {
+/// Connects to the first address of the dial's host that answers, over TLS with one of `alpn` where the dial says so, within the
+/// dial's limit for all of it.
+pub(crate) async fn dial(dial: &Dial, alpn: &[&[u8]]) -> Result<Connected, ChannelError> {
     let clock = MonoClock;
     let attempt = async {
-        let addresses = resolve(host, port).await?;
+        let addresses = resolve(&dial.host, dial.port).await?;
         let resolved = clock.now();
-        let mut refused = None;
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    let connected = clock.now();
-                    stream
-                        .set_nodelay(true)
-                        .map_err(|source| at(address, source))?;
-                    return Ok(Connected {
-                        stream,
-                        resolved,
-                        connected,
-                    });
-                }
-                Err(source) => refused = Some(at(address, source)),
-            }
-        }
-        Err(refused.expect("resolve gives at least one address"))
+        let stream = first_that_answers(addresses).await?;
+        let transport_connected = clock.now();
+        let stream = Stamped::new(stream);
+        let (socket, connected) = match &dial.tls {
+            None => (Socket::clear(stream), transport_connected),
+            Some(tls) => (
+                tls::connect(stream, tls, &dial.host, alpn).await?,
+                clock.now(),
+            ),
+        };
+        Ok(Connected {
+            socket,
+            resolved,
+            transport_connected,
+            connected,
+        })
     };
+    let limit = dial.connect_timeout;
     timeout(limit, attempt)
         .await
-        .unwrap_or_else(|_| Err(connect_timeout(host, port, limit)))
+        .unwrap_or_else(|_| Err(connect_timeout(&dial.host, dial.port, limit)))
+}
+
+async fn first_that_answers(addresses: Vec<SocketAddr>) -> Result<TcpStream, ChannelError> {
+    let mut refused = None;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream
+                    .set_nodelay(true)
+                    .map_err(|source| at(address, source))?;
+                return Ok(stream);
+            }
+            Err(source) => refused = Some(at(address, source)),
+        }
+    }
+    Err(refused.expect("resolve gives at least one address"))
+}
+
+/// Sets a connection up that was accepted: no delay, and a client that vanished without a word is found out, however long its
+/// connection may lie idle.
+pub(crate) fn prepare_accepted(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&KEEP_ALIVE)
 }
 
 fn at(address: SocketAddr, source: io::Error) -> ChannelError {
@@ -99,7 +124,7 @@ pub(crate) fn connect_timeout(host: &str, port: u16, after: Duration) -> Channel
 /// # Errors
 /// The system's own; a port in use is [`io::ErrorKind::AddrInUse`].
 pub fn listen(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
+    let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use rustls::RootCertStore;
+use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{HandshakeKind, RootCertStore};
+use tokio_rustls::TlsConnector;
 
 use crate::ChannelError;
+use crate::socket::{Socket, Stamped};
+
+/// Servers whose sessions a client remembers.
+const SESSIONS: usize = 256;
 
 /// A certificate chain and its key, as PEM.
 #[derive(Clone)]
@@ -38,13 +44,24 @@ pub fn self_signed(names: &[&str]) -> Result<Identity, ChannelError> {
     })
 }
 
-/// A server's settings for one protocol.
+/// What a server brings to TLS 1.3.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// What it shows.
+    pub identity: Identity,
+    /// Whether clients may resume earlier sessions.
+    pub resumption: bool,
+    /// Whether requests are taken before the handshake is over (0-RTT), where a client marks them as safe to replay.
+    pub early_data: bool,
+}
+
+/// A server's settings for the protocols in `alpn`, the preferred one first.
 pub(crate) fn server(
-    identity: &Identity,
-    alpn: &[u8],
+    tls: &ServerTls,
+    alpn: &[&[u8]],
 ) -> Result<rustls::ServerConfig, ChannelError> {
-    let chain = certificates(identity.cert_pem.as_bytes())?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
+    let chain = certificates(tls.identity.cert_pem.as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(tls.identity.key_pem.as_bytes())
         .map_err(|error| ChannelError::Tls(format!("the key is no PEM private key: {error}")))?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -52,23 +69,157 @@ pub(crate) fn server(
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| ChannelError::Tls(format!("certificate and key do not fit: {error}")))?;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    if !tls.resumption {
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(config)
 }
 
-/// A client's settings for one protocol: it trusts the certificates in `trust` (PEM) and nobody else.
-pub(crate) fn client(trust: &[u8], alpn: &[u8]) -> Result<rustls::ClientConfig, ChannelError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(trust)? {
-        roots.add(certificate).map_err(unusable)?;
+/// What a client brings to TLS 1.3: whom it trusts, and what it remembers of earlier sessions. Clones share the memory.
+#[derive(Clone)]
+pub struct ClientTls {
+    roots: Arc<RootCertStore>,
+    /// Sessions that can be resumed; `None`: every handshake is a full one.
+    memory: Option<Arc<ClientSessionMemoryCache>>,
+    early_data: bool,
+}
+
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientTls")
+            .field("resumption", &self.memory.is_some())
+            .field("early_data", &self.early_data)
+            .finish_non_exhaustive()
     }
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(unusable)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
-    Ok(config)
+}
+
+impl ClientTls {
+    /// Trusts the certificates in `pem` and nobody else; makes full handshakes.
+    ///
+    /// # Errors
+    /// It is no PEM, or holds no certificate that can be trusted.
+    pub fn trusting(pem: &[u8]) -> Result<Self, ChannelError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(pem)? {
+            roots.add(certificate).map_err(unusable)?;
+        }
+        Ok(Self::of(roots))
+    }
+
+    /// Trusts whom the system trusts; makes full handshakes.
+    ///
+    /// # Errors
+    /// The system's store of certificates is missing or empty.
+    pub fn of_system() -> Result<Self, ChannelError> {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why = "this system has no certificates to trust (package ca-certificates); give the server's own";
+            return Err(ChannelError::Tls(why.to_owned()));
+        }
+        Ok(Self::of(roots))
+    }
+
+    fn of(roots: RootCertStore) -> Self {
+        Self {
+            roots: Arc::new(roots),
+            memory: None,
+            early_data: false,
+        }
+    }
+
+    /// Remembers sessions, so that a later handshake with the same server is a short one.
+    #[must_use]
+    pub fn with_resumption(mut self) -> Self {
+        self.memory = Some(Arc::new(ClientSessionMemoryCache::new(SESSIONS)));
+        self
+    }
+
+    /// Sends requests before a resumed handshake is over (0-RTT, QUIC and HTTP/3 only), and marks them as safe to replay:
+    /// whoever records them on the way can have them served again (RFC 8446, section 8). Needs resumption.
+    #[must_use]
+    pub fn with_early_data(mut self) -> Self {
+        self.early_data = true;
+        self
+    }
+
+    /// The same trust and switches, with a memory of its own.
+    #[must_use]
+    pub fn forgetful(&self) -> Self {
+        let fresh = Self {
+            memory: None,
+            ..self.clone()
+        };
+        match self.memory {
+            Some(_) => fresh.with_resumption(),
+            None => fresh,
+        }
+    }
+
+    /// Whether requests go out before the handshake is over.
+    pub fn sends_early_data(&self) -> bool {
+        self.early_data && self.memory.is_some()
+    }
+
+    /// Settings for the protocols in `alpn`, the preferred one first.
+    pub(crate) fn config(&self, alpn: &[&[u8]]) -> Result<rustls::ClientConfig, ChannelError> {
+        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(unusable)?
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config.resumption = match &self.memory {
+            Some(memory) => Resumption::store(Arc::clone(memory) as _),
+            None => Resumption::disabled(),
+        };
+        config.enable_early_data = self.early_data;
+        Ok(config)
+    }
+}
+
+/// Makes a TLS connection of a TCP one. `host` is whom the certificate must name.
+pub(crate) async fn connect(
+    stream: Stamped,
+    tls: &ClientTls,
+    host: &str,
+    alpn: &[&[u8]],
+) -> Result<Socket, ChannelError> {
+    let refused = |reason: String| ChannelError::Handshake {
+        address: host.to_owned(),
+        protocol: "TLS",
+        reason,
+    };
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| refused(format!("'{host}' is no name that a certificate can have")))?;
+    let mut config = tls.config(alpn)?;
+    // Over TCP requests wait for the handshake: what 0-RTT saves is measured on QUIC and HTTP/3.
+    config.enable_early_data = false;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| refused(explained(&error.to_string())))?;
+    let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+    Ok(Socket::tls(stream.into(), resumed, false))
+}
+
+/// A refusal with what to do about it, where the certificate is at fault.
+pub(crate) fn explained(error: &str) -> String {
+    let remedy = if error.contains("CaUsedAsEndEntity") {
+        "; the certificate says that it is a CA's, as `openssl req -x509` makes it: add -addext basicConstraints=critical,CA:FALSE"
+    } else if error.contains("UnknownIssuer") || error.contains("BadSignature") {
+        "; trust the certificate that this server shows: a proxy's admin endpoint gives it at /certificate"
+    } else if error.contains("NotValidForName") {
+        "; the certificate is for other names: dial one of them, or make one for this address"
+    } else if error.contains("InvalidContentType") || error.contains("corrupt message") {
+        "; it does not speak TLS on this port"
+    } else {
+        ""
+    };
+    format!("{error}{remedy}")
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ChannelError> {

@@ -1,13 +1,16 @@
-//! A TCP connection whose reads and writes are stamped where they happen.
+//! A connection whose reads and writes are stamped where they happen, and what was read of it and not yet used.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokenlag_probes::Stamp;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::Counters;
+use crate::socket::Socket;
 
 /// Room offered to one read: what a token stream needs many times over, and few reads for a large body.
 const READ_ROOM: usize = 64 * 1024;
@@ -15,127 +18,120 @@ const READ_ROOM: usize = 64 * 1024;
 /// A connection, what was read of it and not yet used, and the stamps of its last read and write.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    socket: Socket,
     /// Bytes read and not yet used.
     pub(crate) inbox: BytesMut,
-    read_at: Stamp,
-    counters: Counters,
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(socket: Socket) -> Self {
         Self {
-            stream,
+            socket,
             inbox: BytesMut::new(),
-            read_at: Stamp::default(),
-            counters: Counters {
-                connections_opened: 1,
-                ..Counters::default()
-            },
         }
     }
 
-    /// Reads once into the inbox; 0 is the end of the stream.
+    /// Reads once into the inbox; 0 is the end of the stream. May be cancelled without loss.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         if self.inbox.capacity() - self.inbox.len() < READ_ROOM / 4 {
             self.inbox.reserve(READ_ROOM);
         }
-        let count = self.stream.read_buf(&mut self.inbox).await?;
-        self.read_at = MonoClock.now();
-        self.counters.bytes_received += count as u64;
-        self.counters.reads += u64::from(count > 0);
-        Ok(count)
+        self.socket.read_buf(&mut self.inbox).await
     }
 
     /// Waits, without holding a buffer, until there is something to read: ten thousand idle connections cost little.
     pub(crate) async fn readable(&mut self) -> io::Result<()> {
-        if self.inbox.is_empty() {
-            self.inbox = BytesMut::new();
-            self.stream.readable().await?;
+        if !self.inbox.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.inbox = BytesMut::new();
+        if !self.socket.is_tls() {
+            return self.socket.tcp().readable().await;
+        }
+        // Readable bytes may be a session ticket, which is nobody's request.
+        let read = poll_fn(|context| {
+            let mut room = [0; 512];
+            let mut room = ReadBuf::new(&mut room);
+            let read = Pin::new(&mut self.socket).poll_read(context, &mut room);
+            self.inbox.extend_from_slice(room.filled());
+            read
+        });
+        read.await
     }
 
     /// When the last read returned.
     pub(crate) fn read_at(&self) -> Stamp {
-        self.read_at
+        self.socket.read_at()
     }
 
     /// Reads of this connection that returned bytes.
     pub(crate) fn reads(&self) -> u64 {
-        self.counters.reads
+        self.socket.reads()
     }
 
     /// Writes all of `bytes`; the stamp was taken before the call that carried the last of them.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<Stamp> {
-        let mut rest = bytes;
-        loop {
-            let at = MonoClock.now();
-            let count = self.stream.write(rest).await?;
-            if count == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.counters.writes += 1;
-            self.counters.bytes_sent += count as u64;
-            rest = &rest[count..];
-            if rest.is_empty() {
-                return Ok(at);
-            }
-        }
+        self.socket.write_all(bytes).await?;
+        // TLS may hold a record's end back while the socket takes no more.
+        self.socket.flush().await?;
+        Ok(self.socket.written_at())
     }
 
-    /// As [`Self::write_all`], but gives up with `None` where the peer becomes readable while it takes no more.
-    pub(crate) async fn write_all_unless_readable(
+    /// As [`Self::write_all`], but gives up with `None` where the peer says something (or closes) while it takes no more.
+    pub(crate) async fn write_all_unless_answered(
         &mut self,
         bytes: &[u8],
     ) -> io::Result<Option<Stamp>> {
         let mut rest = bytes;
-        loop {
-            let at = MonoClock.now();
-            match self.stream.try_write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    self.counters.writes += 1;
-                    self.counters.bytes_sent += count as u64;
-                    rest = &rest[count..];
-                    if rest.is_empty() {
-                        return Ok(Some(at));
-                    }
+        let answered = poll_fn(|context| {
+            while !rest.is_empty() {
+                match Pin::new(&mut self.socket).poll_write(context, rest)? {
+                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(count) => rest = &rest[count..],
+                    Poll::Pending => return self.poll_answered(context),
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::select! {
-                        biased;
-                        writable = self.stream.writable() => writable?,
-                        readable = self.stream.readable() => {
-                            readable?;
-                            return Ok(None);
-                        }
-                    }
-                }
-                Err(error) => return Err(error),
             }
-        }
+            match Pin::new(&mut self.socket).poll_flush(context)? {
+                Poll::Ready(()) => Poll::Ready(Ok(false)),
+                Poll::Pending => self.poll_answered(context),
+            }
+        })
+        .await?;
+        Ok((!answered).then(|| self.socket.written_at()))
     }
 
-    /// Waits until the peer said something or closed.
-    pub(crate) async fn wait_readable(&self) -> io::Result<()> {
-        self.stream.readable().await
+    fn poll_answered(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut room = [0; 512];
+        let mut room = ReadBuf::new(&mut room);
+        let read = Pin::new(&mut self.socket).poll_read(context, &mut room);
+        self.inbox.extend_from_slice(room.filled());
+        // An end of the stream, or its failure, is found again by the read that follows.
+        read.map(|_| Ok(true))
+    }
+
+    /// Waits until the peer said something or closed. May be cancelled without loss.
+    pub(crate) async fn answered(&mut self) {
+        if self.inbox.is_empty() {
+            let _ = poll_fn(|context| self.poll_answered(context)).await;
+        }
     }
 
     /// Whether an idle connection is still good: the peer neither closed it nor sent what nobody asked for.
     pub(crate) fn is_fresh(&mut self) -> bool {
-        let mut probe = [0; 1];
-        self.inbox.is_empty()
-            && matches!(self.stream.try_read(&mut probe),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.inbox.is_empty() && self.poll_answered(&mut nobody).is_pending()
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.counters
+        self.socket.counters()
     }
 
     /// The socket and what was read of it and not yet used.
-    pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
-        (self.stream, self.inbox)
+    pub(crate) fn into_parts(self) -> (Socket, BytesMut) {
+        (self.socket, self.inbox)
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
     }
 }

@@ -18,7 +18,7 @@ async fn serve_one_and_close(stream: &mut TcpStream, pause: Duration) {
     tokio::time::sleep(pause).await;
 }
 
-async fn ask(channel: &mut Channel) -> Result<u16, ChannelError> {
+async fn ask(channel: &Channel) -> Result<u16, ChannelError> {
     let ask = Ask {
         path: "/v1/responses",
         authority: "test",
@@ -44,7 +44,7 @@ async fn second_request(pause: Duration) -> (Result<u16, ChannelError>, u64) {
         headers: Vec::new(),
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
-        trust: None,
+        tls: None,
     };
     let serve = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -54,9 +54,9 @@ async fn second_request(pause: Duration) -> (Result<u16, ChannelError>, u64) {
         serve_one_and_close(&mut stream, pause).await;
     };
     let client = async {
-        let mut channel = Channel::new(Transport::Http, dial);
-        assert_eq!(ask(&mut channel).await.unwrap(), 200);
-        let second = ask(&mut channel).await;
+        let channel = Channel::new(Transport::Http, dial);
+        assert_eq!(ask(&channel).await.unwrap(), 200);
+        let second = ask(&channel).await;
         (second, channel.counters().connections_opened)
     };
     tokio::select! {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use tokenlag_proxy::Upstream;
+use tokenlag_channel::BaseUrl;
 
 use super::values::duration;
 
@@ -42,7 +42,7 @@ pub struct ProxyArgs {
     pub no_quic: bool,
     /// The backend's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub upstream: Upstream,
+    pub upstream: BaseUrl,
     /// Where to serve health, metrics and stamps
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,

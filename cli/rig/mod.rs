@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::rc::Rc;
 
 use anyhow::Context;
+use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::{BaseUrl, Stop, Stopper};
 
 use crate::pinning::Pinning;
@@ -34,8 +35,8 @@ pub struct ProxyAddresses {
     pub quic: Option<BaseUrl>,
     /// Health and stamps.
     pub admin: BaseUrl,
-    /// The certificate that it shows on QUIC.
-    pub trust: Option<Vec<u8>>,
+    /// Trust in the certificate that it shows.
+    pub trust: Option<ClientTls>,
     /// Its process, where it was started here.
     pub pid: Option<u32>,
 }
@@ -107,7 +108,7 @@ impl Rig {
             listen: address(ready.listen.as_deref().unwrap_or_default())?,
             quic: ready.quic.as_deref().map(address).transpose()?,
             admin: address(ready.admin.as_deref().unwrap_or_default())?,
-            trust: Some(identity.cert_pem().to_vec()),
+            trust: Some(ClientTls::trusting(identity.cert_pem())?),
             pid: Some(child.pid()),
         };
         self.children.push(child);

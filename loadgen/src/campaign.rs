@@ -129,7 +129,8 @@ mod tests {
     use super::*;
     use crate::arrivals::Arrivals;
     use crate::cell::Connections;
-    use crate::endpoint::{BaseUrl, Endpoint, Limits};
+    use crate::endpoint::{Endpoint, Limits};
+    use tokenlag_channel::BaseUrl;
 
     #[test]
     fn the_order_is_random_by_block_and_the_same_for_a_seed() {

@@ -219,9 +219,9 @@ impl<S: Sink> Running<'_, S> {
         };
         self.end.sessions += 1;
         let (shared, lane, turns) = (self.shared.clone(), self.lane.clone(), self.plan.turns);
-        let mut channel = self.idle.pop().unwrap_or_else(|| lane.channel());
+        let channel = self.idle.pop().unwrap_or_else(|| lane.channel());
         self.sessions.spawn_local(async move {
-            let end = session::run(&shared, &lane, name, turns, &mut channel).await;
+            let end = session::run(&shared, &lane, name, turns, &channel).await;
             (end, channel)
         });
     }

@@ -42,7 +42,7 @@ pub struct Driving {
 /// The caller has stamped `dispatched`. Whatever goes wrong is the exchange's outcome, and in words
 /// [`Ending::trouble`]; dropping the future leaves [`Outcome::Cancelled`].
 pub async fn drive(
-    channel: &mut Channel,
+    channel: &Channel,
     request: &Request,
     driving: Driving,
     exchange: &mut Exchange,
@@ -83,7 +83,7 @@ impl From<ChannelError> for Trouble {
 }
 
 async fn run(
-    channel: &mut Channel,
+    channel: &Channel,
     request: &Request,
     driving: Driving,
     exchange: &mut Exchange,
@@ -143,7 +143,7 @@ async fn run(
 }
 
 /// Reads the body of a reply whose status is an error.
-async fn refused(mut reply: Reply<'_>) -> Trouble {
+async fn refused(mut reply: Reply) -> Trouble {
     let status = reply.status();
     let mut body = Vec::new();
     loop {
@@ -178,7 +178,7 @@ fn excerpt(bytes: &[u8]) -> String {
 /// Stamps `dispatched` and drives: what a session does for each turn.
 pub(crate) async fn dispatch(
     clock: &impl Clock,
-    channel: &mut Channel,
+    channel: &Channel,
     request: &Request,
     driving: Driving,
     exchange: &mut Exchange,

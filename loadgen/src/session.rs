@@ -86,7 +86,7 @@ pub async fn run(
     lane: &Lane,
     name: SessionName,
     turns: u32,
-    channel: &mut Channel,
+    channel: &Channel,
 ) -> SessionEnd {
     let mut end = SessionEnd {
         exchanges: Vec::with_capacity(turns as usize),
@@ -136,7 +136,7 @@ async fn one_turn(
     place: Place,
     due: Option<Stamp>,
     body: &[u8],
-    channel: &mut Channel,
+    channel: &Channel,
     keep: bool,
 ) -> (Exchange, crate::drive::Ending) {
     let clock = MonoClock;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{SEED, backend, check_order, closed, lane, run, shared};
+use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::prompt::nonce;
 use tokenlag_loadgen::{BaseUrl, Lane, Phase};
 use tokenlag_probes::{State, Transport};
@@ -42,8 +43,10 @@ fn rows(addresses: Addresses, certificate: &[u8]) -> Vec<Rc<Lane>> {
         let mut lane = lane(lanes.len() as u32, transport, state, &base);
         if let (Transport::Quic, Some(quic)) = (transport, addresses.quic) {
             let endpoint = lane.endpoint.clone();
-            let trust = Some(certificate.to_vec());
-            let endpoint = endpoint.over_quic("127.0.0.1".to_owned(), quic.port(), trust);
+            let tls = ClientTls::trusting(certificate).unwrap();
+            let endpoint = endpoint
+                .at("127.0.0.1".to_owned(), quic.port())
+                .over_tls(tls);
             lane = Rc::new(Lane {
                 endpoint,
                 ..(*lane).clone()

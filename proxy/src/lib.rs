@@ -20,4 +20,4 @@ mod worker;
 
 pub use options::ProxyOptions;
 pub use proxy::{Addresses, Proxy, ProxyError};
-pub use upstream::{BadUpstream, Patience, Upstream};
+pub use upstream::Patience;

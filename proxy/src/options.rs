@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokenlag_channel::BaseUrl;
 use tokenlag_channel::tls::Identity;
 
-use crate::upstream::{Patience, Upstream};
+use crate::upstream::Patience;
 
 /// Where a proxy listens, what it relays to, and its bounds.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct ProxyOptions {
     /// [`crate::Proxy::certificate`].
     pub identity: Option<Identity>,
     /// The backend.
-    pub upstream: Upstream,
+    pub upstream: BaseUrl,
     /// The admin endpoint.
     pub admin: SocketAddr,
     /// The admin endpoint may listen on an address that is not loopback.
@@ -37,7 +38,7 @@ pub struct ProxyOptions {
 
 impl ProxyOptions {
     /// The usual options around the two that everybody must choose.
-    pub fn new(listen: SocketAddr, upstream: Upstream) -> Self {
+    pub fn new(listen: SocketAddr, upstream: BaseUrl) -> Self {
         Self {
             listen,
             quic: Some(listen),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
-use tokenlag_channel::tls::{self, Identity};
+use tokenlag_channel::tls::{self, Identity, ServerTls};
 use tokenlag_channel::{ChannelError, quic, tcp};
 use tokio::runtime;
 use tokio::select;
@@ -160,13 +160,18 @@ impl Proxy {
         let mut threads = Vec::new();
         for (number, sockets) in self.sockets.into_iter().enumerate() {
             let (book, draining, gone) = (Arc::clone(&book), draining.clone(), gone.clone());
-            let (options, identity) = (self.options.clone(), self.identity.clone());
+            let options = self.options.clone();
+            let tls = ServerTls {
+                identity: self.identity.clone(),
+                resumption: true,
+                early_data: false,
+            };
             let thread = thread::Builder::new()
                 .name(format!("proxy-{number}"))
                 .spawn(move || {
                     let pool = Pool::new(&options.upstream, options.patience);
                     let worker = Worker::new(options.upstream, pool, book, draining);
-                    let served = carry(worker, sockets, &identity, options.grace);
+                    let served = carry(worker, sockets, &tls, options.grace);
                     drop(gone);
                     served
                 })
@@ -213,7 +218,7 @@ fn bind(address: SocketAddr, what: &'static str) -> impl Fn(io::Error) -> ProxyE
 fn carry(
     worker: Worker,
     sockets: Sockets,
-    identity: &Identity,
+    tls: &ServerTls,
     grace: Duration,
 ) -> Result<(), ProxyError> {
     let runtime = runtime::Builder::new_current_thread()
@@ -226,7 +231,7 @@ fn carry(
             tokio::net::TcpListener::from_std(sockets.tcp).map_err(ProxyError::Thread)?;
         let quic = sockets
             .udp
-            .map(|socket| quic::Listener::new(socket, identity))
+            .map(|socket| quic::Listener::new(socket, tls))
             .transpose()?;
         let mut connections = JoinSet::new();
         accept(&worker, &listener, quic.as_ref(), &mut connections).await;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::book::Book;
-use crate::upstream::{Pool, Upstream};
+use tokenlag_channel::BaseUrl;
+
+use crate::upstream::Pool;
 
 /// One thread's share of the proxy.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: BaseUrl,
     pub(crate) pool: Pool,
     pub(crate) book: Arc<Book>,
     drain: watch::Receiver<bool>,
@@ -20,7 +22,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
-        upstream: Upstream,
+        upstream: BaseUrl,
         pool: Pool,
         book: Arc<Book>,
         drain: watch::Receiver<bool>,

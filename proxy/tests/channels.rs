@@ -11,10 +11,10 @@ fn check(script: &str, deltas: usize) {
     let stack = Stack::start(script);
     for (number, way) in CHANNELS.into_iter().enumerate() {
         run(async {
-            let mut channel = stack.channel(way.0);
+            let channel = stack.channel(way.0);
             for turn in 0..3 {
                 let trace = trace(number as u128 * 100 + turn);
-                let seen = exchange(&mut channel, way, trace, &create("hello", 20), &[])
+                let seen = exchange(&channel, way, trace, &create("hello", 20), &[])
                     .await
                     .unwrap();
                 let hop = stack.record(trace).await;
@@ -92,8 +92,8 @@ fn the_same_text_over_every_channel() {
         .into_iter()
         .map(|way| {
             run(async {
-                let mut channel = stack.channel(way.0);
-                let seen = exchange(&mut channel, way, trace(9), &create("x", 50), &[]).await;
+                let channel = stack.channel(way.0);
+                let seen = exchange(&channel, way, trace(9), &create("x", 50), &[]).await;
                 seen.unwrap().text
             })
         })
@@ -108,12 +108,12 @@ fn compact_tokens_cost_less_on_the_wire() {
     let received = |encoding| {
         run(async {
             let way = (Transport::Quic, encoding);
-            let mut channel = stack.channel(way.0);
-            exchange(&mut channel, way, trace(1), &create("x", 5), &[])
+            let channel = stack.channel(way.0);
+            exchange(&channel, way, trace(1), &create("x", 5), &[])
                 .await
                 .unwrap();
             let before = channel.counters().bytes_received;
-            exchange(&mut channel, way, trace(2), &create("x", 100), &[])
+            exchange(&channel, way, trace(2), &create("x", 100), &[])
                 .await
                 .unwrap();
             channel.counters().bytes_received - before
@@ -128,9 +128,9 @@ fn the_upstream_pool_is_warm_for_every_channel() {
     let stack = Stack::start("gap=0ms");
     for (number, way) in CHANNELS.into_iter().enumerate() {
         run(async {
-            let mut channel = stack.channel(way.0);
+            let channel = stack.channel(way.0);
             let trace = trace(number as u128);
-            exchange(&mut channel, way, trace, &create("x", 3), &[])
+            exchange(&channel, way, trace, &create("x", 3), &[])
                 .await
                 .unwrap();
             let hop = stack.record(trace).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use stack::{CHANNELS, Stack, create, exchange, get, run, trace};
 use tokenlag_channel::Channel;
+use tokenlag_channel::tls::ClientTls;
 use tokenlag_probes::{FailureKind, HopExchange, Outcome, Transport};
 use tokenlag_proxy::{Proxy, ProxyError, ProxyOptions};
 use tokenlag_scripted::{Script, ScriptedBackend};
@@ -24,9 +25,9 @@ fn a_dead_upstream_is_said_on_every_channel() {
     let stack = Stack::in_front_of(backend, url, |options| options);
     for (number, way) in CHANNELS.into_iter().enumerate() {
         run(async {
-            let mut channel = stack.channel(way.0);
+            let channel = stack.channel(way.0);
             let trace = trace(number as u128);
-            let seen = exchange(&mut channel, way, trace, &create("x", 3), &[])
+            let seen = exchange(&channel, way, trace, &create("x", 3), &[])
                 .await
                 .unwrap();
             let told = if seen.body.is_empty() {
@@ -57,9 +58,9 @@ fn a_reply_that_breaks_off_never_looks_whole() {
         let stack = Stack::start(script);
         for (number, way) in CHANNELS.into_iter().enumerate() {
             run(async {
-                let mut channel = stack.channel(way.0);
+                let channel = stack.channel(way.0);
                 let trace = trace(number as u128);
-                let seen = exchange(&mut channel, way, trace, &create("x", 20), &[]).await;
+                let seen = exchange(&channel, way, trace, &create("x", 20), &[]).await;
                 let label = format!("{} {}, script '{script}'", way.0, way.1);
                 match seen {
                     Err(error) => assert_eq!(error.kind(), FailureKind::ConnectionLost, "{label}"),
@@ -89,9 +90,9 @@ fn a_silent_upstream_is_given_up() {
     });
     run(async {
         let way = CHANNELS[1];
-        let mut channel = stack.channel(way.0);
+        let channel = stack.channel(way.0);
         let trace = trace(1);
-        let seen = exchange(&mut channel, way, trace, &create("x", 20), &[]).await;
+        let seen = exchange(&channel, way, trace, &create("x", 20), &[]).await;
         assert_eq!(seen.unwrap_err().kind(), FailureKind::ConnectionLost);
         let hop = stack.record(trace).await;
         assert_eq!(hop.outcome, Outcome::Failed(FailureKind::Timeout));
@@ -129,7 +130,7 @@ fn a_slow_reader_slows_the_upstream_and_loses_nothing() {
         .enumerate()
     {
         run(async {
-            let mut channel = stack.channel(way.0);
+            let channel = stack.channel(way.0);
             let trace = trace(number as u128);
             let request = stack::request(way, trace, &create("x", 100_000), &[]).unwrap();
             let mut reply = channel.open(&request).await.unwrap();
@@ -265,7 +266,7 @@ fn a_shutdown_lets_every_channel_finish_its_reply() {
     for way in CHANNELS {
         let mut stack = Stack::start("ttft=50ms,gap=10ms");
         run(async {
-            let mut channel = stack.channel(way.0);
+            let channel = stack.channel(way.0);
             let request = stack::request(way, trace(8), &create("x", 20), &[]).unwrap();
             let mut reply = channel.open(&request).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -285,13 +286,13 @@ fn a_certificate_that_is_not_trusted_is_told_with_the_remedy() {
     let stack = Stack::start("");
     let other = tokenlag_channel::tls::self_signed(&["127.0.0.1"]).unwrap();
     let mut dial = stack.dial(Transport::Quic);
-    dial.trust = Some(other.cert_pem.into_bytes());
+    dial.tls = Some(ClientTls::trusting(other.cert_pem.as_bytes()).unwrap());
     run(async {
-        let mut channel = Channel::new(Transport::Quic, dial.clone());
+        let channel = Channel::new(Transport::Quic, dial.clone());
         let error = channel.connect().await.unwrap_err().to_string();
         assert!(error.contains("/certificate"), "{error}");
-        dial.trust = None;
-        let mut channel = Channel::new(Transport::Quic, dial);
+        dial.tls = None;
+        let channel = Channel::new(Transport::Quic, dial);
         let error = channel.connect().await.unwrap_err().to_string();
         assert!(error.contains("give its PEM file"), "{error}");
     });

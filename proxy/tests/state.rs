@@ -14,7 +14,7 @@ const WAYS: [(Transport, Encoding); 2] = [
 
 type Way = (Transport, Encoding);
 
-async fn turn(channel: &mut Channel, way: Way, body: &Value) -> (Value, Option<Outcome>) {
+async fn turn(channel: &Channel, way: Way, body: &Value) -> (Value, Option<Outcome>) {
     let seen = exchange(channel, way, trace(5), &body.to_string(), &[])
         .await
         .unwrap();
@@ -56,18 +56,18 @@ fn a_turn_sends_what_is_new_and_the_upstream_gets_it_all() {
     for way in WAYS {
         let stack = Stack::start("gap=0ms");
         run(async {
-            let mut channel = stack.channel(way.0);
-            let (first, _) = turn(&mut channel, way, &say("one", None)).await;
+            let channel = stack.channel(way.0);
+            let (first, _) = turn(&channel, way, &say("one", None)).await;
             let id = first["response"]["id"].as_str().unwrap();
             let answer = first["response"]["output"][0]["content"][0]["text"]
                 .as_str()
                 .unwrap();
-            let (second, _) = turn(&mut channel, way, &say("two", Some(id))).await;
+            let (second, _) = turn(&channel, way, &say("two", Some(id))).await;
             let next = second["response"]["id"].as_str().unwrap();
-            let (_, outcome) = turn(&mut channel, way, &say("three", Some(next))).await;
+            let (_, outcome) = turn(&channel, way, &say("three", Some(next))).await;
             assert_eq!(outcome, Some(Outcome::Complete));
             // A branch from the first turn sees nothing of the second.
-            turn(&mut channel, way, &say("other", Some(id))).await;
+            turn(&channel, way, &say("other", Some(id))).await;
 
             let asked: Vec<_> = stack
                 .backend
@@ -90,13 +90,13 @@ fn an_unknown_response_is_an_error_and_the_connection_lives_on() {
     for way in WAYS {
         let stack = Stack::start("gap=0ms");
         run(async {
-            let mut channel = stack.channel(way.0);
-            let (error, _) = turn(&mut channel, way, &say("two", Some("resp_no"))).await;
+            let channel = stack.channel(way.0);
+            let (error, _) = turn(&channel, way, &say("two", Some("resp_no"))).await;
             assert_eq!(
                 error["error"]["code"], "previous_response_not_found",
                 "{error}"
             );
-            let (_, outcome) = turn(&mut channel, way, &say("one", None)).await;
+            let (_, outcome) = turn(&channel, way, &say("one", None)).await;
             assert_eq!(outcome, Some(Outcome::Complete));
             assert_eq!(channel.counters().connections_opened, 1);
             assert_eq!(
@@ -113,8 +113,8 @@ fn what_one_connection_knows_another_does_not() {
     let stack = Stack::start("gap=0ms");
     for way in WAYS {
         run(async {
-            let mut channel = stack.channel(way.0);
-            let (first, _) = turn(&mut channel, way, &say("one", None)).await;
+            let channel = stack.channel(way.0);
+            let (first, _) = turn(&channel, way, &say("one", None)).await;
             let id = first["response"]["id"].as_str().unwrap();
             let mut other = stack.channel(way.0);
             let (error, _) = turn(&mut other, way, &say("two", Some(id))).await;
@@ -131,15 +131,15 @@ fn a_warm_up_answers_without_the_upstream_and_can_be_built_on() {
     let stack = Stack::start("gap=0ms");
     let way = WAYS[0];
     run(async {
-        let mut channel = stack.channel(way.0);
+        let channel = stack.channel(way.0);
         let mut warm_up = say("instructions of the session", None);
         warm_up["generate"] = json!(false);
-        let (warm, outcome) = turn(&mut channel, way, &warm_up).await;
+        let (warm, outcome) = turn(&channel, way, &warm_up).await;
         assert_eq!(outcome, Some(Outcome::Complete));
         assert_eq!(warm["response"]["output"], json!([]));
         assert!(stack.backend.requests().is_empty());
         let id = warm["response"]["id"].as_str().unwrap();
-        turn(&mut channel, way, &say("go", Some(id))).await;
+        turn(&channel, way, &say("go", Some(id))).await;
         let asked = texts(&stack.backend.requests()[0].body);
         assert_eq!(asked, ["instructions of the session", "go"]);
     });
@@ -150,21 +150,21 @@ fn a_failed_turn_forgets_its_parent() {
     let way = WAYS[0];
     let stack = Stack::start("gap=0ms");
     run(async {
-        let mut channel = stack.channel(way.0);
-        let (first, _) = turn(&mut channel, way, &say("one", None)).await;
+        let channel = stack.channel(way.0);
+        let (first, _) = turn(&channel, way, &say("one", None)).await;
         let id = first["response"]["id"].as_str().unwrap();
         let failing = tokenlag_scripted::Script::default()
             .with("status=429")
             .unwrap();
         stack.backend.set_script(failing);
-        let (error, outcome) = turn(&mut channel, way, &say("two", Some(id))).await;
+        let (error, outcome) = turn(&channel, way, &say("two", Some(id))).await;
         assert_eq!(error["type"], "error", "{error}");
         assert_eq!(error["status"], 429, "{error}");
         assert_eq!(outcome, Some(Outcome::Failed(FailureKind::ClientError)));
         stack
             .backend
             .set_script(tokenlag_scripted::Script::default());
-        let (error, _) = turn(&mut channel, way, &say("again", Some(id))).await;
+        let (error, _) = turn(&channel, way, &say("again", Some(id))).await;
         assert_eq!(
             error["error"]["code"], "previous_response_not_found",
             "{error}"

@@ -1,5 +1,8 @@
 //! The dialling end of `direct`, `http-cold` and `http`.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 
 use super::{Connection, Response};
@@ -14,35 +17,42 @@ pub enum Reuse {
     KeepAlive,
 }
 
-/// An HTTP/1.1 client with at most one connection.
+/// An HTTP/1.1 client. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Client(Rc<Shared>);
+
 #[derive(Debug)]
-pub struct Client {
+struct Shared {
     dial: Dial,
     reuse: Reuse,
-    idle: Option<Connection>,
+    /// The one used last comes last.
+    idle: RefCell<Vec<Connection>>,
     /// Counters of the connections that are gone.
-    past: Counters,
+    past: Cell<Counters>,
 }
 
 impl Client {
     /// A client that will dial when it is first needed.
     pub fn new(dial: Dial, reuse: Reuse) -> Self {
-        Self {
+        Self(Rc::new(Shared {
             dial,
             reuse,
-            idle: None,
-            past: Counters::default(),
-        }
+            idle: RefCell::default(),
+            past: Cell::default(),
+        }))
     }
 
     /// Connects now, where connections are reused.
     ///
     /// # Errors
     /// As [`Connection::dial`].
-    pub async fn connect(&mut self) -> Result<(), ChannelError> {
-        if self.reuse == Reuse::KeepAlive && self.take_idle().is_none_or(|idle| self.keep(idle)) {
-            let (connection, ..) = Connection::dial(&self.dial).await?;
-            self.idle = Some(connection);
+    pub async fn connect(&self) -> Result<(), ChannelError> {
+        if self.0.reuse == Reuse::KeepAlive {
+            let connection = match self.0.take_idle() {
+                Some(connection) => connection,
+                None => Connection::dial(&self.0.dial).await?.connection,
+            };
+            self.0.keep(connection);
         }
         Ok(())
     }
@@ -54,13 +64,13 @@ impl Client {
     ///
     /// # Errors
     /// No connection, a connection that ends or falls silent, or a reply that is not HTTP/1.1.
-    pub async fn open(&mut self, request: &Request) -> Result<ClientReply<'_>, ChannelError> {
+    pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
         let (connection, response, opening) = match self.open_on_idle(request).await? {
             Some(opened) => opened,
             None => self.open_anew(request).await?,
         };
         Ok(ClientReply {
-            client: self,
+            client: Rc::clone(&self.0),
             connection: Some(connection),
             response,
             opening,
@@ -68,8 +78,8 @@ impl Client {
     }
 
     /// Asks on the kept connection; `None` where there is none, or where the server had closed it.
-    async fn open_on_idle(&mut self, request: &Request) -> Result<Option<Opened>, ChannelError> {
-        let Some(connection) = self.take_idle() else {
+    async fn open_on_idle(&self, request: &Request) -> Result<Option<Opened>, ChannelError> {
+        let Some(connection) = self.0.take_idle() else {
             return Ok(None);
         };
         let connected = MonoClock.now();
@@ -88,12 +98,14 @@ impl Client {
         }
     }
 
-    async fn open_anew(&mut self, request: &Request) -> Result<Opened, ChannelError> {
-        let (connection, resolved, connected) = Connection::dial(&self.dial).await?;
-        let (connection, response, written) = self.exchange(connection, request).await?;
+    async fn open_anew(&self, request: &Request) -> Result<Opened, ChannelError> {
+        let dialled = Connection::dial(&self.0.dial).await?;
+        let (resolved, transport_connected) = (dialled.resolved, dialled.transport_connected);
+        let connected = dialled.connected;
+        let (connection, response, written) = self.exchange(dialled.connection, request).await?;
         let opening = Opening {
             resolved: Some(resolved),
-            transport_connected: Some(connected),
+            transport_connected: Some(transport_connected),
             connected,
             written,
         };
@@ -102,45 +114,65 @@ impl Client {
 
     /// Sends a request and waits for the reply's head; a connection that fails is done with, and its counters kept.
     async fn exchange(
-        &mut self,
+        &self,
         mut connection: Connection,
         request: &Request,
     ) -> Result<(Connection, Response, Stamp), ChannelError> {
         let asked = async {
             let written = connection.send(request.stream()?).await?;
-            let response = connection.response("POST", self.dial.idle_timeout).await?;
+            let response = connection
+                .response("POST", self.0.dial.idle_timeout)
+                .await?;
             Ok((written, response))
         };
         match asked.await {
             Ok((written, response)) => Ok((connection, response, written)),
             Err(error) => {
-                self.past += connection.counters();
+                self.0.retire(&connection);
                 Err(error)
             }
         }
     }
 
-    /// What the client did so far, over all its connections.
+    /// What the client did so far; connections with an exchange under way are left out.
     pub fn counters(&self) -> Counters {
-        let idle = self.idle.as_ref().map(Connection::counters);
-        self.past + idle.unwrap_or_default()
+        let idle = self.0.idle.borrow();
+        let idle = idle.iter().map(Connection::counters);
+        idle.fold(self.0.past.get(), |sum, counters| sum + counters)
     }
 
-    /// The idle connection, where it still is good.
-    fn take_idle(&mut self) -> Option<Connection> {
-        let mut connection = self.idle.take()?;
-        if connection.is_fresh() {
-            Some(connection)
-        } else {
-            self.past += connection.counters();
-            None
+    /// Closes the idle connections.
+    pub fn close(self) {
+        while let Some(connection) = self.0.pop() {
+            self.0.retire(&connection);
         }
     }
+}
 
-    /// Puts a good connection back; says that none needs to be made.
-    fn keep(&mut self, connection: Connection) -> bool {
-        self.idle = Some(connection);
-        false
+impl Shared {
+    fn pop(&self) -> Option<Connection> {
+        self.idle.borrow_mut().pop()
+    }
+
+    /// An idle connection that still is good.
+    fn take_idle(&self) -> Option<Connection> {
+        while let Some(mut connection) = self.pop() {
+            if connection.is_fresh() {
+                return Some(connection);
+            }
+            self.retire(&connection);
+        }
+        None
+    }
+
+    /// Puts a good connection back.
+    fn keep(&self, connection: Connection) {
+        self.idle.borrow_mut().push(connection);
+    }
+
+    /// Keeps the counters of a connection that is done with.
+    fn retire(&self, connection: &Connection) {
+        self.past.set(self.past.get() + connection.counters());
     }
 }
 
@@ -149,14 +181,14 @@ type Opened = (Connection, Response, Opening);
 
 /// A response that is arriving. Dropped before its end, it closes its connection.
 #[derive(Debug)]
-pub struct ClientReply<'a> {
-    client: &'a mut Client,
+pub struct ClientReply {
+    client: Rc<Shared>,
     connection: Option<Connection>,
     response: Response,
     opening: Opening,
 }
 
-impl ClientReply<'_> {
+impl ClientReply {
     pub(crate) fn opening(&self) -> Opening {
         self.opening
     }
@@ -181,17 +213,20 @@ impl ClientReply<'_> {
 
     pub(crate) async fn finish(mut self) -> Result<(), ChannelError> {
         while self.next().await?.is_some() {}
-        if self.client.reuse == Reuse::KeepAlive && self.response.is_reusable() {
-            self.client.idle = self.connection.take();
+        if self.client.reuse == Reuse::KeepAlive
+            && self.response.is_reusable()
+            && let Some(connection) = self.connection.take()
+        {
+            self.client.keep(connection);
         }
         Ok(())
     }
 }
 
-impl Drop for ClientReply<'_> {
+impl Drop for ClientReply {
     fn drop(&mut self) {
         if let Some(connection) = &self.connection {
-            self.client.past += connection.counters();
+            self.client.retire(connection);
         }
     }
 }

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokenlag_probes::Stamp;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body::{BodyDecoder, Piece};
 use super::head::{HeadError, ResponseHead};
 use crate::wire::Wire;
-use crate::{ChannelError, Chunk, Counters, Dial, tcp};
+use crate::{ChannelError, Chunk, Counters, Dial, Socket, tcp};
 
 /// A connection that was dialled.
 #[derive(Debug)]
@@ -43,18 +42,38 @@ impl Response {
     }
 }
 
+/// A fresh connection and the stamps of its making.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub connection: Connection,
+    /// The name was resolved.
+    pub resolved: Stamp,
+    /// TCP was connected.
+    pub transport_connected: Stamp,
+    /// The first request can be sent: after TLS, where it is spoken.
+    pub connected: Stamp,
+}
+
+/// HTTP/1.1's name in ALPN.
+pub const ALPN: &[u8] = b"http/1.1";
+
 impl Connection {
-    /// Connects; also gives the stamps of resolution and connection.
+    /// Connects, over TLS where the dial says so.
     ///
     /// # Errors
-    /// No address, no listener, or no answer within the dial's connect timeout.
-    pub async fn dial(dial: &Dial) -> Result<(Self, Stamp, Stamp), ChannelError> {
-        let made = tcp::connect(&dial.host, dial.port, dial.connect_timeout).await?;
-        let connection = Self {
-            wire: Wire::new(made.stream),
-            address: dial.authority(),
-        };
-        Ok((connection, made.resolved, made.connected))
+    /// No address, no listener, a TLS handshake that fails, or no answer within the dial's connect timeout.
+    pub async fn dial(dial: &Dial) -> Result<Dialled, ChannelError> {
+        let made = tcp::dial(dial, &[ALPN]).await?;
+        Ok(Dialled {
+            connection: Self {
+                wire: Wire::new(made.socket),
+                address: dial.authority(),
+            },
+            resolved: made.resolved,
+            transport_connected: made.transport_connected,
+            connected: made.connected,
+        })
     }
 
     /// Whether an idle connection can carry another request.
@@ -87,15 +106,14 @@ impl Connection {
         bytes: &[u8],
     ) -> Result<Option<Stamp>, ChannelError> {
         self.wire
-            .write_all_unless_readable(bytes)
+            .write_all_unless_answered(bytes)
             .await
             .map_err(|error| no_reply(&self.address, &error))
     }
 
     /// Returns when the server said something or closed.
-    pub async fn answered(&self) {
-        // A socket that cannot be waited for is found out by the read that follows.
-        let _ = self.wire.wait_readable().await;
+    pub async fn answered(&mut self) {
+        self.wire.answered().await;
     }
 
     /// Waits for the head of the reply to a request of that `method`. Interim responses (100 to 199) are passed over,
@@ -205,7 +223,7 @@ impl Connection {
     }
 
     /// The socket, and what was read of it and not yet used.
-    pub fn into_stream(self) -> (TcpStream, BytesMut) {
+    pub fn into_stream(self) -> (Socket, BytesMut) {
         self.wire.into_parts()
     }
 

@@ -9,6 +9,6 @@ mod server;
 
 pub use body::{BodyDecoder, BodyError};
 pub use client::{Client, ClientReply, Reuse};
-pub use connection::{Connection, Response};
+pub use connection::{ALPN, Connection, Dialled, Response};
 pub use head::{Framing, HeadError, Headers, RequestHead, ResponseHead};
 pub use server::{Incoming, ServerConnection, ServerError};

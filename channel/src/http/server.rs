@@ -1,21 +1,15 @@
 //! The accepting end of HTTP/1.1.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
-use socket2::{SockRef, TcpKeepalive};
 use tokenlag_probes::Stamp;
 use tokio::net::TcpStream;
 
 use super::body::{BodyDecoder, BodyError, Piece};
 use super::head::{Framing, HeadError, RequestHead};
 use super::render::{push_field, start_response};
-use crate::Counters;
+use crate::socket::{Socket, Stamped};
 use crate::wire::Wire;
-
-const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(15));
+use crate::{Counters, tcp};
 
 /// A connection that was accepted.
 #[derive(Debug)]
@@ -71,13 +65,21 @@ impl ServerConnection {
     /// # Errors
     /// The socket refuses its options: the client is gone.
     pub fn new(stream: TcpStream) -> std::io::Result<Self> {
-        stream.set_nodelay(true)?;
-        // A client that vanished without a word is found out, however long its connection may lie idle.
-        SockRef::from(&stream).set_tcp_keepalive(&KEEP_ALIVE)?;
-        Ok(Self {
-            wire: Wire::new(stream),
+        tcp::prepare_accepted(&stream)?;
+        Ok(Self::over(Socket::clear(Stamped::new(stream))))
+    }
+
+    /// Goes on where it was found out what is spoken.
+    pub(crate) fn over(socket: Socket) -> Self {
+        Self {
+            wire: Wire::new(socket),
             body: BodyDecoder::new(Framing::Empty),
-        })
+        }
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.wire.socket().is_tls()
     }
 
     /// The next request's head; `None` where the client closed the connection between requests.
@@ -222,7 +224,7 @@ impl ServerConnection {
     }
 
     /// The socket, and what was read of it and not yet used.
-    pub fn into_stream(self) -> (TcpStream, BytesMut) {
+    pub fn into_stream(self) -> (Socket, BytesMut) {
         self.wire.into_parts()
     }
 

@@ -1,6 +1,8 @@
 //! The dialling end of `quic`.
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, TokioRuntime, VarInt};
 use tokenlag_dialect::Framing;
 use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::compact::Expander;
@@ -23,13 +26,17 @@ const FAREWELL: Duration = Duration::from_millis(200);
 /// The most that one read takes of a stream.
 const READ_LIMIT: usize = 64 * 1024;
 
-/// A client with at most one connection, on a socket of its own.
+/// A client with at most one connection at a time, on a socket of its own. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Client(Rc<Shared>);
+
 #[derive(Debug)]
-pub struct Client {
+struct Shared {
     dial: Dial,
-    live: Option<Live>,
+    /// Held while a connection is made: exchanges that begin meanwhile wait for it instead of making another.
+    live: Mutex<Option<Rc<Live>>>,
     /// Counters of the connections that are gone.
-    past: Counters,
+    past: Cell<Counters>,
 }
 
 #[derive(Debug)]
@@ -42,53 +49,42 @@ struct Live {
 impl Client {
     /// A client that will dial when it is first needed.
     pub fn new(dial: Dial) -> Self {
-        Self {
+        Self(Rc::new(Shared {
             dial,
-            live: None,
-            past: Counters::default(),
-        }
+            live: Mutex::default(),
+            past: Cell::default(),
+        }))
     }
 
     /// Connects now, where no connection is there.
     ///
     /// # Errors
     /// No connection, or a peer that shows another certificate or speaks another protocol.
-    pub async fn connect(&mut self) -> Result<(), ChannelError> {
-        if !self.is_alive() {
-            self.live = Some(dial(&self.dial).await?.0);
-        }
-        Ok(())
+    pub async fn connect(&self) -> Result<(), ChannelError> {
+        self.0.live().await.map(drop)
     }
 
     /// Sends a request on a stream of its own and waits for the reply's head.
     ///
     /// # Errors
     /// No connection, one that ends or falls silent, or frames that break the format.
-    pub async fn open(&mut self, request: &Request) -> Result<ClientReply<'_>, ChannelError> {
+    pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
         let bytes = request.stream()?;
-        let (resolved, connected) = if self.is_alive() {
-            (None, MonoClock.now())
-        } else {
-            let (live, resolved) = dial(&self.dial).await?;
-            self.live = Some(live);
-            (Some(resolved), MonoClock.now())
-        };
-        let Some(live) = &self.live else {
-            return Err(lost(&self.dial, &"it was closed"));
-        };
+        let (live, resolved) = self.0.live().await?;
+        let connected = MonoClock.now();
         let (mut send, recv) = live
             .connection
             .open_bi()
             .await
-            .map_err(|error| lost(&self.dial, &error))?;
+            .map_err(|error| lost(&self.0.dial, &error))?;
         send.write_all(bytes)
             .await
-            .map_err(|error| lost(&self.dial, &error))?;
+            .map_err(|error| lost(&self.0.dial, &error))?;
         let written = MonoClock.now();
-        send.finish().map_err(|error| lost(&self.dial, &error))?;
+        send.finish().map_err(|error| lost(&self.0.dial, &error))?;
         let mut reply = ClientReply {
-            dial: &self.dial,
-            socket: &live.socket,
+            client: Rc::clone(&self.0),
+            live,
             recv,
             inbox: BytesMut::new(),
             expander: Expander::default(),
@@ -110,31 +106,46 @@ impl Client {
         Ok(reply)
     }
 
-    /// What the client did so far, over all its connections.
+    /// What the client did so far; a connection that is being made is left out.
     pub fn counters(&self) -> Counters {
-        let live = self.live.as_ref().map(|live| live.socket.counters());
-        self.past + live.unwrap_or_default()
+        let live = self.0.live.try_lock();
+        let live = live
+            .ok()
+            .and_then(|live| Some(live.as_ref()?.socket.counters()));
+        self.0.past.get() + live.unwrap_or_default()
     }
 
     /// Closes the connection and lets the farewell leave.
     pub async fn close(self) {
-        if let Some(live) = self.live {
+        if let Some(live) = self.0.live.lock().await.take() {
             live.connection.close(VarInt::from_u32(0), b"done");
             // A farewell that does not leave in time is not waited for.
             let _ = timeout(FAREWELL, live.endpoint.wait_idle()).await;
+            self.0.retire(&live);
         }
     }
+}
 
-    fn is_alive(&mut self) -> bool {
-        match &self.live {
-            Some(live) if live.connection.close_reason().is_none() => true,
-            Some(live) => {
-                self.past += live.socket.counters();
-                self.live = None;
-                false
+impl Shared {
+    /// The connection; where it was just made, also when the name was resolved.
+    async fn live(&self) -> Result<(Rc<Live>, Option<Stamp>), ChannelError> {
+        let mut slot = self.live.lock().await;
+        if let Some(live) = &*slot {
+            if live.connection.close_reason().is_none() {
+                return Ok((Rc::clone(live), None));
             }
-            None => false,
+            self.retire(live);
+            *slot = None;
         }
+        let (live, resolved) = dial(&self.dial).await?;
+        let live = Rc::new(live);
+        *slot = Some(Rc::clone(&live));
+        Ok((live, Some(resolved)))
+    }
+
+    /// Keeps the counters of a connection that is done with.
+    fn retire(&self, live: &Live) {
+        self.past.set(self.past.get() + live.socket.counters());
     }
 }
 
@@ -148,11 +159,11 @@ async fn dial(dial: &Dial) -> Result<(Live, Stamp), ChannelError> {
 }
 
 async fn handshake(dial: &Dial) -> Result<(Live, Stamp), ChannelError> {
-    let trust = dial.trust.as_deref().ok_or_else(|| {
+    let tls = dial.tls.as_ref().ok_or_else(|| {
         let why = "quic needs the proxy's certificate to trust; give its PEM file";
         ChannelError::Tls(why.to_owned())
     })?;
-    let crypto = QuicClientConfig::try_from(tls::client(trust, ALPN)?)
+    let crypto = QuicClientConfig::try_from(tls.config(&[ALPN])?)
         .map_err(|error| ChannelError::Tls(error.to_string()))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport::config());
@@ -201,26 +212,12 @@ async fn attempt(
         .connect_with(config, address, &dial.host)
         .map_err(|error| refused(error.to_string()))?
         .await
-        .map_err(|error| refused(explained(&error.to_string())))?;
+        .map_err(|error| refused(tls::explained(&error.to_string())))?;
     Ok(Live {
         endpoint,
         connection,
         socket,
     })
-}
-
-/// A refusal with what to do about it, where the certificate is at fault.
-fn explained(error: &str) -> String {
-    let remedy = if error.contains("CaUsedAsEndEntity") {
-        "; the certificate says that it is a CA's, as `openssl req -x509` makes it: add -addext basicConstraints=critical,CA:FALSE"
-    } else if error.contains("UnknownIssuer") || error.contains("BadSignature") {
-        "; trust the certificate that this proxy shows: its admin endpoint gives it at /certificate"
-    } else if error.contains("NotValidForName") {
-        "; the certificate is for other names: dial one of them, or make one for this address"
-    } else {
-        ""
-    };
-    format!("{error}{remedy}")
 }
 
 fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
@@ -239,9 +236,9 @@ fn protocol(dial: &Dial, reason: &dyn std::fmt::Display) -> ChannelError {
 
 /// A stream of frames that answers a request. Dropped before its end, it stops the stream; the connection lives on.
 #[derive(Debug)]
-pub struct ClientReply<'a> {
-    dial: &'a Dial,
-    socket: &'a StampedSocket,
+pub struct ClientReply {
+    client: Rc<Shared>,
+    live: Rc<Live>,
     recv: RecvStream,
     inbox: BytesMut,
     expander: Expander,
@@ -256,7 +253,7 @@ pub struct ClientReply<'a> {
     ended: bool,
 }
 
-impl ClientReply<'_> {
+impl ClientReply {
     pub(crate) fn opening(&self) -> Opening {
         self.opening
     }
@@ -292,7 +289,10 @@ impl ClientReply<'_> {
                     return Ok(None);
                 }
                 Frame::Request { .. } | Frame::Response { .. } => {
-                    return Err(protocol(self.dial, &"a second head came within the reply"));
+                    return Err(protocol(
+                        &self.client.dial,
+                        &"a second head came within the reply",
+                    ));
                 }
             };
             return Ok(Some(Chunk {
@@ -304,7 +304,10 @@ impl ClientReply<'_> {
         if self.ended {
             return Ok(None);
         }
-        Err(lost(self.dial, &"the stream ended without its END frame"))
+        Err(lost(
+            &self.client.dial,
+            &"the stream ended without its END frame",
+        ))
     }
 
     pub(crate) async fn finish(mut self) -> Result<(), ChannelError> {
@@ -320,17 +323,20 @@ impl ClientReply<'_> {
                 Ok(())
             }
             Some(_) => Err(protocol(
-                self.dial,
+                &self.client.dial,
                 &"the reply does not begin with its head",
             )),
-            None => Err(lost(self.dial, &"the stream ended before any reply")),
+            None => Err(lost(
+                &self.client.dial,
+                &"the stream ended before any reply",
+            )),
         }
     }
 
     fn expand(&mut self, text: &[u8]) -> Result<Bytes, ChannelError> {
         self.expander
             .expand(text)
-            .map_err(|error| protocol(self.dial, &error))
+            .map_err(|error| protocol(&self.client.dial, &error))
     }
 
     /// The next frame; `None` at the stream's end.
@@ -339,20 +345,20 @@ impl ClientReply<'_> {
             if self.ended {
                 return Ok(None);
             }
-            let taken =
-                frame::take(&mut self.inbox).map_err(|error| protocol(self.dial, &error))?;
+            let taken = frame::take(&mut self.inbox)
+                .map_err(|error| protocol(&self.client.dial, &error))?;
             if taken.is_some() {
                 return Ok(taken);
             }
-            let idle = self.dial.idle_timeout;
+            let idle = self.client.dial.idle_timeout;
             let read = timeout(idle, self.recv.read_chunk(READ_LIMIT, true))
                 .await
                 .map_err(|_| ChannelError::Timeout {
-                    address: self.dial.authority(),
+                    address: self.client.dial.authority(),
                     what: "further bytes",
                     after: idle,
                 })?
-                .map_err(|error| lost(self.dial, &error))?;
+                .map_err(|error| lost(&self.client.dial, &error))?;
             let Some(chunk) = read else {
                 return Ok(None);
             };
@@ -363,8 +369,8 @@ impl ClientReply<'_> {
 
     /// Notes the receive that made the stream readable.
     fn stamp(&mut self) {
-        let reads = self.socket.reads();
-        self.read_at = self.socket.read_at();
+        let reads = self.live.socket.reads();
+        self.read_at = self.live.socket.read_at();
         self.head_at.get_or_insert(self.read_at);
         match self.reads.replace(reads) {
             Some(before) if before != reads => self.ordinal += 1,

@@ -18,7 +18,7 @@ use super::frame::{self, Frame, FrameError, ReplyForm};
 use super::socket::StampedSocket;
 use super::{ALPN, transport};
 use crate::ChannelError;
-use crate::tls::{self, Identity};
+use crate::tls::{self, ServerTls};
 
 const READ_LIMIT: usize = 64 * 1024;
 
@@ -85,8 +85,8 @@ impl Listener {
     ///
     /// # Errors
     /// The certificate or key cannot be used, or the system refuses the socket.
-    pub fn new(socket: std::net::UdpSocket, identity: &Identity) -> Result<Self, ChannelError> {
-        let crypto = QuicServerConfig::try_from(tls::server(identity, ALPN)?)
+    pub fn new(socket: std::net::UdpSocket, tls: &ServerTls) -> Result<Self, ChannelError> {
+        let crypto = QuicServerConfig::try_from(tls::server(tls, &[ALPN])?)
             .map_err(|error| ChannelError::Tls(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(transport::config());

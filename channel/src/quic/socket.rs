@@ -57,6 +57,7 @@ impl StampedSocket {
             reads: self.reads(),
             writes: self.writes.load(Relaxed),
             connections_opened: 1,
+            ..Counters::default()
         }
     }
 }

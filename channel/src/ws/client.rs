@@ -1,5 +1,7 @@
 //! The dialling end of `ws`.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -23,13 +25,17 @@ const FAREWELL: Duration = Duration::from_millis(200);
 /// The library's state is large; boxed, it does not make every channel as large.
 type Socket = Box<WebSocketStream<Stamped>>;
 
-/// A client with at most one WebSocket.
+/// A client whose WebSockets carry one exchange at a time. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Client(Rc<Shared>);
+
 #[derive(Debug)]
-pub struct Client {
+struct Shared {
     dial: Dial,
-    idle: Option<Socket>,
+    /// The one used last comes last.
+    idle: RefCell<Vec<Socket>>,
     /// Counters of the connections that are gone.
-    past: Counters,
+    past: Cell<Counters>,
 }
 
 /// A socket and the stamps of its making.
@@ -43,20 +49,21 @@ struct Dialled {
 impl Client {
     /// A client that will dial when it is first needed.
     pub fn new(dial: Dial) -> Self {
-        Self {
+        Self(Rc::new(Shared {
             dial,
-            idle: None,
-            past: Counters::default(),
-        }
+            idle: RefCell::default(),
+            past: Cell::default(),
+        }))
     }
 
     /// Connects now, where no connection is there.
     ///
     /// # Errors
     /// No connection, or a server that does not open a WebSocket.
-    pub async fn connect(&mut self) -> Result<(), ChannelError> {
-        if self.idle.is_none() {
-            self.idle = Some(dial(&self.dial).await?.socket);
+    pub async fn connect(&self) -> Result<(), ChannelError> {
+        if self.0.idle.borrow().is_empty() {
+            let made = dial(&self.0.dial).await?;
+            self.0.idle.borrow_mut().push(made.socket);
         }
         Ok(())
     }
@@ -65,20 +72,20 @@ impl Client {
     ///
     /// # Errors
     /// No connection, or one that ends.
-    pub async fn open(&mut self, request: &Request) -> Result<ClientReply<'_>, ChannelError> {
+    pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
         let message = Message::Text(request.message()?.clone());
-        let (mut socket, resolved, transport_connected, connected) = match self.idle.take() {
+        let (mut socket, resolved, transport_connected, connected) = match self.0.pop() {
             Some(socket) => (socket, None, None, MonoClock.now()),
             None => {
-                let made = dial(&self.dial).await?;
+                let made = dial(&self.0.dial).await?;
                 let resolved = Some(made.resolved);
                 let transport_connected = Some(made.transport_connected);
                 (made.socket, resolved, transport_connected, made.connected)
             }
         };
         if let Err(error) = socket.send(message).await {
-            self.past += socket.get_ref().counters();
-            return Err(lost(&self.dial, &error));
+            self.0.retire(&socket);
+            return Err(lost(&self.0.dial, &error));
         }
         let opening = Opening {
             resolved,
@@ -89,24 +96,37 @@ impl Client {
         Ok(ClientReply {
             reads_before: None,
             head_at: None,
-            client: self,
+            client: Rc::clone(&self.0),
             socket: Some(socket),
             opening,
         })
     }
 
-    /// What the client did so far, over all its connections.
+    /// What the client did so far; connections with an exchange under way are left out.
     pub fn counters(&self) -> Counters {
-        let idle = self.idle.as_ref().map(|socket| socket.get_ref().counters());
-        self.past + idle.unwrap_or_default()
+        let idle = self.0.idle.borrow();
+        let idle = idle.iter().map(|socket| socket.get_ref().counters());
+        idle.fold(self.0.past.get(), |sum, counters| sum + counters)
     }
 
-    /// Says goodbye and closes.
+    /// Says goodbye on the idle connections and closes them.
     pub async fn close(self) {
-        if let Some(mut socket) = self.idle {
+        while let Some(mut socket) = self.0.pop() {
             // A peer that does not answer is left without an answer.
             let _ = timeout(FAREWELL, socket.close(None)).await;
+            self.0.retire(&socket);
         }
+    }
+}
+
+impl Shared {
+    fn pop(&self) -> Option<Socket> {
+        self.idle.borrow_mut().pop()
+    }
+
+    /// Keeps the counters of a connection that is done with.
+    fn retire(&self, socket: &Socket) {
+        self.past.set(self.past.get() + socket.get_ref().counters());
     }
 }
 
@@ -139,7 +159,8 @@ async fn handshake(dial: &Dial) -> Result<Dialled, ChannelError> {
     }
     request.extend_from_slice(b"\r\n");
 
-    let (mut connection, resolved, transport_connected) = Connection::dial(dial).await?;
+    let dialled = Connection::dial(dial).await?;
+    let mut connection = dialled.connection;
     connection.send(&request).await?;
     let response = connection.response("GET", dial.idle_timeout).await?;
     let refused = |reason: String| ChannelError::Handshake {
@@ -163,8 +184,8 @@ async fn handshake(dial: &Dial) -> Result<Dialled, ChannelError> {
     let socket = WebSocketStream::from_raw_socket(stamped, Role::Client, Some(config())).await;
     Ok(Dialled {
         socket: Box::new(socket),
-        resolved,
-        transport_connected,
+        resolved: dialled.resolved,
+        transport_connected: dialled.transport_connected,
         connected: MonoClock.now(),
     })
 }
@@ -178,15 +199,15 @@ fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
 
 /// The messages that answer a request. Dropped before [`Self::finish`], it closes its connection.
 #[derive(Debug)]
-pub struct ClientReply<'a> {
-    client: &'a mut Client,
+pub struct ClientReply {
+    client: Rc<Shared>,
     socket: Option<Socket>,
     opening: Opening,
     head_at: Option<Stamp>,
     reads_before: Option<u64>,
 }
 
-impl ClientReply<'_> {
+impl ClientReply {
     pub(crate) fn opening(&self) -> Opening {
         self.opening
     }
@@ -243,14 +264,14 @@ impl ClientReply<'_> {
     }
 
     pub(crate) fn finish(mut self) {
-        self.client.idle = self.socket.take();
+        self.client.idle.borrow_mut().extend(self.socket.take());
     }
 }
 
-impl Drop for ClientReply<'_> {
+impl Drop for ClientReply {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
-            self.client.past += socket.get_ref().counters();
+            self.client.retire(socket);
         }
     }
 }

@@ -298,7 +298,7 @@ fn upstream_head(worker: &Worker, head: &RequestHead, chunked: bool) -> Vec<u8> 
     let mut out = Vec::with_capacity(1024);
     // The upstream was named by its URL, and that is the name it knows itself by.
     let (target, authority) = (
-        worker.upstream.target(&head.target),
+        worker.upstream.path(&head.target),
         worker.upstream.authority(),
     );
     start_request(&mut out, &head.method, &target, &authority);

@@ -31,7 +31,7 @@ async fn pass(
     head: &RequestHead,
 ) -> io::Result<()> {
     let mut request = Vec::with_capacity(1024);
-    let target = worker.upstream.target(&head.target);
+    let target = worker.upstream.path(&head.target);
     let authority = worker.upstream.authority();
     start_request(&mut request, &head.method, &target, &authority);
     for (name, value) in head.headers.iter() {

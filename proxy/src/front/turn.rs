@@ -149,7 +149,7 @@ pub(crate) async fn pass(
 
 fn render(worker: &Worker, question: &Question<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024 + question.body.len());
-    let target = worker.upstream.target(question.target);
+    let target = worker.upstream.path(question.target);
     start_request(
         &mut out,
         question.method,

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokenlag_channel::{Ask, Channel, ChannelError, Dial, Reply, Request};
+use tokenlag_channel::tls::ClientTls;
+use tokenlag_channel::{Ask, BaseUrl, Channel, ChannelError, Dial, Reply, Request};
 use tokenlag_dialect::{Decoder, Dialect, Meaning, SseEvent};
 use tokenlag_probes::{
     Clock, Encoding, HopExchange, MonoClock, Outcome, Stamp, TokenMark, TraceId, Transport,
 };
-use tokenlag_proxy::{Addresses, Proxy, ProxyOptions, Upstream};
+use tokenlag_proxy::{Addresses, Proxy, ProxyOptions};
 use tokenlag_scripted::{Script, ScriptedBackend};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,7 +47,7 @@ impl Stack {
 
     pub fn in_front_of(
         backend: ScriptedBackend,
-        upstream: Upstream,
+        upstream: BaseUrl,
         adjust: impl FnOnce(ProxyOptions) -> ProxyOptions,
     ) -> Self {
         let mut options = ProxyOptions::new(([127, 0, 0, 1], 0).into(), upstream);
@@ -77,7 +78,10 @@ impl Stack {
             Transport::Quic => self.addresses.quic.unwrap(),
             _ => self.addresses.listen,
         };
-        dial(address, &self.certificate)
+        let mut dial = dial(address, &self.certificate);
+        // TCP is in clear here.
+        dial.tls = dial.tls.filter(|_| transport == Transport::Quic);
+        dial
     }
 
     pub fn channel(&self, transport: Transport) -> Channel {
@@ -124,7 +128,7 @@ pub fn dial(address: SocketAddr, certificate: &str) -> Dial {
         headers: Vec::new(),
         connect_timeout: Duration::from_secs(2),
         idle_timeout: IDLE,
-        trust: Some(certificate.as_bytes().to_vec()),
+        tls: Some(ClientTls::trusting(certificate.as_bytes()).unwrap()),
     }
 }
 
@@ -177,7 +181,7 @@ pub fn request(
 
 /// One exchange of the Responses API over any channel.
 pub async fn exchange(
-    channel: &mut Channel,
+    channel: &Channel,
     way: (Transport, Encoding),
     trace: TraceId,
     body: &str,
@@ -191,7 +195,7 @@ pub async fn exchange(
 }
 
 /// Reads a reply to its terminal event, or to its end.
-pub async fn read(reply: &mut Reply<'_>) -> Result<Seen, ChannelError> {
+pub async fn read(reply: &mut Reply) -> Result<Seen, ChannelError> {
     let mut decoder = Decoder::new(Dialect::Responses, reply.framing());
     let mut seen = Seen {
         status: reply.status(),

@@ -1,0 +1,231 @@
+//! The one stream under every TCP channel, in clear or inside TLS: stamps each read as it returns and each write before
+//! it is made, and counts bytes on the wire and bytes inside.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+use crate::Counters;
+
+/// A TCP connection, in clear or inside TLS.
+#[derive(Debug)]
+pub struct Socket {
+    layer: Layer,
+    channel_bytes_sent: u64,
+    channel_bytes_received: u64,
+    resumed: bool,
+    early_data: bool,
+}
+
+#[derive(Debug)]
+enum Layer {
+    Clear(Stamped),
+    /// The session's state is large; boxed, it does not make every socket as large.
+    Tls(Box<TlsStream<Stamped>>),
+}
+
+/// The TCP stream itself. Under TLS the stamps are those of the records' bytes: decryption comes after.
+#[derive(Debug)]
+pub(crate) struct Stamped {
+    stream: TcpStream,
+    /// Read before it was known what is spoken here, and not yet handed on.
+    early: BytesMut,
+    read_at: Stamp,
+    written_at: Stamp,
+    bytes_sent: u64,
+    bytes_received: u64,
+    reads: u64,
+    writes: u64,
+}
+
+impl Stamped {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            early: BytesMut::new(),
+            read_at: Stamp::default(),
+            written_at: Stamp::default(),
+            bytes_sent: 0,
+            bytes_received: 0,
+            reads: 0,
+            writes: 0,
+        }
+    }
+
+    /// Reads once more into what the next reader will be given first, and shows all of that; no more came where it did
+    /// not grow.
+    pub(crate) async fn peek(&mut self) -> io::Result<&[u8]> {
+        use tokio::io::AsyncReadExt;
+        let mut early = std::mem::take(&mut self.early);
+        let read = self.read_buf(&mut early).await;
+        self.early = early;
+        read.map(|_| &self.early[..])
+    }
+}
+
+impl Socket {
+    /// A connection in clear.
+    pub(crate) fn clear(stream: Stamped) -> Self {
+        Self::over(Layer::Clear(stream), false, false)
+    }
+
+    /// A connection inside TLS, after its handshake. `resumed` and `early_data` are what the handshake made use of.
+    pub(crate) fn tls(stream: TlsStream<Stamped>, resumed: bool, early_data: bool) -> Self {
+        Self::over(Layer::Tls(Box::new(stream)), resumed, early_data)
+    }
+
+    fn over(layer: Layer, resumed: bool, early_data: bool) -> Self {
+        Self {
+            layer,
+            channel_bytes_sent: 0,
+            channel_bytes_received: 0,
+            resumed,
+            early_data,
+        }
+    }
+
+    fn wire(&self) -> &Stamped {
+        match &self.layer {
+            Layer::Clear(stream) => stream,
+            Layer::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// The TCP stream underneath, for its options.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.wire().stream
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.layer, Layer::Tls(_))
+    }
+
+    /// When the last read of the TCP stream returned.
+    pub fn read_at(&self) -> Stamp {
+        self.wire().read_at
+    }
+
+    /// Before the last write to the TCP stream.
+    pub fn written_at(&self) -> Stamp {
+        self.wire().written_at
+    }
+
+    /// Reads of the TCP stream that returned bytes.
+    pub fn reads(&self) -> u64 {
+        self.wire().reads
+    }
+
+    /// What the connection did so far.
+    pub fn counters(&self) -> Counters {
+        let wire = self.wire();
+        Counters {
+            bytes_sent: wire.bytes_sent,
+            bytes_received: wire.bytes_received,
+            channel_bytes_sent: self.channel_bytes_sent,
+            channel_bytes_received: self.channel_bytes_received,
+            reads: wire.reads,
+            writes: wire.writes,
+            connections_opened: 1,
+            handshakes_resumed: self.resumed.into(),
+            early_data_accepted: self.early_data.into(),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        ready!(match &mut self.layer {
+            Layer::Clear(stream) => Pin::new(stream).poll_read(context, into),
+            Layer::Tls(stream) => Pin::new(stream).poll_read(context, into),
+        })?;
+        self.channel_bytes_received += (into.filled().len() - before) as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(match &mut self.layer {
+            Layer::Clear(stream) => Pin::new(stream).poll_write(context, bytes),
+            Layer::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        })?;
+        self.channel_bytes_sent += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.layer {
+            Layer::Clear(stream) => Pin::new(stream).poll_flush(context),
+            Layer::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.layer {
+            Layer::Clear(stream) => Pin::new(stream).poll_shutdown(context),
+            Layer::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+impl AsyncRead for Stamped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            // Already stamped and counted, when it was peeked at.
+            let count = self.early.len().min(into.remaining());
+            into.put_slice(&self.early[..count]);
+            self.early.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        self.read_at = MonoClock.now();
+        let count = into.filled().len() - before;
+        self.bytes_received += count as u64;
+        self.reads += u64::from(count > 0);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stamped {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let before = MonoClock.now();
+        let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.written_at = before;
+        self.writes += 1;
+        self.bytes_sent += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
