@@ -128,7 +128,10 @@ pub(crate) fn cell(sketch: &RowSketch, block: u32, order: u32) -> Cell {
         logged: BTreeMap::new(),
         tallies,
         counters: Counters {
+            wire_bytes_sent: Some(9 * 32),
             wire_bytes_received: Some(64 * 32),
+            channel_bytes_sent: Some(8 * 32),
+            channel_bytes_received: Some(61 * 32 + 16),
             connections_opened: Some(1),
             client_cpu_ns: Some(4_000 * 32),
             ..Counters::default()

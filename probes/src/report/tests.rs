@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::conditions::StateAt;
 use crate::row::{State, Transport};
 use crate::samples::{RowSketch, run};
 
@@ -142,6 +143,73 @@ fn the_json_has_the_documented_shape() {
         assert!(versus[key].is_number(), "{key}");
     }
     assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+}
+
+#[test]
+fn the_conditions_stand_in_the_report() {
+    let (mut record, _) = built();
+    record.conditions.tls = Some(true);
+    record.conditions.state_at = Some(StateAt::Upstream);
+    let json = serde_json::to_value(Report::build(&record, &Recorders::new())).unwrap();
+    let expected = serde_json::json!({ "tls": true, "state_at": "upstream" });
+    assert_eq!(json["conditions"], expected);
+}
+
+#[test]
+fn what_was_written_before_conditions_and_savings_were_known_still_reads() {
+    let (record, report) = built();
+    let mut old_record = serde_json::to_value(&record).unwrap();
+    assert_eq!(old_record.get("conditions"), None);
+    for cell in old_record["cells"].as_array_mut().unwrap() {
+        let counters = cell["counters"].as_object_mut().unwrap();
+        counters.retain(|name, _| !name.starts_with("channel_"));
+    }
+    let read: RunRecord = serde_json::from_value(old_record).unwrap();
+    assert!(read.conditions.is_empty());
+    assert_eq!(read.cells.len(), record.cells.len());
+    assert_eq!(read.cells[0].counters.channel_bytes_sent, None);
+
+    let mut old_report = serde_json::to_value(&report).unwrap();
+    for key in ["conditions", "savings"] {
+        old_report.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    let read: Report = serde_json::from_value(old_report).unwrap();
+    assert_eq!((read.savings.len(), read.channels), (0, report.channels));
+}
+
+#[test]
+fn a_channel_in_both_states_has_its_saving_split_against_both_baselines() {
+    let full = Row::events(Transport::Ws, State::Full);
+    let sketch = |row, request, delta| RowSketch {
+        row,
+        request,
+        delta,
+        model: (5_000, 1_000),
+    };
+    let (record, recorders) = run(
+        &[
+            sketch(Row::HTTP_COLD_FULL, 400, 60),
+            sketch(Row::HTTP_FULL, 200, 50),
+            sketch(full, 100, 30),
+            sketch(WS, 50, 30),
+        ],
+        9,
+    );
+    let report = Report::build(&record, &recorders);
+    assert_eq!(report.savings.len(), 2 * 4);
+    let tokens = report
+        .savings
+        .iter()
+        .find(|saving| saving.baseline == "http/full" && saving.metric == Metric::TokenOverhead)
+        .unwrap();
+    assert!((tokens.transport.change.unwrap() + 0.4).abs() < 1e-3);
+    assert!(tokens.state.change.unwrap().abs() < 1e-9);
+    // With every block complete the total is what the row's own comparison says.
+    for saving in &report.savings {
+        let versus = report.row(WS).unwrap();
+        let versus = versus.versus(&saving.baseline, saving.metric, Statistic::P50);
+        assert_eq!(versus, Some(&saving.total));
+    }
 }
 
 #[test]

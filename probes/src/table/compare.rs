@@ -4,13 +4,14 @@ use crate::histogram::Summary;
 use crate::metric::Metric;
 use crate::report::{Report, RowReport};
 use crate::row::{Row, Transport};
-use crate::stats::{Change, Statistic};
+use crate::stats::Statistic;
 
-use super::Style;
-use super::grid::{Cell, Grid};
+use super::change_cell::{UNCERTAIN, change_cell};
+use super::grid::{Cell, Grid, fitting};
 use super::notes::notes;
-use super::quantity::{TimeUnit, percent};
+use super::quantity::TimeUnit;
 use super::wrap::wrapped;
+use super::{Style, carried, conditions, savings};
 
 /// What the first table shows. The last three are overheads.
 const MEASURED: [(Metric, &str); 5] = [
@@ -21,12 +22,8 @@ const MEASURED: [(Metric, &str); 5] = [
     (Metric::RoundtripOverhead, "roundtrip"),
 ];
 
-const BETTER: &str = "\x1b[32m";
-const WORSE: &str = "\x1b[31m";
-const FAINT: &str = "\x1b[2m";
-
 /// What the second table compares, and what OpenAI published for it.
-const COMPARED: [(Metric, &str, &str); 3] = [
+pub(super) const COMPARED: [(Metric, &str, &str); 3] = [
     (Metric::RoundtripOverhead, "roundtrip overhead", "-80"),
     (Metric::TokenOverhead, "per-token overhead", "-30"),
     (Metric::Ttft, "ttft", "-50"),
@@ -49,6 +46,8 @@ pub fn compare(report: &Report, style: Style) -> String {
     for baseline in named {
         parts.extend(changes(report, &baseline, width, style.colour));
     }
+    parts.extend(savings::savings(report, style));
+    parts.extend(carried::carried(report, style));
     parts.push(wrapped(&super::sentence(report), width, ""));
     parts.push(super::verdict(&report.verdict, style));
     parts.join("\n")
@@ -61,19 +60,10 @@ fn measured(report: &Report, width: usize, colour: bool) -> String {
         let outcomes = metrics.first() == MEASURED.first();
         measured_grid(report, metrics, outcomes)
     });
-    wrapped(title, width, "") + &tables + &notes(report, width)
-}
-
-/// One table where `width` allows it; else the columns are shared among several.
-fn fitting<C>(columns: &[C], width: usize, colour: bool, table: &dyn Fn(&[C]) -> Grid) -> String {
-    let whole = table(columns);
-    if whole.narrowest() <= width || columns.len() < 2 {
-        return whole.print(width, colour);
-    }
-    let (left, right) = columns.split_at(columns.len() / 2);
-    [left, right]
-        .map(|part| fitting(part, width, colour, table))
-        .join("\n")
+    wrapped(title, width, "")
+        + &conditions::conditions(report, width)
+        + &tables
+        + &notes(report, width)
 }
 
 fn measured_grid(report: &Report, metrics: &[(Metric, &str)], outcomes: bool) -> Grid {
@@ -147,9 +137,7 @@ fn changes(report: &Report, baseline: &str, width: usize, colour: bool) -> Optio
         }
         false => format!("Change of p50 against {baseline} in % [95 % interval]"),
     };
-    Some(format!(
-        "{title}\n{tables}~ not distinguishable from zero\n"
-    ))
+    Some(format!("{title}\n{tables}{UNCERTAIN}"))
 }
 
 fn change_grid(
@@ -177,50 +165,4 @@ fn change_grid(
         grid.row(cells);
     }
     grid
-}
-
-fn change_cell(change: &Change, as_time: bool) -> Cell {
-    let towards = match (as_time, change.change, change.difference) {
-        (false, Some(share), _) => share,
-        (_, _, difference) => difference.map_or(0.0, |difference| difference.mean_ns),
-    };
-    let (text, distinguishable) = match change.change.filter(|_| !as_time) {
-        Some(share) => (share_text(share, change), change.is_distinguishable()),
-        None => time_text(change),
-    };
-    let mark = if distinguishable { "" } else { "~" };
-    let colour = match distinguishable {
-        false => FAINT,
-        true if towards > 0.0 => WORSE,
-        true => BETTER,
-    };
-    Cell::from(text + mark).coloured(colour)
-}
-
-fn share_text(share: f64, change: &Change) -> String {
-    match change.low.zip(change.high) {
-        Some((low, high)) => format!("{} [{} {}]", percent(share), percent(low), percent(high)),
-        None => format!("{} (1 block)", percent(share)),
-    }
-}
-
-/// The difference as a time, and whether its interval excludes zero.
-fn time_text(change: &Change) -> (String, bool) {
-    let Some(difference) = change.difference else {
-        return ("-".to_owned(), false);
-    };
-    let unit = TimeUnit::for_values([difference.mean_ns]);
-    let mean = unit.show_signed(difference.mean_ns);
-    match difference.low_ns.zip(difference.high_ns) {
-        Some((low, high)) => (
-            format!(
-                "{mean} [{} {}] {}",
-                unit.show_signed(low),
-                unit.show_signed(high),
-                unit.name()
-            ),
-            low > 0.0 || high < 0.0,
-        ),
-        None => (format!("{mean} {} (1 block)", unit.name()), false),
-    }
 }

@@ -106,6 +106,23 @@ impl Grid {
     }
 }
 
+/// One table where `width` allows it; else the columns are shared among several.
+pub(super) fn fitting<C>(
+    columns: &[C],
+    width: usize,
+    colour: bool,
+    table: &dyn Fn(&[C]) -> Grid,
+) -> String {
+    let whole = table(columns);
+    if whole.narrowest() <= width || columns.len() < 2 {
+        return whole.print(width, colour);
+    }
+    let (left, right) = columns.split_at(columns.len() / 2);
+    [left, right]
+        .map(|part| fitting(part, width, colour, table))
+        .join("\n")
+}
+
 fn print_cells(row: &[Cell], widths: &[usize], gap: usize, colour: bool) -> String {
     let mut text = String::new();
     for (column, (cell, &width)) in row.iter().zip(widths).enumerate() {

@@ -2,10 +2,10 @@
 
 use crate::report::{Report, RowReport};
 
-use super::Style;
 use super::grid::{Cell, Grid};
 use super::notes::notes;
 use super::quantity::{TimeUnit, three_digits};
+use super::{Style, carried, conditions};
 
 /// The table of each row, its throughput, and the verdict.
 pub fn load(report: &Report, style: Style) -> String {
@@ -14,6 +14,9 @@ pub fn load(report: &Report, style: Style) -> String {
         .iter()
         .map(|row| one_row(row, style))
         .collect();
+    let conditions = conditions::conditions(report, style.columns());
+    parts.extend((!conditions.is_empty()).then_some(conditions));
+    parts.extend(carried::carried(report, style));
     let notes = notes(report, style.columns());
     parts.extend((!notes.is_empty()).then_some(notes));
     parts.push(super::verdict(&report.verdict, style));

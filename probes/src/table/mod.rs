@@ -1,10 +1,14 @@
 //! A report as text for people: the tables of `compare` and `load`, the sentence and the verdict below them.
 
+mod carried;
+mod change_cell;
 mod compare;
+mod conditions;
 mod grid;
 mod load;
 mod notes;
 mod quantity;
+mod savings;
 mod sentence;
 mod wrap;
 
@@ -56,5 +60,7 @@ pub fn verdict(verdict: &Verdict, style: Style) -> String {
     text
 }
 
+#[cfg(test)]
+mod factorial_tests;
 #[cfg(test)]
 mod tests;

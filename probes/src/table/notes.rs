@@ -14,12 +14,16 @@ pub(super) fn notes(report: &Report, width: usize) -> String {
         .collect()
 }
 
-/// Which channel's stamps are upper bounds.
+/// Which channels' stamps are upper bounds.
 fn upper_bounds(report: &Report) -> Option<String> {
     let is_bound = |row: &&RowReport| row.read_stamp == ReadStamp::UpperBound;
-    let channel = report.channels.iter().find(is_bound)?.row.transport;
+    let bounds = report.channels.iter().filter(is_bound);
+    let mut channels: Vec<String> = bounds.map(|row| row.row.transport.to_string()).collect();
+    channels.dedup();
+    let which = (!channels.is_empty()).then(|| channels.join(", "))?;
+    let whose = if channels.len() == 1 { "its" } else { "their" };
     Some(format!(
-        "{channel}: stamped no earlier than the bytes came, so its figures are upper bounds"
+        "{which}: stamped no earlier than the bytes came, so {whose} figures are upper bounds"
     ))
 }
 

@@ -16,7 +16,8 @@ const SAID: [(Metric, &str); 3] = [
 /// One sentence that says what came out (medians, with 95 % intervals), and what could not be told from no change.
 ///
 /// It speaks of one row, chosen before the figures are known: `ws/incremental`, which is the mode that OpenAI's figures are
-/// about; else the first incremental row, else the last. Choosing the best row afterwards would flatter it.
+/// about; else the first incremental row of a channel that is no baseline's, else the first of any, else the last row. Choosing
+/// the best row afterwards would flatter it.
 pub fn sentence(report: &Report) -> String {
     let clauses = headline_row(report).map(clauses).unwrap_or_default();
     match clauses.as_slice() {
@@ -39,9 +40,12 @@ fn headline_row(report: &Report) -> Option<&RowReport> {
         row.row.transport != Transport::Direct && !is_baseline
     };
     let candidates = || report.channels.iter().filter(is_candidate);
+    let incremental = || candidates().filter(|row| row.row.state == State::Incremental);
+    let baselines = [Transport::HttpCold, Transport::Http];
     candidates()
         .find(|row| row.row == Row::events(Transport::Ws, State::Incremental))
-        .or_else(|| candidates().find(|row| row.row.state == State::Incremental))
+        .or_else(|| incremental().find(|row| !baselines.contains(&row.row.transport)))
+        .or_else(|| incremental().next())
         .or_else(|| candidates().next_back())
         .or_else(|| report.row(Row::HTTP_FULL))
 }

@@ -14,7 +14,7 @@ use crate::verdict::Warning;
 const WS: Row = Row::events(Transport::Ws, State::Incremental);
 const DIRECT: Row = Row::events(Transport::Direct, State::Full);
 
-fn sketch(row: Row, request: u64, delta: u64) -> RowSketch {
+pub(super) fn sketch(row: Row, request: u64, delta: u64) -> RowSketch {
     RowSketch {
         row,
         request,
@@ -67,7 +67,7 @@ fn compared() -> Report {
 }
 
 #[track_caller]
-fn check(name: &str, width: usize, text: &str) {
+pub(super) fn check(name: &str, width: usize, text: &str) {
     for line in text.lines() {
         assert!(line.chars().count() <= width, "{line}");
     }
@@ -81,7 +81,7 @@ fn check(name: &str, width: usize, text: &str) {
     assert_eq!(text, golden, "{name} differs");
 }
 
-fn plain(width: usize) -> Style {
+pub(super) fn plain(width: usize) -> Style {
     Style {
         width,
         colour: false,
@@ -96,6 +96,27 @@ fn compare_at_100_columns() {
 #[test]
 fn compare_at_80_columns() {
     check("compare-80.txt", 80, &compare(&compared(), plain(80)));
+}
+
+#[test]
+fn what_is_not_known_of_the_conditions_is_not_said() {
+    let mut report = loaded();
+    assert!(!load(&report, plain(80)).contains("Conditions"));
+    report.conditions.tls = Some(true);
+    report.conditions.tcp_congestion_control = Some(String::new());
+    assert!(load(&report, plain(80)).contains("\nConditions: TLS on\n"));
+    report.conditions.tls = Some(false);
+    assert!(load(&report, plain(80)).contains("\nConditions: TLS off\n"));
+}
+
+#[test]
+fn bytes_that_were_not_counted_have_no_table() {
+    let mut report = loaded();
+    assert!(load(&report, plain(80)).contains("Bytes per output token"));
+    let row = &mut report.channels[0];
+    row.counters.retain(|name, _| !name.contains("bytes"));
+    assert!(row.counters.contains_key("connections_opened"));
+    assert!(!load(&report, plain(80)).contains("Bytes per output token"));
 }
 
 #[test]

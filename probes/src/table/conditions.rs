@@ -1,0 +1,68 @@
+//! What was on in a run, in a line or two below a table's title.
+
+use crate::report::Report;
+use crate::row::Transport;
+
+use super::wrap::wrapped;
+
+/// The line, wrapped; empty where nothing is known.
+pub(super) fn conditions(report: &Report, width: usize) -> String {
+    let known = known(report);
+    match known.is_empty() {
+        true => String::new(),
+        false => wrapped(&format!("Conditions: {}", known.join(", ")), width, "  "),
+    }
+}
+
+fn known(report: &Report) -> Vec<String> {
+    let conditions = &report.conditions;
+    let switch = |name: &str, on: Option<bool>| {
+        let state = if on? { "on" } else { "off" };
+        Some(format!("{name} {state}"))
+    };
+    let certificate = conditions.certificate;
+    let shared = conditions.multiplex.map(|shared| match shared {
+        true => "sessions share a connection",
+        false => "a connection per session",
+    });
+    let congestion = |name: &str, control: &Option<String>| {
+        let control = control.as_ref().filter(|control| !control.is_empty())?;
+        Some(format!("{name} {control}"))
+    };
+    [
+        conditions.tls.map(|on| encryption(on, report)),
+        certificate.map(|source| format!("certificate {source}")),
+        switch("resumption", conditions.resumption),
+        switch("0-RTT", conditions.zero_rtt),
+        conditions
+            .state_at
+            .map(|place| format!("state at the {place}")),
+        shared.map(str::to_owned),
+        congestion("TCP", &conditions.tcp_congestion_control),
+        congestion("QUIC", &conditions.quic_congestion_control),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// TLS off does not mean that everything went in clear.
+fn encryption(on: bool, report: &Report) -> String {
+    if on {
+        return "TLS on".to_owned();
+    }
+    let is_encrypted =
+        |channel: &Transport| channel.leg().unwrap_or(*channel).is_encrypted_always();
+    let mut encrypted: Vec<String> = report
+        .channels
+        .iter()
+        .map(|row| row.row.transport)
+        .filter(is_encrypted)
+        .map(|channel| channel.to_string())
+        .collect();
+    encrypted.dedup();
+    match encrypted.is_empty() {
+        true => "TLS off".to_owned(),
+        false => format!("TLS off (always on in {})", encrypted.join(", ")),
+    }
+}
