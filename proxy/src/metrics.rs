@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     exchanges: Family<Ended, Counter>,
     deltas: Family<OfChannel, Counter>,
     active: Family<OfChannel, Gauge>,
+    refused: Family<Refused, Counter>,
     evicted: Counter,
     figures: Vec<(Metric, Family<OfChannel, Histogram>)>,
 }
@@ -38,6 +39,12 @@ struct OfChannel {
 struct Ended {
     channel: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    door: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,6 +73,12 @@ impl Default for Metrics {
             "Exchanges under way, by the client's channel",
             Family::clone(&active),
         );
+        let refused = Family::default();
+        registry.register(
+            "refused",
+            "What was turned away at a door for what it sent or for how long it took",
+            Family::clone(&refused),
+        );
         let evicted = Counter::default();
         registry.register(
             "exchanges_evicted",
@@ -90,6 +103,7 @@ impl Default for Metrics {
             exchanges,
             deltas,
             active,
+            refused,
             evicted,
             figures: figures.into(),
         }
@@ -107,6 +121,13 @@ impl Metrics {
             .clone();
         gauge.inc();
         Active(gauge)
+    }
+
+    /// Something was turned away at a door (`tcp`, `tls`, `http1`, `http2`, `ws`, `udp`, `quic`, `http3`), for one of the
+    /// few reasons that the door has: they become a label.
+    #[allow(dead_code, reason = "each door counts its own")]
+    pub(crate) fn refused(&self, door: &'static str, reason: &'static str) {
+        self.refused.get_or_create(&Refused { door, reason }).inc();
     }
 
     pub(crate) fn finished(&self, record: &HopExchange, figures: &[(Metric, i64)]) {
@@ -159,5 +180,25 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Truncated => "truncated",
         Outcome::Cancelled => "cancelled",
         Outcome::Failed(kind) => kind.name(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_counted_by_door_and_reason() {
+        let metrics = Metrics::default();
+        metrics.refused("tcp", "garbage");
+        metrics.refused("tcp", "garbage");
+        metrics.refused("ws", "too_large");
+        let text = metrics.render(0);
+        for line in [
+            r#"tokenlag_refused_total{door="tcp",reason="garbage"} 2"#,
+            r#"tokenlag_refused_total{door="ws",reason="too_large"} 1"#,
+        ] {
+            assert!(text.lines().any(|known| known == line), "{text}");
+        }
     }
 }
