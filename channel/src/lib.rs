@@ -7,7 +7,9 @@
 mod chunk;
 mod dial;
 mod error;
+mod fields;
 pub mod http;
+mod incoming;
 pub mod quic;
 mod request;
 mod socket;
@@ -20,6 +22,7 @@ pub mod ws;
 pub use chunk::Chunk;
 pub use dial::{Channel, Counters, Dial, Opening, Reply};
 pub use error::ChannelError;
+pub use incoming::{ExchangeError, Incoming};
 pub use request::{Ask, Request};
 pub use socket::Socket;
 pub use url::{BadUrl, BaseUrl};

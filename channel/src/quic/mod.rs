@@ -10,9 +10,7 @@ mod transport;
 mod varint;
 
 pub use client::{Client, ClientReply};
-pub use server::{
-    Accepted, Exchange, ExchangeError, Handshake, Incoming, Listener, ReplyWriter, bind,
-};
+pub use server::{Accepted, Exchange, Handshake, Listener, ReplyWriter, bind};
 
 /// The protocol's name in TLS's ALPN; its digit is the format's version.
 pub const ALPN: &[u8] = b"tokenlag/1";

@@ -14,11 +14,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 
 use super::compact::Compactor;
-use super::frame::{self, Frame, FrameError, ReplyForm};
+use super::frame::{self, Frame, ReplyForm};
 use super::socket::StampedSocket;
 use super::{ALPN, transport};
-use crate::ChannelError;
 use crate::tls::{self, ServerTls};
+use crate::{ChannelError, ExchangeError, Incoming};
 
 const READ_LIMIT: usize = 64 * 1024;
 
@@ -42,42 +42,6 @@ pub struct Exchange {
     send: SendStream,
     recv: RecvStream,
     socket: Arc<StampedSocket>,
-}
-
-/// A request that arrived whole.
-#[derive(Debug)]
-pub struct Incoming {
-    /// How the client wants the reply's body.
-    pub form: ReplyForm,
-    /// HTTP method.
-    pub method: String,
-    /// Path and query.
-    pub target: String,
-    /// Header fields.
-    pub fields: Vec<(String, Bytes)>,
-    /// The body.
-    pub body: Bytes,
-    /// Read with the first byte.
-    pub in_head: Stamp,
-    /// Read with the last byte.
-    pub in_body: Stamp,
-}
-
-/// Why a request cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum ExchangeError {
-    /// The client or its connection is gone.
-    #[error("the client's stream ended: {0}")]
-    Gone(String),
-    /// Frames that break the format.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// Frames in an order that makes no request.
-    #[error("a request is one REQUEST frame and then DATA frames")]
-    NotARequest,
-    /// The body is longer than what was allowed.
-    #[error("the request's body is longer than {0} bytes")]
-    TooLarge(usize),
 }
 
 impl Listener {
@@ -176,17 +140,16 @@ impl Exchange {
         limit: usize,
     ) -> Result<(Incoming, ReplyWriter), (ExchangeError, ReplyWriter)> {
         let read = read_request(&mut self.recv, &self.socket, limit).await;
-        let form = read
-            .as_ref()
-            .map_or(ReplyForm::Bytes, |incoming| incoming.form);
+        let form = read.as_ref().map_or(ReplyForm::Bytes, |(form, _)| *form);
         let writer = ReplyWriter {
             send: self.send,
+            events: form != ReplyForm::Bytes,
             compactor: (form == ReplyForm::Compact).then(Compactor::default),
             frames: Vec::with_capacity(1024),
             finished: false,
         };
         match read {
-            Ok(incoming) => Ok((incoming, writer)),
+            Ok((_, incoming)) => Ok((incoming, writer)),
             Err(error) => Err((error, writer)),
         }
     }
@@ -196,7 +159,11 @@ async fn read_request(
     recv: &mut RecvStream,
     socket: &StampedSocket,
     limit: usize,
-) -> Result<Incoming, ExchangeError> {
+) -> Result<(ReplyForm, Incoming), ExchangeError> {
+    let not_a_request = || {
+        let what = "a request is one REQUEST frame and then DATA frames";
+        ExchangeError::Malformed(what.to_owned())
+    };
     let mut inbox = BytesMut::new();
     let mut in_head = None;
     let mut in_body = Stamp::default();
@@ -213,7 +180,9 @@ async fn read_request(
         if inbox.len() > limit + READ_LIMIT {
             return Err(ExchangeError::TooLarge(limit));
         }
-        while let Some(frame) = frame::take(&mut inbox)? {
+        while let Some(frame) =
+            frame::take(&mut inbox).map_err(|error| ExchangeError::Malformed(error.to_string()))?
+        {
             match frame {
                 Frame::Request {
                     form,
@@ -227,22 +196,22 @@ async fn read_request(
                     }
                     body.extend_from_slice(&bytes);
                 }
-                _ => return Err(ExchangeError::NotARequest),
+                _ => return Err(not_a_request()),
             }
         }
     }
     let (form, method, target, fields) = head
         .filter(|_| inbox.is_empty())
-        .ok_or(ExchangeError::NotARequest)?;
-    Ok(Incoming {
-        form,
+        .ok_or_else(not_a_request)?;
+    let incoming = Incoming {
         method,
         target,
         fields,
         body: body.freeze(),
         in_head: in_head.unwrap_or(in_body),
         in_body,
-    })
+    };
+    Ok((form, incoming))
 }
 
 /// Writes one reply. Dropped before [`Self::finish`], it resets the stream, so that the client never takes a reply that
@@ -250,12 +219,18 @@ async fn read_request(
 #[derive(Debug)]
 pub struct ReplyWriter {
     send: SendStream,
+    events: bool,
     compactor: Option<Compactor>,
     frames: Vec<u8>,
     finished: bool,
 }
 
 impl ReplyWriter {
+    /// Whether the client wants a stream of events as events.
+    pub fn wants_events(&self) -> bool {
+        self.events
+    }
+
     /// Adds the head to what the next flush sends. `events` says in which form the body will come.
     pub fn head(&mut self, status: u16, fields: Vec<(String, Bytes)>, events: bool) {
         let head = Frame::Response {

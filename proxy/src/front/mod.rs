@@ -1,5 +1,6 @@
 //! The client-facing channels.
 
+mod exchange;
 pub(crate) mod http;
 pub(crate) mod quic;
 mod tunnel;

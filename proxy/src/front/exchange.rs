@@ -1,0 +1,188 @@
+//! One exchange whose request is whole, whatever channel carries it: asked upstream, passed on, booked.
+
+use std::borrow::Cow;
+use std::io;
+
+use bytes::Bytes;
+use tokenlag_channel::http::{Framing, Headers, ResponseHead};
+use tokenlag_channel::{ExchangeError, Incoming};
+use tokenlag_dialect::Dialect;
+use tokenlag_dialect::responses::{BadRequest, Create};
+use tokenlag_probes::{FailureKind, Outcome, TraceId};
+
+use super::turn::{self, Conversations, Question, concerns_upstream};
+use crate::failure::Failure;
+use crate::outlet::Outlet;
+use crate::tap::Tap;
+use crate::worker::Worker;
+
+/// The longest request body.
+pub(crate) const BODY_LIMIT: usize = 64 * 1024 * 1024;
+
+/// Where the reply to a request that is whole goes. Dropped before [`Self::finish`], it must look cut off to the client.
+pub(crate) trait ReplyOutlet: Outlet + Sized {
+    /// Whether the reply was passed on to its end.
+    fn has_ended(&self) -> bool;
+
+    /// Ends a reply that was passed on to its end.
+    async fn finish(self) -> io::Result<()>;
+}
+
+/// The exchanges of one connection.
+pub(crate) struct Exchanges {
+    channel: &'static str,
+    conversations: Conversations,
+}
+
+impl Exchanges {
+    /// `channel` is the name under which they are booked.
+    pub(crate) fn new(channel: &'static str) -> Self {
+        Self {
+            channel,
+            conversations: Conversations::new(),
+        }
+    }
+
+    /// Serves one exchange to its end: `request` is what was read of it.
+    pub(crate) async fn serve(
+        &self,
+        worker: &Worker,
+        request: Result<Incoming, ExchangeError>,
+        outlet: impl ReplyOutlet,
+    ) {
+        match request {
+            Ok(incoming) => self.answer(worker, &incoming, outlet).await,
+            Err(error) => {
+                // The client may be gone already.
+                let _ = decline(&error, outlet).await;
+            }
+        }
+    }
+
+    async fn answer(&self, worker: &Worker, incoming: &Incoming, mut outlet: impl ReplyOutlet) {
+        let trace = incoming
+            .field("traceparent")
+            .and_then(TraceId::from_traceparent);
+        let mut tap = Tap::new(self.channel, trace, incoming.in_head);
+        tap.in_body = incoming.in_body;
+        let outcome = match self.converse(worker, incoming, &mut tap, &mut outlet).await {
+            // A reply that was cut off is not finished: the client learns of it as the outlet goes.
+            Ok(outcome) if !outlet.has_ended() => outcome,
+            Ok(outcome) => match outlet.finish().await {
+                Err(_) if outcome == Outcome::Complete => Outcome::Cancelled,
+                _ => outcome,
+            },
+            Err(failed) => {
+                // The client may be gone already.
+                let _ = refuse(&failed.failure, outlet).await;
+                Outcome::Failed(failed.kind)
+            }
+        };
+        worker.book.enter(tap.finish(outcome));
+    }
+
+    async fn converse(
+        &self,
+        worker: &Worker,
+        incoming: &Incoming,
+        tap: &mut Tap,
+        outlet: &mut impl Outlet,
+    ) -> Result<Outcome, Failed> {
+        // Only a streamed create has a history that the proxy keeps; everything else passes through as it is.
+        let responses = Dialect::of_path(&incoming.target) == Some(Dialect::Responses);
+        let create = (responses && incoming.method == "POST")
+            .then(|| Create::parse(&incoming.body).ok())
+            .flatten()
+            .filter(|create| create.stream);
+        let body = match &create {
+            Some(create) if create.previous_response_id.is_some() => {
+                Cow::Owned(self.conversations.upstream_body(create)?)
+            }
+            _ => Cow::Borrowed(&incoming.body[..]),
+        };
+        let question = Question {
+            method: &incoming.method,
+            target: &incoming.target,
+            fields: &upstream_fields(incoming),
+            traceparent: incoming.field("traceparent"),
+            body: &body,
+        };
+        let outcome = turn::pass(worker, &question, tap, outlet)
+            .await
+            .map_err(|error| Failed {
+                failure: Failure::of_upstream(&error),
+                kind: error.kind(),
+            })?;
+        if let Some(create) = &create {
+            self.conversations.settle(create, tap, outcome);
+        }
+        Ok(outcome)
+    }
+}
+
+/// An exchange without a reply of the upstream.
+struct Failed {
+    failure: Failure,
+    kind: FailureKind,
+}
+
+impl From<BadRequest> for Failed {
+    fn from(bad: BadRequest) -> Self {
+        Self {
+            failure: Failure {
+                status: 400,
+                reason: "",
+                code: bad.code.unwrap_or("bad_request"),
+                message: bad.message,
+            },
+            kind: FailureKind::ClientError,
+        }
+    }
+}
+
+/// Answers a request that cannot be served.
+async fn decline(error: &ExchangeError, outlet: impl ReplyOutlet) -> io::Result<()> {
+    let Some(status) = error.status() else {
+        return Ok(());
+    };
+    let failure = Failure {
+        status,
+        reason: "",
+        code: "bad_request",
+        message: error.to_string(),
+    };
+    refuse(&failure, outlet).await
+}
+
+/// Answers for the upstream.
+pub(crate) async fn refuse(failure: &Failure, mut outlet: impl ReplyOutlet) -> io::Result<()> {
+    let body = failure.body();
+    let mut headers = Headers::default();
+    headers.push("content-type", b"application/json");
+    headers.push("content-length", body.len().to_string().as_bytes());
+    let head = ResponseHead {
+        status: failure.status,
+        reason: failure.reason.to_owned(),
+        version: 1,
+        headers,
+    };
+    outlet.start(&head, Framing::Length(body.len() as u64), false);
+    outlet.bytes(Bytes::from(body));
+    outlet.end();
+    outlet.flush().await?;
+    outlet.finish().await
+}
+
+/// The client's fields for the upstream.
+fn upstream_fields(incoming: &Incoming) -> Vec<(Bytes, Bytes)> {
+    let negotiated = ["content-type", "accept"];
+    incoming
+        .fields
+        .iter()
+        .filter(|(name, _)| {
+            let kept = negotiated.iter().any(|own| name.eq_ignore_ascii_case(own));
+            kept || concerns_upstream(name.as_bytes())
+        })
+        .map(|(name, value)| (Bytes::copy_from_slice(name.as_bytes()), value.clone()))
+        .collect()
+}
