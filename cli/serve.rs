@@ -72,6 +72,7 @@ pub fn backend(args: crate::args::serve::BackendArgs) -> anyhow::Result<Exit> {
         slots: args.slots,
         queue: args.queue,
         context: args.context,
+        max_tokens: args.max_tokens,
         ..ServerOptions::default()
     };
     block_on(async move {

@@ -88,6 +88,9 @@ pub struct BackendArgs {
     /// Most tokens of a request, prompt and answer together [default: what the engine takes]
     #[arg(long, value_name = "TOKENS", value_parser = one_or_more())]
     pub context: Option<usize>,
+    /// Most tokens of a chat or a response whose request names no limit
+    #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = one_or_more())]
+    pub max_tokens: usize,
     /// What the rig says.
     #[command(flatten)]
     pub child: ChildArgs,
