@@ -58,8 +58,7 @@ pub(super) fn carried(report: &Report, style: Style) -> Option<String> {
         return None;
     }
     let width = style.columns();
-    let title =
-        "Bytes per output token at the load generator; the other counts are of the whole run";
+    let title = "Bytes per output token at the load generator; other counts: the whole run";
     let tables = fitting(&measured, width, style.colour, &|groups| {
         grid(report, groups)
     });
