@@ -162,7 +162,8 @@ impl<'a> Create<'a> {
         fields.to_vec()
     }
 
-    fn whole_input<'h>(&self, history: impl Iterator<Item = &'h RawValue>) -> Box<RawValue> {
+    /// The `input` member of the whole conversation: `history`, oldest first, then the turn's own.
+    pub fn whole_input<'h>(&self, history: impl Iterator<Item = &'h RawValue>) -> Box<RawValue> {
         let mut array = String::from("[");
         let mut push = |item: &str| {
             if array.len() > 1 {
