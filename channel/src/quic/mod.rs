@@ -11,6 +11,7 @@ mod varint;
 
 pub use client::{Client, ClientReply};
 pub use server::{Accepted, Exchange, Handshake, Listener, ReplyWriter, bind};
+pub use transport::CONGESTION_CONTROL;
 
 /// The protocol's name in TLS's ALPN; its digit is the format's version.
 pub const ALPN: &[u8] = b"tokenlag/1";
