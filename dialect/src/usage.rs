@@ -43,6 +43,26 @@ pub fn read_usage(raw: &RawValue) -> Option<Usage> {
     })
 }
 
+/// Output tokens that were spent on reasoning, as the details of a `usage` object tell them.
+pub(crate) fn read_reasoning_tokens(raw: &RawValue) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct AnyUsage {
+        completion_tokens_details: Option<Details>,
+        output_tokens_details: Option<Details>,
+    }
+
+    #[derive(Deserialize)]
+    struct Details {
+        reasoning_tokens: Option<u64>,
+    }
+
+    let usage: AnyUsage = serde_json::from_str(raw.get()).ok()?;
+    let details = usage
+        .output_tokens_details
+        .or(usage.completion_tokens_details);
+    details?.reasoning_tokens
+}
+
 /// Prompt tokens from the cache as llama-server's `timings` object tells them.
 pub(crate) fn read_cached_from_timings(raw: &RawValue) -> Option<u64> {
     #[derive(Deserialize)]
@@ -95,17 +115,16 @@ impl From<Usage> for PromptUsage {
     }
 }
 
-impl From<Usage> for InputUsage {
-    fn from(usage: Usage) -> Self {
+impl InputUsage {
+    /// Of the output `reasoning_tokens` were spent on reasoning.
+    pub(crate) fn new(usage: Usage, reasoning_tokens: u64) -> Self {
         Self {
             input_tokens: usage.input,
             input_tokens_details: WrittenDetails {
                 cached_tokens: usage.cached_input.unwrap_or(0),
             },
             output_tokens: usage.output,
-            output_tokens_details: OutputDetails {
-                reasoning_tokens: 0,
-            },
+            output_tokens_details: OutputDetails { reasoning_tokens },
             total_tokens: usage.input + usage.output,
         }
     }
@@ -210,8 +229,12 @@ mod tests {
             Some(usage)
         );
         assert_eq!(
-            read_usage(&crate::json::raw(&InputUsage::from(usage))),
+            read_usage(&crate::json::raw(&InputUsage::new(usage, 2))),
             Some(usage)
+        );
+        assert_eq!(
+            read_reasoning_tokens(&crate::json::raw(&InputUsage::new(usage, 2))),
+            Some(2)
         );
     }
 

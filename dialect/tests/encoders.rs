@@ -268,7 +268,7 @@ fn whole_replies() {
     let whole = value(&encoder.whole(&Finish::Completed, Some(USAGE)));
     assert_eq!(whole["output"][0]["content"][0]["text"], "hi");
     assert_eq!(
-        value(encoder.output_item().get().as_bytes()),
+        value(encoder.output()[0].get().as_bytes()),
         whole["output"][0]
     );
 }

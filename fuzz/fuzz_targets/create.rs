@@ -1,8 +1,9 @@
-//! Messages of WebSocket clients: read, or refused with a reason.
+//! Messages of WebSocket clients: read and translated, or refused with a reason.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenlag_dialect::responses::{Completed, Create, TextDelta, message_type};
+use tokenlag_dialect::Fields;
+use tokenlag_dialect::responses::{Completed, Create, TextDelta, message_type, to_chat};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = message_type(bytes);
@@ -16,5 +17,8 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = create.input_items();
         let body = create.upstream_body(std::iter::empty());
         assert!(Create::parse(&body).is_ok_and(|again| again.stream));
+        if let Ok(chat) = to_chat(&create, std::iter::empty()) {
+            assert!(Fields::parse(&chat).is_ok_and(|chat| chat.get_bool("stream") == Some(true)));
+        }
     }
 });

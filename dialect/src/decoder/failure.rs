@@ -21,7 +21,7 @@ struct Event<'a> {
 
 /// The kind of failure of an error event (any dialect) or a `response.failed`: by the first HTTP status found in
 /// `status`, `status_code` or a numeric `code`, in the event, its `error` or its `response`; without one, the model's.
-pub(super) fn failure_kind(json: &[u8]) -> FailureKind {
+pub(crate) fn failure_kind(json: &[u8]) -> FailureKind {
     let status = std::str::from_utf8(json)
         .ok()
         .and_then(|text| status_in(text, 0));

@@ -18,6 +18,7 @@ use crate::dialect::{Dialect, Framing};
 use crate::json::is_object;
 use crate::lines::LineSplitter;
 use crate::sse::{EventTooLarge, SseEvent, SseSplitter};
+pub(crate) use failure::failure_kind;
 use kinds::Kinds;
 
 /// The largest event that [`Decoder::new`] takes, in bytes: room for a terminal event that repeats a long response.

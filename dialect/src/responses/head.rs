@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokenlag_probes::Usage;
 
+use super::items::Item;
+use super::request::Create;
 use crate::usage::InputUsage;
 
 /// What stays the same through a response's life.
@@ -38,6 +39,8 @@ pub enum Finish {
     Completed,
     /// It reached the limit of output tokens: status `incomplete`, reason `max_output_tokens`.
     MaxOutputTokens,
+    /// A filter ended it: status `incomplete`, reason `content_filter`.
+    ContentFilter,
     /// The server could not go on.
     Failed {
         /// `server_error`, `rate_limit_exceeded`, ...
@@ -52,8 +55,17 @@ impl Finish {
     pub const fn status(&self) -> &'static str {
         match self {
             Self::Completed => "completed",
-            Self::MaxOutputTokens => "incomplete",
+            Self::MaxOutputTokens | Self::ContentFilter => "incomplete",
             Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// The name of the terminal event.
+    pub(super) const fn event(&self) -> &'static str {
+        match self {
+            Self::Completed => "response.completed",
+            Self::MaxOutputTokens | Self::ContentFilter => "response.incomplete",
+            Self::Failed { .. } => "response.failed",
         }
     }
 }
@@ -72,7 +84,7 @@ pub(super) struct Response<'a> {
     max_output_tokens: Option<u64>,
     metadata: Option<&'a RawValue>,
     model: &'a str,
-    output: &'a [Item<'a>],
+    output: Vec<Item<'a>>,
     parallel_tool_calls: bool,
     previous_response_id: Option<&'a str>,
     store: bool,
@@ -95,81 +107,58 @@ struct IncompleteDetails {
     reason: &'static str,
 }
 
-/// The one output item that a text model makes: a message.
-#[derive(Clone, Copy, Serialize)]
-pub(super) struct Item<'a> {
-    pub(super) id: &'a str,
-    #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) status: &'static str,
-    pub(super) role: &'static str,
-    pub(super) content: &'a [Part<'a>],
-}
-
-/// A text part of a message.
-#[derive(Clone, Copy, Serialize)]
-pub(super) struct Part<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    annotations: [(); 0],
-    logprobs: [(); 0],
-    text: &'a str,
-}
-
-impl<'a> Part<'a> {
-    pub(super) fn text(text: &'a str) -> Self {
-        Self {
-            kind: "output_text",
-            annotations: [],
-            logprobs: [],
-            text,
+impl ResponseHead {
+    /// The head of the response to a create. What the create asks of the generation is repeated as it came.
+    pub fn of_create(create: &Create<'_>, id: String, created_at: u64) -> Self {
+        fn read<T: serde::de::DeserializeOwned>(create: &Create<'_>, name: &str) -> Option<T> {
+            serde_json::from_str(create.fields.get(name)?.get()).ok()?
         }
-    }
-}
 
-impl<'a> Item<'a> {
-    pub(super) fn message(id: &'a str, status: &'static str, content: &'a [Part<'a>]) -> Self {
         Self {
             id,
-            kind: "message",
-            status,
-            role: "assistant",
-            content,
+            model: create.model.as_deref().unwrap_or_default().to_owned(),
+            created_at,
+            previous_response_id: create.previous_response_id.as_deref().map(str::to_owned),
+            instructions: read(create, "instructions"),
+            max_output_tokens: read(create, "max_output_tokens"),
+            temperature: read(create, "temperature"),
+            top_p: read(create, "top_p"),
+            store: create.store.unwrap_or(true),
+            metadata: read(create, "metadata"),
         }
     }
-}
 
-impl ResponseHead {
     /// The object while the response goes on.
     pub(super) fn in_progress(&self) -> Response<'_> {
-        self.response("in_progress", &[], None)
+        self.response("in_progress", Vec::new(), None)
     }
 
     /// The object at its end.
     pub(super) fn ended<'a>(
         &'a self,
         finish: &'a Finish,
-        output: &'a [Item<'a>],
-        usage: Option<Usage>,
+        output: Vec<Item<'a>>,
+        usage: Option<InputUsage>,
     ) -> Response<'a> {
         let mut response = self.response(finish.status(), output, usage);
-        match finish {
-            Finish::Completed => {}
-            Finish::MaxOutputTokens => {
-                response.incomplete_details = Some(IncompleteDetails {
-                    reason: "max_output_tokens",
-                });
+        let reason = match finish {
+            Finish::Completed => None,
+            Finish::MaxOutputTokens => Some("max_output_tokens"),
+            Finish::ContentFilter => Some("content_filter"),
+            Finish::Failed { code, message } => {
+                response.error = Some(Error { code, message });
+                None
             }
-            Finish::Failed { code, message } => response.error = Some(Error { code, message }),
-        }
+        };
+        response.incomplete_details = reason.map(|reason| IncompleteDetails { reason });
         response
     }
 
     fn response<'a>(
         &'a self,
         status: &'static str,
-        output: &'a [Item<'a>],
-        usage: Option<Usage>,
+        output: Vec<Item<'a>>,
+        usage: Option<InputUsage>,
     ) -> Response<'a> {
         Response {
             id: &self.id,
@@ -192,7 +181,7 @@ impl ResponseHead {
             tools: [],
             top_p: self.top_p,
             truncation: "disabled",
-            usage: usage.map(InputUsage::from),
+            usage,
         }
     }
 }
