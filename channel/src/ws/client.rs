@@ -8,16 +8,14 @@ use futures_util::{SinkExt, StreamExt};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::config;
+use super::opening::open;
 use super::socket::Stamped;
-use crate::http::Connection;
-use crate::http::render::{check_field, push_field, start_request};
-use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request, tcp};
+use crate::http::render::check_field;
+use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -131,61 +129,19 @@ impl Shared {
 }
 
 async fn dial(dial: &Dial) -> Result<Dialled, ChannelError> {
-    timeout(dial.connect_timeout, handshake(dial))
-        .await
-        .unwrap_or_else(|_| {
-            let limit = dial.connect_timeout;
-            Err(tcp::connect_timeout(&dial.host, dial.port, limit))
-        })
-}
-
-/// Opens a WebSocket (RFC 6455, section 4.1).
-async fn handshake(dial: &Dial) -> Result<Dialled, ChannelError> {
-    let key = generate_key();
-    let authority = dial.authority();
-    let mut request = Vec::with_capacity(512);
-    start_request(&mut request, "GET", &dial.path, &authority);
-    for (name, value) in [
-        ("upgrade", "websocket"),
-        ("connection", "Upgrade"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", &key),
-    ] {
-        push_field(&mut request, name.as_bytes(), value.as_bytes());
-    }
     for (name, value) in &dial.headers {
         check_field(name, value)?;
-        push_field(&mut request, name.as_bytes(), value.as_bytes());
     }
-    request.extend_from_slice(b"\r\n");
-
-    let dialled = Connection::dial(dial).await?;
-    let mut connection = dialled.connection;
-    connection.send(&request).await?;
-    let response = connection.response("GET", dial.idle_timeout).await?;
-    let refused = |reason: String| ChannelError::Handshake {
-        address: authority.clone(),
-        protocol: "WebSocket",
-        reason,
-    };
-    if response.head.status != 101 {
-        return Err(refused(format!(
-            "it answered {} {}",
-            response.head.status, response.head.reason
-        )));
-    }
-    if response.head.headers.get("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes()))
-    {
-        return Err(refused(
-            "its Sec-WebSocket-Accept is not that of the key".to_owned(),
-        ));
-    }
-    let stamped = Stamped::after_opening(connection.into_wire());
-    let socket = WebSocketStream::from_raw_socket(stamped, Role::Client, Some(config())).await;
+    let fields = dial.headers.iter();
+    let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let opened = open(dial, &dial.path, fields)
+        .await
+        .map_err(|error| error.into_error(dial))?;
+    let socket = WebSocketStream::from_raw_socket(opened.socket, Role::Client, Some(config()));
     Ok(Dialled {
-        socket: Box::new(socket),
-        resolved: dialled.resolved,
-        transport_connected: dialled.transport_connected,
+        socket: Box::new(socket.await),
+        resolved: opened.resolved,
+        transport_connected: opened.transport_connected,
         connected: MonoClock.now(),
     })
 }

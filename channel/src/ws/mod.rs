@@ -1,15 +1,27 @@
 //! WebSocket (RFC 6455) in the Responses API's mode: JSON text messages, one connection, many exchanges.
 //!
 //! The library is tokio-tungstenite: the one in widest use, and it reads from the socket only when its buffer holds no
-//! whole message, so that the last read's stamp is that of the read which completed the message. It has no
-//! permessage-deflate; an offer of it is declined by not being answered.
+//! whole message, so that the last read's stamp is that of the read which completed the message.
+//!
+//! It has no permessage-deflate (RFC 7692); an offer of it is declined by not being answered, as the standard has it, and
+//! clients go on in the clear. That is a choice: crates that have it (yawc, sockudo-ws) bring framing of their own, whose
+//! reads could not be told apart from the messages that they completed, and a deflate window costs 32 KiB a direction and
+//! connection. Compression also changes how many bytes a token takes: it belongs into the comparison as a factor of its
+//! own, and not into a row that is called `ws`.
 
 mod client;
+mod farewell;
+mod opening;
 mod server;
 mod socket;
+mod websocket;
 
 pub use client::{Client, ClientReply};
-pub use server::{Accepted, Farewell, Received, accept};
+pub use farewell::Farewell;
+pub use opening::{NotOpened, dial};
+pub use server::{NotGranted, Upgrade};
+pub use tokio_tungstenite::tungstenite::Utf8Bytes as Text;
+pub use websocket::{Received, WebSocket};
 
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 

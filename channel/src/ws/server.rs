@@ -1,162 +1,161 @@
-//! The accepting end of `ws`.
+//! The accepting end of `ws`: an HTTP request becomes a WebSocket, or is told why not.
 
 use std::io;
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
-use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
-use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::config;
 use super::socket::Stamped;
+use super::websocket::WebSocket;
 use crate::http::render::{push_field, start_response};
-use crate::http::{RequestHead, ServerConnection};
+use crate::http::{Framing, RequestHead, ServerConnection};
 
-/// A WebSocket that was accepted.
+/// A request to open a WebSocket that can be granted (RFC 6455, section 4.2.1).
 #[derive(Debug)]
-pub struct Accepted {
-    socket: WebSocketStream<Stamped>,
+pub struct Upgrade {
+    accept: String,
 }
 
-/// What a client sent.
-#[derive(Debug)]
-pub enum Received {
-    /// A text message, with the stamps of the first and the last read that carried it.
-    Text {
-        /// The message.
-        text: Utf8Bytes,
-        /// Read with its first byte.
-        in_head: Stamp,
-        /// Read with its last byte.
-        in_body: Stamp,
-    },
-    /// A binary message; the Responses API has none.
-    Binary,
-    /// The client is gone, politely or not.
-    Closed,
-}
-
-/// Why a server says goodbye (RFC 6455, section 7.4.1, and its registry).
+/// Why a WebSocket is not opened: the HTTP answer that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// 1001: the server is going away.
-    GoingAway,
-    /// 1009: a message was too long.
-    TooBig,
+pub struct NotGranted {
+    /// The status.
+    pub status: u16,
+    /// The reason phrase.
+    pub reason: &'static str,
+    /// Fields beside those of any answer.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// The reason in words.
+    pub message: &'static str,
 }
 
-/// Opens the WebSocket that `head` asks for, or tells the client why not: `None` then.
-///
-/// # Errors
-/// The client is gone.
-pub async fn accept(
-    mut connection: ServerConnection,
-    head: &RequestHead,
-) -> io::Result<Option<Accepted>> {
-    if head.headers.get("sec-websocket-version") != Some("13") {
-        let fields = [("sec-websocket-version", "13"), ("connection", "close")];
-        let why = b"only version 13 of WebSocket is spoken here\n";
-        connection
-            .respond(426, "Upgrade Required", &fields, why)
-            .await?;
-        return Ok(None);
+impl NotGranted {
+    const fn bad_request(message: &'static str) -> Self {
+        Self {
+            status: 400,
+            reason: "Bad Request",
+            fields: &[],
+            message,
+        }
     }
-    let Some(key) = head.headers.get("sec-websocket-key") else {
-        let why = b"Sec-WebSocket-Key is missing\n";
-        connection
-            .respond(400, "Bad Request", &[("connection", "close")], why)
-            .await?;
-        return Ok(None);
-    };
-    let mut response = Vec::with_capacity(256);
-    start_response(&mut response, 101, "Switching Protocols");
-    push_field(&mut response, b"upgrade", b"websocket");
-    push_field(&mut response, b"connection", b"Upgrade");
-    push_field(
-        &mut response,
-        b"sec-websocket-accept",
-        derive_accept_key(key.trim().as_bytes()).as_bytes(),
-    );
-    response.extend_from_slice(b"\r\n");
-    connection.write_all(&response).await?;
-    let stamped = Stamped::after_opening(connection.into_wire());
-    let socket = WebSocketStream::from_raw_socket(stamped, Role::Server, Some(config())).await;
-    Ok(Some(Accepted { socket }))
 }
 
-impl Accepted {
-    /// The next message. May be cancelled without loss.
+impl Upgrade {
+    /// Reads the request.
     ///
     /// # Errors
-    /// The client broke the protocol, or sent a message that is too long; say which with a farewell.
-    pub async fn receive(&mut self) -> Result<Received, (Farewell, String)> {
-        loop {
-            match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => {
-                    let (in_head, in_body) = self.socket.get_mut().take_message_stamps();
-                    return Ok(Received::Text {
-                        text,
-                        in_head,
-                        in_body,
-                    });
-                }
-                Some(Ok(Message::Binary(_))) => return Ok(Received::Binary),
-                // The library answers pings itself. Their reads are none of the next message's.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
-                    self.socket.get_mut().take_message_stamps();
-                }
-                Some(Err(Error::Capacity(error))) => {
-                    return Err((Farewell::TooBig, error.to_string()));
-                }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(Received::Closed),
-            }
+    /// It is not as the protocol has it.
+    pub fn of(head: &RequestHead) -> Result<Self, NotGranted> {
+        let headers = &head.headers;
+        if headers.get("sec-websocket-version").map(str::trim) != Some("13") {
+            return Err(NotGranted {
+                status: 426,
+                reason: "Upgrade Required",
+                fields: &[("sec-websocket-version", "13")],
+                message: "only version 13 of WebSocket is spoken here",
+            });
+        }
+        if head.framing() != Ok(Framing::Empty) {
+            let why = "a request that opens a WebSocket has no body";
+            return Err(NotGranted::bad_request(why));
+        }
+        match headers.get("sec-websocket-key").map(str::trim) {
+            Some(key) if is_key(key) => Ok(Self {
+                accept: derive_accept_key(key.as_bytes()),
+            }),
+            _ => Err(NotGranted::bad_request(
+                "Sec-WebSocket-Key is not the base64 of 16 bytes",
+            )),
         }
     }
 
-    /// Sends text messages and flushes them; the stamp was taken before the write that carried the last of them.
+    /// Opens the WebSocket. `fields` go into the answer beside those of the opening; a client that takes not one byte for
+    /// `stalled` is given up.
+    ///
+    /// Extensions that the client offers are declined by not being named (section 9.1).
     ///
     /// # Errors
-    /// The client is gone, or the bytes are not UTF-8 ([`io::ErrorKind::InvalidData`]).
-    pub async fn send(&mut self, texts: impl Iterator<Item = Bytes>) -> io::Result<Stamp> {
-        let mut sent = false;
-        for text in texts {
-            let text = Utf8Bytes::try_from(text)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            self.socket
-                .feed(Message::Text(text))
-                .await
-                .map_err(io_error)?;
-            sent = true;
+    /// The client is gone.
+    pub async fn grant<'a>(
+        self,
+        mut connection: ServerConnection,
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        stalled: Duration,
+    ) -> io::Result<WebSocket> {
+        let mut response = Vec::with_capacity(256);
+        start_response(&mut response, 101, "Switching Protocols");
+        push_field(&mut response, b"upgrade", b"websocket");
+        push_field(&mut response, b"connection", b"Upgrade");
+        push_field(
+            &mut response,
+            b"sec-websocket-accept",
+            self.accept.as_bytes(),
+        );
+        for (name, value) in fields {
+            push_field(&mut response, name, value);
         }
-        if !sent {
-            return Ok(MonoClock.now());
-        }
-        self.socket.flush().await.map_err(io_error)?;
-        Ok(self.socket.get_ref().written_at())
-    }
-
-    /// Closes with a reason.
-    pub async fn close(mut self, farewell: Farewell, reason: &str) {
-        let code = match farewell {
-            Farewell::GoingAway => CloseCode::Away,
-            Farewell::TooBig => CloseCode::Size,
-        };
-        let frame = CloseFrame {
-            code,
-            reason: Utf8Bytes::from(reason),
-        };
-        // The client may be gone already.
-        let _ = self.socket.close(Some(frame)).await;
+        response.extend_from_slice(b"\r\n");
+        connection.write_all(&response).await?;
+        let socket = Stamped::after_opening(connection.into_wire());
+        Ok(WebSocket::new(socket, Role::Server, stalled).await)
     }
 }
 
-fn io_error(error: Error) -> io::Error {
-    match error {
-        Error::Io(error) => error,
-        other => io::Error::other(other),
+/// Whether the text has the form of 16 bytes in base64.
+fn is_key(key: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    key.strip_suffix("==")
+        .is_some_and(|digits| digits.len() == 22 && digits.bytes().all(allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+
+    fn check(fields: &str, expected: Option<u16>) {
+        let head = format!("GET /v1/responses HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+        let head = RequestHead::take(&mut BytesMut::from(head.as_bytes()));
+        let refused = Upgrade::of(&head.unwrap().unwrap()).err();
+        assert_eq!(refused.map(|refused| refused.status), expected, "{fields}");
+    }
+
+    const KEY: &str = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const VERSION: &str = "sec-websocket-version: 13\r\n";
+
+    #[test]
+    fn what_the_protocol_asks_of_an_opening() {
+        check(&format!("{KEY}{VERSION}"), None);
+        check(
+            &format!(
+                "{KEY}{VERSION}sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n"
+            ),
+            None,
+        );
+        check(KEY, Some(426));
+        check(&format!("{KEY}sec-websocket-version: 8\r\n"), Some(426));
+        check(VERSION, Some(400));
+        check(
+            &format!("{VERSION}sec-websocket-key: c2hvcnQ=\r\n"),
+            Some(400),
+        );
+        check(
+            &format!("{VERSION}sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ__\r\n"),
+            Some(400),
+        );
+        check(&format!("{KEY}{VERSION}content-length: 4\r\n"), Some(400));
+        check(
+            &format!("{KEY}{VERSION}transfer-encoding: chunked\r\n"),
+            Some(400),
+        );
+    }
+
+    #[test]
+    fn the_key_is_answered_as_the_standard_shows() {
+        let head = format!("GET / HTTP/1.1\r\n{KEY}{VERSION}\r\n");
+        let head = RequestHead::take(&mut BytesMut::from(head.as_bytes()));
+        let upgrade = Upgrade::of(&head.unwrap().unwrap()).unwrap();
+        assert_eq!(upgrade.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 }

@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokenlag_channel::http::{Framing, RequestHead, ResponseHead, ServerConnection};
-use tokenlag_channel::ws::{self, Accepted, Farewell, Received};
+use tokenlag_channel::ws::{Farewell, Received, Text, Upgrade, WebSocket};
 use tokenlag_dialect::responses::{
     BadRequest, Create, Finish, ResponseEncoder, error_event, message_type,
 };
@@ -27,11 +28,31 @@ const CHANNEL: &str = "ws";
 /// Messages that may wait behind the one that is being answered; beyond it the client is left to wait.
 const WAITING: usize = 16;
 
+/// How long a client may take not one byte.
+const STALLED: Duration = Duration::from_secs(120);
+
 /// The most of an upstream's error that is passed on.
 const ERROR_BODY: usize = 64 * 1024;
 
 /// Serves one WebSocket to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, connection: ServerConnection, head: &RequestHead) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    mut connection: ServerConnection,
+    head: &RequestHead,
+) {
+    let upgrade = match Upgrade::of(head) {
+        Ok(upgrade) => upgrade,
+        Err(refused) => {
+            let mut fields = refused.fields.to_vec();
+            fields.push(("connection", "close"));
+            let (status, reason) = (refused.status, refused.reason);
+            // The client may be gone already.
+            let _ = connection
+                .respond(status, reason, &fields, refused.message.as_bytes())
+                .await;
+            return;
+        }
+    };
     let mut fields: Vec<_> = head
         .headers
         .end_to_end()
@@ -40,7 +61,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, connection: ServerConnection, head
         .collect();
     fields.push(("content-type".into(), "application/json".into()));
     fields.push(("accept".into(), "text/event-stream".into()));
-    let Ok(Some(socket)) = ws::accept(connection, head).await else {
+    let Ok(socket) = upgrade.grant(connection, [], STALLED).await else {
         return;
     };
     let mut session = Session {
@@ -58,9 +79,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, connection: ServerConnection, head
         },
     };
     let farewell = session.run().await;
-    if let Some((farewell, reason)) = farewell {
-        session.outlet.socket.close(farewell, &reason).await;
-    }
+    session.outlet.socket.close(farewell.as_ref()).await;
 }
 
 /// One client's connection.
@@ -74,7 +93,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Serves until the client is gone (`None`) or is to be told goodbye.
-    async fn run(&mut self) -> Option<(Farewell, String)> {
+    async fn run(&mut self) -> Option<Farewell> {
         loop {
             let message = match self.outlet.waiting.pop_front() {
                 Some(message) => message,
@@ -85,13 +104,14 @@ impl Session<'_> {
                         Err(farewell) => return Some(farewell),
                     },
                     () = self.worker.draining() => {
-                        return Some((Farewell::GoingAway, "the proxy is shutting down".to_owned()));
+                        let why = "the proxy is shutting down";
+                        return Some(Farewell::new(Farewell::GOING_AWAY, why));
                     }
                 },
             };
             match message {
-                Received::Closed => return None,
-                Received::Binary => {
+                Received::Closed(_) => return None,
+                Received::Binary(_) => {
                     let why = "binary messages are not taken; send JSON text";
                     self.say(error_event(400, "invalid_request_error", None, why, None))
                         .await
@@ -209,7 +229,7 @@ fn is_processed(message: &[u8]) -> bool {
 
 /// Writes a reply's events as messages.
 struct WsOutlet {
-    socket: Accepted,
+    socket: WebSocket,
     outbox: Vec<Bytes>,
     /// Messages that came while one was being answered.
     waiting: VecDeque<Received>,
@@ -218,7 +238,7 @@ struct WsOutlet {
     /// The reply was passed on to its end.
     ended: bool,
     /// The client broke the protocol; it is told so after the answer.
-    farewell: Option<(Farewell, String)>,
+    farewell: Option<Farewell>,
 }
 
 impl Outlet for WsOutlet {
@@ -250,13 +270,15 @@ impl Outlet for WsOutlet {
     }
 
     async fn flush(&mut self) -> io::Result<Stamp> {
-        self.socket.send(self.outbox.drain(..)).await
+        let texts: Result<Vec<_>, _> = self.outbox.drain(..).map(Text::try_from).collect();
+        let texts = texts.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        self.socket.send(texts).await
     }
 
     async fn gone(&mut self) {
         while self.farewell.is_none() && self.waiting.len() < WAITING {
             match self.socket.receive().await {
-                Ok(Received::Closed) => return,
+                Ok(Received::Closed(_)) => return,
                 Ok(message) => self.waiting.push_back(message),
                 Err(farewell) => self.farewell = Some(farewell),
             }
