@@ -20,5 +20,5 @@ pub use decoder::{DecodeError, Decoder, Meaning, Terminal};
 pub use dialect::{Dialect, Framing};
 pub use fields::{Fields, NotAnObject};
 pub use lines::LineSplitter;
-pub use responses::request::BadRequest;
+pub use responses::BadRequest;
 pub use sse::{EventTooLarge, SseEvent, SseSplitter, write_event};

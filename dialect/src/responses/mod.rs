@@ -3,6 +3,7 @@
 //! Shapes after <https://platform.openai.com/docs/api-reference/responses> and, for the WebSocket mode, the messages
 //! that its public clients send and read.
 
+pub mod bad_request;
 pub mod chat;
 pub mod completed;
 pub mod delta;
@@ -13,8 +14,10 @@ pub mod input;
 mod items;
 pub mod params;
 pub mod request;
+pub mod timing;
 mod writer;
 
+pub use bad_request::BadRequest;
 pub use chat::{FromChat, to_chat};
 pub use completed::Completed;
 pub use delta::TextDelta;
@@ -22,5 +25,6 @@ pub use error::{ErrorEvent, error_event};
 pub use events::{CallHandle, Finish, ResponseEncoder};
 pub use head::ResponseHead;
 pub use params::Params;
-pub use request::{BadRequest, Create, create_message, message_type, write_with_stream_id};
+pub use request::{Create, create_message, message_type, write_with_stream_id};
+pub use timing::{TIMING_HEADER, Timing, timing_event};
 pub use writer::Sink;

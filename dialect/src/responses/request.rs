@@ -5,55 +5,9 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::error::ErrorEvent;
+use super::BadRequest;
 use crate::fields::{Fields, NotAnObject};
 use crate::json::{raw, read_str};
-
-/// The request cannot be served as it is. Status 400.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct BadRequest {
-    /// What is wrong and what to send instead.
-    pub message: String,
-    /// The member at fault.
-    pub param: Option<&'static str>,
-    /// The error's code, for programs.
-    pub code: Option<&'static str>,
-}
-
-impl BadRequest {
-    /// A fault of one member.
-    pub fn param(param: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            param: Some(param),
-            code: None,
-        }
-    }
-
-    /// The JSON of the `error` event that tells it, in the lane `stream_id`.
-    pub fn to_event(&self, stream_id: Option<&str>) -> Vec<u8> {
-        ErrorEvent {
-            status: 400,
-            kind: "invalid_request_error",
-            code: self.code,
-            message: &self.message,
-            param: self.param,
-            stream_id,
-        }
-        .to_json()
-    }
-}
-
-impl From<NotAnObject> for BadRequest {
-    fn from(error: NotAnObject) -> Self {
-        Self {
-            message: format!("the request must be a JSON object: {}", error.reason),
-            param: None,
-            code: Some("invalid_json"),
-        }
-    }
-}
 
 /// A `create`. What it asks beyond the named members stays in [`Create::fields`], untouched.
 #[derive(Clone, Debug)]
@@ -109,11 +63,7 @@ impl<'a> Create<'a> {
         if let Some(id) = &stream_id
             && !is_stream_id(id)
         {
-            return Err(BadRequest {
-                message: "stream_id must be 1 to 256 characters of A-Z a-z 0-9 _ . -".into(),
-                param: Some("stream_id"),
-                code: Some("invalid_stream_id"),
-            });
+            return Err(BadRequest::invalid_stream_id());
         }
         Ok(Self {
             stream_id,
