@@ -17,6 +17,7 @@ pub mod tcp;
 pub mod tls;
 mod url;
 mod wire;
+mod witness;
 pub mod ws;
 
 pub use chunk::Chunk;

@@ -1,8 +1,9 @@
 //! Certificates and TLS settings: given files, or a self-signed certificate made for one run.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::{ClientSessionMemoryCache, Resumption};
+use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{HandshakeKind, RootCertStore};
@@ -10,6 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::ChannelError;
 use crate::socket::{Socket, Stamped};
+use crate::witness::Witness;
 
 /// Servers whose sessions a client remembers.
 const SESSIONS: usize = 256;
@@ -80,10 +82,27 @@ pub(crate) fn server(
 /// What a client brings to TLS 1.3: whom it trusts, and what it remembers of earlier sessions. Clones share the memory.
 #[derive(Clone)]
 pub struct ClientTls {
-    roots: Arc<RootCertStore>,
+    /// rustls resumes a session only where the very verifier is asked that made it: one serves all handshakes.
+    base: Arc<rustls::ClientConfig>,
+    witness: Arc<Witness>,
     /// Sessions that can be resumed; `None`: every handshake is a full one.
-    memory: Option<Arc<ClientSessionMemoryCache>>,
+    memory: Option<Arc<Memory>>,
     early_data: bool,
+}
+
+/// Sessions by protocol: one that was made over TCP is of no use over QUIC, where it would only be spent.
+#[derive(Debug, Default)]
+struct Memory(Mutex<BTreeMap<Vec<u8>, Arc<ClientSessionMemoryCache>>>);
+
+impl Memory {
+    fn of(&self, alpn: &[&[u8]]) -> Arc<ClientSessionMemoryCache> {
+        // A thread that panicked while it held the lock left a whole map behind.
+        let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = memories
+            .entry(alpn.join(&b','))
+            .or_insert_with(|| Arc::new(ClientSessionMemoryCache::new(SESSIONS)));
+        Arc::clone(memory)
+    }
 }
 
 impl std::fmt::Debug for ClientTls {
@@ -105,7 +124,7 @@ impl ClientTls {
         for certificate in certificates(pem)? {
             roots.add(certificate).map_err(unusable)?;
         }
-        Ok(Self::of(roots))
+        Self::of(roots)
     }
 
     /// Trusts whom the system trusts; makes full handshakes.
@@ -120,21 +139,32 @@ impl ClientTls {
             let why = "this system has no certificates to trust (package ca-certificates); give the server's own";
             return Err(ChannelError::Tls(why.to_owned()));
         }
-        Ok(Self::of(roots))
+        Self::of(roots)
     }
 
-    fn of(roots: RootCertStore) -> Self {
-        Self {
-            roots: Arc::new(roots),
+    fn of(roots: RootCertStore) -> Result<Self, ChannelError> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(|error| ChannelError::Tls(error.to_string()))?;
+        let witness = Arc::new(Witness::new(verifier));
+        let base = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&witness) as _)
+            .with_no_client_auth();
+        Ok(Self {
+            base: Arc::new(base),
+            witness,
             memory: None,
             early_data: false,
-        }
+        })
     }
 
     /// Remembers sessions, so that a later handshake with the same server is a short one.
     #[must_use]
     pub fn with_resumption(mut self) -> Self {
-        self.memory = Some(Arc::new(ClientSessionMemoryCache::new(SESSIONS)));
+        self.memory = Some(Arc::default());
         self
     }
 
@@ -164,16 +194,17 @@ impl ClientTls {
         self.early_data && self.memory.is_some()
     }
 
+    /// Who checks the certificates of all handshakes.
+    pub(crate) fn witness(&self) -> &Arc<Witness> {
+        &self.witness
+    }
+
     /// Settings for the protocols in `alpn`, the preferred one first.
     pub(crate) fn config(&self, alpn: &[&[u8]]) -> Result<rustls::ClientConfig, ChannelError> {
-        let mut config = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(unusable)?
-            .with_root_certificates(Arc::clone(&self.roots))
-            .with_no_client_auth();
+        let mut config = rustls::ClientConfig::clone(&self.base);
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = match &self.memory {
-            Some(memory) => Resumption::store(Arc::clone(memory) as _),
+            Some(memory) => Resumption::store(memory.of(alpn)),
             None => Resumption::disabled(),
         };
         config.enable_early_data = self.early_data;
