@@ -90,6 +90,9 @@ impl Admin {
             "admin": addresses.admin,
             "upstream": options.upstream.to_string(),
             "upstream_protocol": "HTTP/1.1, Responses API",
+            "state_at": options.state_at.name(),
+            "state_responses": options.state_limits.responses,
+            "state_bytes": options.state_limits.bytes,
             "threads": options.threads,
             "exchanges": options.exchanges,
             "deltas": options.deltas,
@@ -167,7 +170,8 @@ impl Admin {
     /// OpenMetrics for those who ask for it, Prometheus' older text for all others.
     fn metrics(&self, incoming: &Incoming) -> Answer {
         let evicted = self.book.ledger().evicted();
-        let metrics = self.book.metrics.render(evicted);
+        let holdings = self.book.archive.holdings();
+        let metrics = self.book.metrics.render(evicted, holdings);
         let mut accepted = incoming.head.headers.all("accept");
         if accepted.any(|value| value.contains("application/openmetrics-text")) {
             Answer::ok(OPENMETRICS, metrics)

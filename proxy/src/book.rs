@@ -1,12 +1,13 @@
-//! Where finished exchanges are booked: the ledger, the histograms, the metrics. Touched once an exchange, after its
-//! last byte was written.
+//! What the proxy's threads share: the books of finished exchanges (ledger, histograms, metrics), touched once an exchange,
+//! after its last byte was written, and the archive of finished responses.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokenlag_probes::metric::Metric;
 use tokenlag_probes::{HopExchange, Outcome, Recorder};
 
+use crate::archive::Archive;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
@@ -17,14 +18,17 @@ pub(crate) struct Book {
     /// One recorder a channel.
     recorders: Mutex<BTreeMap<String, Recorder>>,
     pub(crate) metrics: Metrics,
+    /// What can be gone on from.
+    pub(crate) archive: Arc<Archive>,
 }
 
 impl Book {
-    pub(crate) fn new(ledger: Ledger) -> Self {
+    pub(crate) fn new(ledger: Ledger, archive: Archive) -> Self {
         Self {
             ledger: Mutex::new(ledger),
             recorders: Mutex::new(BTreeMap::new()),
             metrics: Metrics::default(),
+            archive: Arc::new(archive),
         }
     }
 

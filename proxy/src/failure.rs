@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tokenlag_channel::ChannelError;
+use tokenlag_dialect::BadRequest;
 use tokenlag_probes::FailureKind;
 
 /// An answer of the proxy's own.
@@ -45,5 +46,35 @@ impl Failure {
             "message": self.message, "type": self.kind(), "code": self.code, "param": null,
         }});
         object.to_string().into_bytes()
+    }
+}
+
+/// An exchange without a reply of the upstream: what the client is told, and how it is counted.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    pub(crate) kind: FailureKind,
+}
+
+impl From<ChannelError> for Failed {
+    fn from(error: ChannelError) -> Self {
+        Self {
+            failure: Failure::of_upstream(&error),
+            kind: error.kind(),
+        }
+    }
+}
+
+impl From<BadRequest> for Failed {
+    fn from(bad: BadRequest) -> Self {
+        Self {
+            failure: Failure {
+                status: 400,
+                reason: "Bad Request",
+                code: bad.code.unwrap_or("bad_request"),
+                message: bad.message,
+            },
+            kind: FailureKind::ClientError,
+        }
     }
 }

@@ -4,10 +4,13 @@
 //! understand passes through untouched and is still timed as bytes.
 
 mod admin;
+mod archive;
 mod book;
+mod conversations;
 mod exposition;
 mod failure;
 mod front;
+mod inlet;
 mod ledger;
 mod metrics;
 mod options;
@@ -18,6 +21,6 @@ mod tap;
 mod upstream;
 mod worker;
 
-pub use options::ProxyOptions;
+pub use options::{ProxyOptions, StateAt};
 pub use proxy::{Addresses, Proxy, ProxyError};
 pub use upstream::Patience;

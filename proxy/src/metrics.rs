@@ -9,6 +9,8 @@ use prometheus_client::registry::{Registry, Unit};
 use tokenlag_probes::metric::Metric;
 use tokenlag_probes::{HopExchange, Outcome};
 
+use crate::archive::Holdings;
+
 /// Bucket bounds in seconds: four to a decade, from 10 microseconds to 100 seconds.
 const BOUNDS: [f64; 29] = [
     1e-5, 1.8e-5, 3.2e-5, 5.6e-5, 1e-4, 1.8e-4, 3.2e-4, 5.6e-4, 1e-3, 1.8e-3, 3.2e-3, 5.6e-3, 1e-2,
@@ -25,6 +27,9 @@ pub(crate) struct Metrics {
     active: Family<OfChannel, Gauge>,
     refused: Family<Refused, Counter>,
     evicted: Counter,
+    responses: Gauge,
+    response_bytes: Gauge,
+    responses_evicted: Counter,
     figures: Vec<(Metric, Family<OfChannel, Histogram>)>,
 }
 
@@ -85,6 +90,25 @@ impl Default for Metrics {
             "Records that left the bounded ledger to make room",
             evicted.clone(),
         );
+        let responses = Gauge::default();
+        registry.register(
+            "responses_kept",
+            "Finished responses that a request can go on from by naming them",
+            responses.clone(),
+        );
+        let response_bytes = Gauge::default();
+        registry.register_with_unit(
+            "responses_kept",
+            "What their conversations take",
+            Unit::Bytes,
+            response_bytes.clone(),
+        );
+        let responses_evicted = Counter::default();
+        registry.register(
+            "responses_evicted",
+            "Finished responses that were forgotten to make room",
+            responses_evicted.clone(),
+        );
         let measured = [
             Metric::ModelTtft,
             Metric::ModelTime,
@@ -105,6 +129,9 @@ impl Default for Metrics {
             active,
             refused,
             evicted,
+            responses,
+            response_bytes,
+            responses_evicted,
             figures: figures.into(),
         }
     }
@@ -155,9 +182,14 @@ impl Metrics {
     }
 
     /// The exposition, in OpenMetrics text.
-    pub(crate) fn render(&self, evicted: u64) -> String {
-        self.evicted
-            .inc_by(evicted.saturating_sub(self.evicted.get()));
+    pub(crate) fn render(&self, evicted: u64, holdings: Holdings) -> String {
+        let reach = |counter: &Counter, total: u64| {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        };
+        reach(&self.evicted, evicted);
+        reach(&self.responses_evicted, holdings.evicted);
+        self.responses.set(holdings.responses as i64);
+        self.response_bytes.set(holdings.bytes as i64);
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("a String takes every text");
         out
@@ -193,7 +225,7 @@ mod tests {
         metrics.refused("tcp", "garbage");
         metrics.refused("tcp", "garbage");
         metrics.refused("ws", "too_large");
-        let text = metrics.render(0);
+        let text = metrics.render(0, Holdings::default());
         for line in [
             r#"tokenlag_refused_total{door="tcp",reason="garbage"} 2"#,
             r#"tokenlag_refused_total{door="ws",reason="too_large"} 1"#,

@@ -1,10 +1,12 @@
 //! What a proxy is told.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use tokenlag_channel::BaseUrl;
 use tokenlag_channel::tls::Identity;
+use tokenlag_dialect::Limits;
 
 use crate::upstream::Patience;
 
@@ -20,6 +22,10 @@ pub struct ProxyOptions {
     pub identity: Option<Identity>,
     /// The backend.
     pub upstream: BaseUrl,
+    /// Where finished responses are kept.
+    pub state_at: StateAt,
+    /// How much of them the proxy keeps in all, where it is the one; each WebSocket has a little more of its own.
+    pub state_limits: Limits,
     /// The admin endpoint.
     pub admin: SocketAddr,
     /// The admin endpoint may listen on an address that is not loopback.
@@ -44,6 +50,11 @@ impl ProxyOptions {
             quic: Some(listen),
             identity: None,
             upstream,
+            state_at: StateAt::Proxy,
+            state_limits: Limits {
+                responses: 65_536,
+                bytes: 256 * 1024 * 1024,
+            },
             admin: ([127, 0, 0, 1], 9901).into(),
             admin_public: false,
             threads: 1,
@@ -55,5 +66,41 @@ impl ProxyOptions {
             },
             grace: Duration::from_secs(30),
         }
+    }
+}
+
+/// Who keeps finished responses under their ids, so that a request can go on from one by naming it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateAt {
+    /// The proxy: a request that names a response known here goes upstream with the whole conversation in its stead.
+    #[default]
+    Proxy,
+    /// The upstream: `previous_response_id` is passed on, and nothing is kept here.
+    Upstream,
+}
+
+impl StateAt {
+    /// The name in flags and files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// The text names no place where state can be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no place for the state; use proxy or upstream")]
+pub struct UnknownPlace(pub String);
+
+impl FromStr for StateAt {
+    type Err = UnknownPlace;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPlace> {
+        [Self::Proxy, Self::Upstream]
+            .into_iter()
+            .find(|place| place.name() == text)
+            .ok_or_else(|| UnknownPlace(text.to_owned()))
     }
 }

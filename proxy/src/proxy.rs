@@ -15,11 +15,11 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use crate::admin::Admin;
+use crate::archive::Archive;
 use crate::book::Book;
 use crate::front;
 use crate::ledger::Ledger;
 use crate::options::ProxyOptions;
-use crate::upstream::Pool;
 use crate::worker::Worker;
 
 /// How long a failed accept (no file descriptors left, say) is waited out.
@@ -155,7 +155,7 @@ impl Proxy {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ProxyError> {
         let (drain, draining) = watch::channel(false);
         let ledger = Ledger::new(self.options.exchanges, self.options.deltas);
-        let book = Arc::new(Book::new(ledger));
+        let book = Arc::new(Book::new(ledger, Archive::new(self.options.state_limits)));
         let (gone, mut last_gone) = tokio::sync::mpsc::channel::<()>(1);
         let mut threads = Vec::new();
         for (number, sockets) in self.sockets.into_iter().enumerate() {
@@ -169,9 +169,9 @@ impl Proxy {
             let thread = thread::Builder::new()
                 .name(format!("proxy-{number}"))
                 .spawn(move || {
-                    let pool = Pool::new(&options.upstream, options.patience);
-                    let worker = Worker::new(options.upstream, pool, book, draining);
-                    let served = carry(worker, sockets, &tls, options.grace);
+                    let grace = options.grace;
+                    let worker = Worker::new(options, book, draining);
+                    let served = carry(worker, sockets, &tls, grace);
                     drop(gone);
                     served
                 })

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::book::Book;
 use tokenlag_channel::BaseUrl;
 
+use crate::book::Book;
+use crate::options::{ProxyOptions, StateAt};
 use crate::upstream::Pool;
 
 /// One thread's share of the proxy.
@@ -16,21 +17,23 @@ pub(crate) struct Worker {
     pub(crate) upstream: BaseUrl,
     pub(crate) pool: Pool,
     pub(crate) book: Arc<Book>,
+    /// Where finished responses are kept.
+    pub(crate) state_at: StateAt,
     drain: watch::Receiver<bool>,
     responses: Cell<u64>,
 }
 
 impl Worker {
     pub(crate) fn new(
-        upstream: BaseUrl,
-        pool: Pool,
+        options: ProxyOptions,
         book: Arc<Book>,
         drain: watch::Receiver<bool>,
     ) -> Self {
         Self {
-            upstream,
-            pool,
+            pool: Pool::new(&options.upstream, options.patience),
+            upstream: options.upstream,
             book,
+            state_at: options.state_at,
             drain,
             responses: Cell::new(0),
         }

@@ -1,17 +1,14 @@
 //! One exchange whose request is whole, whatever channel carries it: asked upstream, passed on, booked.
 
-use std::borrow::Cow;
 use std::io;
 
 use bytes::Bytes;
 use tokenlag_channel::http::{Framing, Headers, ResponseHead};
 use tokenlag_channel::{ExchangeError, Incoming};
-use tokenlag_dialect::Dialect;
-use tokenlag_dialect::responses::{BadRequest, Create};
-use tokenlag_probes::{FailureKind, Outcome, TraceId};
+use tokenlag_probes::{Outcome, TraceId};
 
-use super::turn::{self, Conversations, Question, concerns_upstream};
-use crate::failure::Failure;
+use super::turn::{self, Passed, Question, concerns_upstream};
+use crate::failure::{Failed, Failure};
 use crate::outlet::Outlet;
 use crate::tap::Tap;
 use crate::worker::Worker;
@@ -31,16 +28,12 @@ pub(crate) trait ReplyOutlet: Outlet + Sized {
 /// The exchanges of one connection.
 pub(crate) struct Exchanges {
     channel: &'static str,
-    conversations: Conversations,
 }
 
 impl Exchanges {
     /// `channel` is the name under which they are booked.
     pub(crate) fn new(channel: &'static str) -> Self {
-        Self {
-            channel,
-            conversations: Conversations::new(),
-        }
+        Self { channel }
     }
 
     /// Serves one exchange to its end: `request` is what was read of it.
@@ -67,11 +60,15 @@ impl Exchanges {
         tap.in_body = incoming.in_body;
         let outcome = match self.converse(worker, incoming, &mut tap, &mut outlet).await {
             // A reply that was cut off is not finished: the client learns of it as the outlet goes.
-            Ok(outcome) if !outlet.has_ended() => outcome,
-            Ok(outcome) => match outlet.finish().await {
-                Err(_) if outcome == Outcome::Complete => Outcome::Cancelled,
-                _ => outcome,
-            },
+            Ok(passed) if !outlet.has_ended() => passed.outcome,
+            Ok(passed) => {
+                let (outcome, finished) = (passed.outcome, outlet.finish().await);
+                passed.settle();
+                match finished {
+                    Err(_) if outcome == Outcome::Complete => Outcome::Cancelled,
+                    _ => outcome,
+                }
+            }
             Err(failed) => {
                 // The client may be gone already.
                 let _ = refuse(&failed.failure, outlet).await;
@@ -87,56 +84,15 @@ impl Exchanges {
         incoming: &Incoming,
         tap: &mut Tap,
         outlet: &mut impl Outlet,
-    ) -> Result<Outcome, Failed> {
-        // Only a streamed create has a history that the proxy keeps; everything else passes through as it is.
-        let responses = Dialect::of_path(&incoming.target) == Some(Dialect::Responses);
-        let create = (responses && incoming.method == "POST")
-            .then(|| Create::parse(&incoming.body).ok())
-            .flatten()
-            .filter(|create| create.stream);
-        let body = match &create {
-            Some(create) if create.previous_response_id.is_some() => {
-                Cow::Owned(self.conversations.upstream_body(create)?)
-            }
-            _ => Cow::Borrowed(&incoming.body[..]),
-        };
+    ) -> Result<Passed, Failed> {
         let question = Question {
             method: &incoming.method,
             target: &incoming.target,
             fields: &upstream_fields(incoming),
             traceparent: incoming.field("traceparent"),
-            body: &body,
+            body: incoming.body.clone(),
         };
-        let outcome = turn::pass(worker, &question, tap, outlet)
-            .await
-            .map_err(|error| Failed {
-                failure: Failure::of_upstream(&error),
-                kind: error.kind(),
-            })?;
-        if let Some(create) = &create {
-            self.conversations.settle(create, tap, outcome);
-        }
-        Ok(outcome)
-    }
-}
-
-/// An exchange without a reply of the upstream.
-struct Failed {
-    failure: Failure,
-    kind: FailureKind,
-}
-
-impl From<BadRequest> for Failed {
-    fn from(bad: BadRequest) -> Self {
-        Self {
-            failure: Failure {
-                status: 400,
-                reason: "",
-                code: bad.code.unwrap_or("bad_request"),
-                message: bad.message,
-            },
-            kind: FailureKind::ClientError,
-        }
+        turn::serve(worker, question, tap, outlet).await
     }
 }
 

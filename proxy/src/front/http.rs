@@ -16,8 +16,12 @@ use tokenlag_probes::{FailureKind, Outcome, Stamp, TraceId};
 use tokio::net::TcpStream;
 use tokio::select;
 
+use super::exchange::BODY_LIMIT;
+use super::turn::{self, Question};
 use super::{tunnel, ws};
 use crate::failure::Failure;
+use crate::inlet::Inlet;
+use crate::options::StateAt;
 use crate::outlet::Outlet;
 use crate::relay;
 use crate::tap::Tap;
@@ -109,48 +113,91 @@ async fn pass(
     tap: &mut Tap,
 ) -> (Outcome, bool) {
     let head = &incoming.head;
-    let (upstream, response) = match ask(worker, client, incoming, tap).await {
-        Ok(Some(opened)) => opened,
+    let dialect = (head.method == "POST")
+        .then(|| Dialect::of_path(&head.target))
+        .flatten();
+    if dialect == Some(Dialect::Responses) && worker.state_at == StateAt::Proxy {
+        return pass_whole(worker, client, incoming, tap).await;
+    }
+    let inlet = match ask(worker, client, incoming, tap).await {
+        Ok(Some(inlet)) => inlet,
         Ok(None) => return (Outcome::Cancelled, false),
-        Err(Unasked::Client(error)) => {
-            refuse(client, &error).await;
-            let kind = match error {
-                ServerError::Io(_) => return (Outcome::Cancelled, false),
-                _ => FailureKind::ClientError,
-            };
-            return (Outcome::Failed(kind), false);
-        }
+        Err(Unasked::Client(error)) => return (unread(client, &error).await, false),
         Err(Unasked::Upstream(error)) => {
             // The client may be gone already.
             let _ = answer(client, &Failure::of_upstream(&error)).await;
             return (Outcome::Failed(error.kind()), false);
         }
     };
-    let dialect = (head.method == "POST")
-        .then(|| Dialect::of_path(&head.target))
-        .flatten();
-    let keep = head.keep_alive() && client.body_is_done() && !worker.is_draining();
-    let mut outlet = HttpOutlet {
-        client,
-        out: Vec::with_capacity(1024),
-        chunked: false,
-        version: head.version,
-        keep,
-        ended: false,
+    let mut outlet = HttpOutlet::new(worker, client, head);
+    let relayed = relay::reply(worker, inlet, dialect, None, tap, &mut outlet).await;
+    (relayed.outcome, outlet.is_reusable(relayed.outcome))
+}
+
+/// Passes a request on whose whole body must be known first.
+async fn pass_whole(
+    worker: &Worker,
+    client: &mut ServerConnection,
+    incoming: &Incoming,
+    tap: &mut Tap,
+) -> (Outcome, bool) {
+    let head = &incoming.head;
+    let body = match whole_body(client, incoming).await {
+        Ok(body) => body,
+        Err(error) => return (unread(client, &error).await, false),
     };
-    let outcome = relay::reply(
-        worker,
-        upstream,
-        response,
-        &head.method,
-        dialect,
-        tap,
-        &mut outlet,
-    )
-    .await;
-    // A reply that was cut off must look so: the connection is closed inside its body.
-    let reusable = outlet.keep && outlet.ended && outcome != Outcome::Cancelled;
-    (outcome, reusable)
+    tap.in_body = client.read_at();
+    let fields: Vec<_> = upstream_fields(head)
+        .filter(|(name, _)| !name.eq_ignore_ascii_case(b"content-length"))
+        .map(|(name, value)| (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value)))
+        .collect();
+    let question = Question {
+        method: &head.method,
+        target: &head.target,
+        fields: &fields,
+        traceparent: None,
+        body,
+    };
+    let mut outlet = HttpOutlet::new(worker, client, head);
+    match turn::serve(worker, question, tap, &mut outlet).await {
+        Ok(passed) => {
+            let outcome = passed.outcome;
+            let reusable = outlet.is_reusable(outcome);
+            passed.settle();
+            (outcome, reusable)
+        }
+        Err(failed) => {
+            // The client may be gone already.
+            let _ = answer(client, &failed.failure).await;
+            (Outcome::Failed(failed.kind), false)
+        }
+    }
+}
+
+async fn whole_body(
+    client: &mut ServerConnection,
+    incoming: &Incoming,
+) -> Result<Bytes, ServerError> {
+    go_on(client, incoming).await?;
+    client.whole_body(BODY_LIMIT).await
+}
+
+/// Tells a client that waits for it to send the body (RFC 9110, section 10.1.1).
+async fn go_on(client: &mut ServerConnection, incoming: &Incoming) -> Result<(), ServerError> {
+    let waits = incoming.head.headers.has_token("expect", "100-continue");
+    if waits && incoming.framing != Framing::Empty {
+        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+    }
+    Ok(())
+}
+
+/// How an exchange ended whose request could not be read; the client is told why.
+async fn unread(client: &mut ServerConnection, error: &ServerError) -> Outcome {
+    refuse(client, error).await;
+    match error {
+        ServerError::Io(_) => Outcome::Cancelled,
+        _ => Outcome::Failed(FailureKind::ClientError),
+    }
 }
 
 /// Why there is no reply.
@@ -177,16 +224,12 @@ async fn ask(
     client: &mut ServerConnection,
     incoming: &Incoming,
     tap: &mut Tap,
-) -> Result<Option<(Connection, Response)>, Unasked> {
-    let head = &incoming.head;
-    if head.headers.has_token("expect", "100-continue") && incoming.framing != Framing::Empty {
-        let go_on = client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
-        go_on.map_err(ServerError::Io)?;
-    }
+) -> Result<Option<Inlet>, Unasked> {
+    go_on(client, incoming).await?;
     let mut sender = Sender::new(worker, incoming);
     let (upstream, anew) = worker.pool.take().await?;
     tap.up_connected_anew = anew;
-    match ask_on(upstream, worker, client, incoming, &mut sender, tap).await {
+    let asked = match ask_on(upstream, worker, client, incoming, &mut sender, tap).await {
         Err(Unasked::Upstream(error))
             if sender.can_repeat() && was_stale(anew, &error, tap.up_written) =>
         {
@@ -195,6 +238,14 @@ async fn ask(
             ask_on(upstream, worker, client, incoming, &mut sender, tap).await
         }
         asked => asked,
+    };
+    match asked? {
+        Some((upstream, response)) => Ok(Some(Inlet::http(
+            upstream,
+            response,
+            &incoming.head.method,
+        )?)),
+        None => Ok(None),
     }
 }
 
@@ -302,17 +353,21 @@ fn upstream_head(worker: &Worker, head: &RequestHead, chunked: bool) -> Vec<u8> 
         worker.upstream.authority(),
     );
     start_request(&mut out, &head.method, &target, &authority);
-    let ours = [&b"host"[..], b"expect"];
-    for (name, value) in head.headers.end_to_end() {
-        if !ours.iter().any(|own| name.eq_ignore_ascii_case(own)) {
-            push_field(&mut out, name, value);
-        }
+    for (name, value) in upstream_fields(head) {
+        push_field(&mut out, name, value);
     }
     if chunked {
         push_field(&mut out, b"transfer-encoding", b"chunked");
     }
     out.extend_from_slice(b"\r\n");
     out
+}
+
+/// The client's fields for the upstream.
+fn upstream_fields(head: &RequestHead) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let ours = [&b"host"[..], b"expect"];
+    let fields = head.headers.end_to_end();
+    fields.filter(move |(name, _)| !ours.iter().any(|own| name.eq_ignore_ascii_case(own)))
 }
 
 /// Writes a reply to an HTTP/1.1 client.
@@ -325,6 +380,26 @@ struct HttpOutlet<'a> {
     keep: bool,
     /// The reply was passed on to its end.
     ended: bool,
+}
+
+impl<'a> HttpOutlet<'a> {
+    fn new(worker: &Worker, client: &'a mut ServerConnection, head: &RequestHead) -> Self {
+        let keep = head.keep_alive() && client.body_is_done() && !worker.is_draining();
+        Self {
+            client,
+            out: Vec::with_capacity(1024),
+            chunked: false,
+            version: head.version,
+            keep,
+            ended: false,
+        }
+    }
+
+    /// Whether the connection can carry another exchange. A reply that was cut off must look so: the connection is closed
+    /// inside its body.
+    fn is_reusable(&self, outcome: Outcome) -> bool {
+        self.keep && self.ended && outcome != Outcome::Cancelled
+    }
 }
 
 impl Outlet for HttpOutlet<'_> {

@@ -1,117 +1,141 @@
-//! One turn of a conversation whose history the proxy keeps: from a `create` to the upstream's HTTP and back.
-
-use std::cell::RefCell;
+//! A request that is whole, on its way upstream, and its reply on the way back.
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use tokenlag_channel::ChannelError;
 use tokenlag_channel::http::head::is_hop_by_hop;
 use tokenlag_channel::http::render::{push_field, start_request};
 use tokenlag_channel::http::{Connection, Response};
-use tokenlag_dialect::responses::{BadRequest, Completed, Create};
-use tokenlag_dialect::{ConversationStore, Dialect, Limits};
-use tokenlag_probes::{FailureKind, Outcome};
+use tokenlag_dialect::Dialect;
+use tokenlag_probes::Outcome;
 
+pub(crate) use crate::conversations::Conversations;
+use crate::conversations::Turn;
+use crate::failure::Failed;
+use crate::inlet::Inlet;
+use crate::options::StateAt;
 use crate::outlet::Outlet;
-use crate::relay;
+use crate::relay::{self, Relayed};
 use crate::tap::Tap;
 use crate::upstream::was_stale;
 use crate::worker::Worker;
 
-/// What one connection remembers.
-const LIMITS: Limits = Limits {
-    responses: 1024,
-    bytes: 64 * 1024 * 1024,
-};
-
-/// The conversations of one connection.
-#[derive(Debug)]
-pub(crate) struct Conversations(RefCell<ConversationStore>);
-
-impl Conversations {
-    pub(crate) fn new() -> Self {
-        Self(RefCell::new(ConversationStore::new(LIMITS)))
-    }
-
-    /// The body to send upstream: the whole conversation.
-    ///
-    /// # Errors
-    /// The response that the turn goes on from is not known here (any more).
-    pub(crate) fn upstream_body(&self, create: &Create<'_>) -> Result<Vec<u8>, BadRequest> {
-        let Some(parent) = create.previous_response_id.as_deref() else {
-            return Ok(create.upstream_body(std::iter::empty()));
-        };
-        let mut store = self.0.borrow_mut();
-        store.touch(parent);
-        match store.history(parent) {
-            Some(history) => Ok(create.upstream_body(history)),
-            None => Err(BadRequest {
-                message: format!("Previous response with id '{parent}' not found."),
-                param: Some("previous_response_id"),
-                code: Some("previous_response_not_found"),
-            }),
-        }
-    }
-
-    /// Keeps a turn under the response's id, so that the next can go on from it.
-    pub(crate) fn keep(&self, create: &Create<'_>, id: &str, output: Vec<Box<RawValue>>) {
-        let Ok(mut items) = create.input_items() else {
-            return;
-        };
-        items.extend(output);
-        let parent = create.previous_response_id.as_deref();
-        self.0.borrow_mut().insert(id, parent, items);
-    }
-
-    /// Keeps a turn that ended well; forgets the parent of one that failed with a 4xx or 5xx.
-    pub(crate) fn settle(&self, create: &Create<'_>, tap: &Tap, outcome: Outcome) {
-        match outcome {
-            Outcome::Complete => {
-                if let Some(done) = tap.terminal_event().and_then(Completed::parse) {
-                    self.keep(create, &done.id, done.output);
-                }
-            }
-            Outcome::Failed(FailureKind::ClientError | FailureKind::ServerError) => {
-                if let Some(parent) = create.previous_response_id.as_deref() {
-                    self.0.borrow_mut().remove(parent);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 /// A request that is whole, as it goes upstream.
+#[derive(Clone, Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
     /// The client's fields, as far as they concern the upstream.
     pub(crate) fields: &'a [(Bytes, Bytes)],
-    /// The client's `traceparent`, passed on as it came.
+    /// The client's `traceparent`, passed on as it came, where it is not among the fields.
     pub(crate) traceparent: Option<&'a str>,
-    pub(crate) body: &'a [u8],
+    pub(crate) body: Bytes,
+}
+
+impl Question<'_> {
+    /// The API whose reply is expected.
+    fn dialect(&self) -> Option<Dialect> {
+        Dialect::of_path(self.target).filter(|_| self.method == "POST")
+    }
+}
+
+/// A reply that was passed on to the client, and the turn that may be kept now.
+#[must_use = "the turn is kept by `settle`"]
+pub(crate) struct Passed {
+    pub(crate) outcome: Outcome,
+    ending: Option<Vec<u8>>,
+    turn: Option<Turn>,
+}
+
+impl Passed {
+    /// Keeps the turn where it ended well, so that the next can go on from it. To be called once the reply's last byte
+    /// was written: no token waits for it.
+    pub(crate) fn settle(self) {
+        if let (Outcome::Complete, Some(turn), Some(ending)) =
+            (self.outcome, self.turn, self.ending)
+        {
+            turn.keep(&ending);
+        }
+    }
+}
+
+/// Serves a request of HTTP, or of a channel that is like it: what it goes on from is found, the upstream asked, the reply
+/// passed on.
+///
+/// # Errors
+/// There is no reply that can be passed on; the client is to be told why.
+pub(crate) async fn serve(
+    worker: &Worker,
+    mut question: Question<'_>,
+    tap: &mut Tap,
+    outlet: &mut impl Outlet,
+) -> Result<Passed, Failed> {
+    let mut turn = None;
+    if question.dialect() == Some(Dialect::Responses) && worker.state_at == StateAt::Proxy {
+        let fields = question.fields.iter();
+        let archive = &worker.book.archive;
+        let scope = archive.scope(fields.map(|(name, value)| (&name[..], &value[..])));
+        let (begun, body) = Turn::begin(archive, scope, question.body).await;
+        question.body = body;
+        turn = Some(begun);
+    }
+    let relayed = exchange(worker, &question, turn.as_mut(), tap, outlet).await?;
+    Ok(Passed {
+        outcome: relayed.outcome,
+        ending: relayed.ending,
+        turn,
+    })
+}
+
+/// Asks, and passes the reply on; whatever the request goes on from is the caller's business.
+///
+/// # Errors
+/// There is no reply that can be passed on; the client is to be told why.
+pub(crate) async fn pass(
+    worker: &Worker,
+    question: &Question<'_>,
+    tap: &mut Tap,
+    outlet: &mut impl Outlet,
+) -> Result<Relayed, Failed> {
+    exchange(worker, question, None, tap, outlet).await
+}
+
+async fn exchange(
+    worker: &Worker,
+    question: &Question<'_>,
+    turn: Option<&mut Turn>,
+    tap: &mut Tap,
+    outlet: &mut impl Outlet,
+) -> Result<Relayed, Failed> {
+    let Some(inlet) = ask(worker, question, tap, outlet).await? else {
+        return Ok(Outcome::Cancelled.into());
+    };
+    Ok(relay::reply(worker, inlet, question.dialect(), turn, tap, outlet).await)
 }
 
 /// Sends a whole request and waits for the reply's head; `None` where the client is gone first.
 ///
 /// # Errors
 /// The upstream failed before it said anything that can be passed on.
-pub(crate) async fn ask(
+async fn ask(
     worker: &Worker,
     question: &Question<'_>,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
-) -> Result<Option<(Connection, Response)>, ChannelError> {
+) -> Result<Option<Inlet>, ChannelError> {
     let request = render(worker, question);
     let (upstream, anew) = worker.pool.take().await?;
     tap.up_connected_anew = anew;
-    match ask_on(upstream, worker, &request, question.method, tap, outlet).await {
+    let asked = match ask_on(upstream, worker, &request, question.method, tap, outlet).await {
         Err(error) if was_stale(anew, &error, tap.up_written) => {
             tap.up_connected_anew = true;
             let upstream = worker.pool.dial().await?;
             ask_on(upstream, worker, &request, question.method, tap, outlet).await
         }
         asked => asked,
+    };
+    match asked? {
+        Some((upstream, response)) => Inlet::http(upstream, response, question.method).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -127,24 +151,6 @@ async fn ask_on(
     tap.overlapped = tap.up_written.is_none();
     let head = relay::reply_head(worker, &mut upstream, method, outlet.gone()).await?;
     Ok(head.map(|response| (upstream, response)))
-}
-
-/// Asks, and passes the reply on.
-///
-/// # Errors
-/// The upstream failed before it said anything that can be passed on.
-pub(crate) async fn pass(
-    worker: &Worker,
-    question: &Question<'_>,
-    tap: &mut Tap,
-    outlet: &mut impl Outlet,
-) -> Result<Outcome, ChannelError> {
-    let Some((upstream, response)) = ask(worker, question, tap, outlet).await? else {
-        return Ok(Outcome::Cancelled);
-    };
-    let method = question.method;
-    let dialect = Dialect::of_path(question.target).filter(|_| method == "POST");
-    Ok(relay::reply(worker, upstream, response, method, dialect, tap, outlet).await)
 }
 
 fn render(worker: &Worker, question: &Question<'_>) -> Vec<u8> {
@@ -167,7 +173,7 @@ fn render(worker: &Worker, question: &Question<'_>) -> Vec<u8> {
         push_field(&mut out, b"content-length", length.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(question.body);
+    out.extend_from_slice(&question.body);
     out
 }
 

@@ -18,7 +18,7 @@ use tokenlag_probes::{FailureKind, Outcome, Stamp, TraceId};
 use tokio::select;
 
 use super::turn::{self, Conversations, Question, concerns_upstream};
-use crate::failure::Failure;
+use crate::failure::Failed;
 use crate::outlet::Outlet;
 use crate::tap::Tap;
 use crate::worker::Worker;
@@ -68,7 +68,7 @@ pub(crate) async fn serve(
         worker: &worker,
         target: &head.target,
         fields,
-        conversations: Conversations::new(),
+        conversations: Conversations::new(&worker, head.headers.iter()),
         outlet: WsOutlet {
             socket,
             outbox: Vec::new(),
@@ -143,7 +143,7 @@ impl Session<'_> {
         let _active = self.worker.book.metrics.begin(CHANNEL);
         let trace = create.traceparent.as_deref();
         tap.trace = trace.and_then(TraceId::from_traceparent);
-        let body = match self.conversations.upstream_body(create) {
+        let body = match self.conversations.upstream_body(create).await {
             Ok(body) => body,
             Err(bad) => return self.refuse(&bad).await,
         };
@@ -158,24 +158,32 @@ impl Session<'_> {
                 .traceparent
                 .as_deref()
                 .filter(|_| tap.trace.is_some()),
-            body: &body,
+            body: body.into(),
         };
         self.outlet.ended = false;
         let passed = turn::pass(self.worker, &question, tap, &mut self.outlet).await;
         let begun = passed.is_ok();
+        let mut ending = None;
         let outcome = match passed {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let failure = Failure::of_upstream(&error);
+            Ok(relayed) => {
+                ending = relayed.ending;
+                relayed.outcome
+            }
+            Err(Failed {
+                failure,
+                kind: counted,
+            }) => {
                 let (status, kind) = (failure.status, failure.kind());
                 let code = Some(failure.code);
                 let event = error_event(status, kind, code, &failure.message, None);
                 // The client may be gone already.
                 let _ = self.say(event).await;
-                Outcome::Failed(error.kind())
+                Outcome::Failed(counted)
             }
         };
-        self.conversations.settle(create, tap, outcome);
+        self.conversations
+            .settle(create, ending.as_deref(), outcome)
+            .await;
         if begun && !self.outlet.ended && outcome != Outcome::Cancelled {
             // No terminal event will come: say so instead of leaving a silence.
             let why = "the upstream's reply ended before its terminal event";
@@ -209,7 +217,7 @@ impl Session<'_> {
         let mut sink = |_: &str, json: &[u8]| outbox.push(Bytes::copy_from_slice(json));
         encoder.start(&mut sink);
         encoder.finish_without_output(Finish::Completed, None, &mut sink);
-        self.conversations.keep(create, &id, Vec::new());
+        self.conversations.keep(create, &id, Vec::new()).await;
         match self.outlet.flush().await {
             Ok(_) => Outcome::Complete,
             Err(_) => Outcome::Cancelled,
