@@ -3,6 +3,7 @@
 use std::ops::{Add, AddAssign};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokenlag_dialect::Framing;
 use tokenlag_probes::{Stamp, Transport};
 
@@ -172,6 +173,23 @@ impl Reply {
             Self::Http(reply) => reply.status(),
             Self::Ws(_) => 200,
             Self::Quic(reply) => reply.status(),
+        }
+    }
+
+    /// The head's fields, in their order where the channel keeps it. On `ws` there are none.
+    pub fn fields(&self) -> Vec<(String, Bytes)> {
+        match self {
+            Self::Http(reply) => reply.fields(),
+            Self::Ws(_) => Vec::new(),
+            Self::Quic(reply) => reply.fields(),
+        }
+    }
+
+    /// The name of the event that the last chunk was, where the chunks are events and its data does not tell it.
+    pub fn event_name(&self) -> Option<&str> {
+        match self {
+            Self::Quic(reply) => reply.event_name(),
+            _ => None,
         }
     }
 

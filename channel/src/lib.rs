@@ -24,6 +24,6 @@ pub use chunk::Chunk;
 pub use dial::{Channel, Counters, Dial, Opening, Reply};
 pub use error::ChannelError;
 pub use incoming::{ExchangeError, Incoming};
-pub use request::{Ask, Request};
+pub use request::{Ask, Message, Request};
 pub use socket::Socket;
 pub use url::{BadUrl, BaseUrl};

@@ -1,13 +1,13 @@
 //! A request, rendered for its channel before the clock starts.
 
 use bytes::Bytes;
-use tokenlag_dialect::responses;
+use tokenlag_dialect::{Fields, NotAnObject, responses};
 use tokenlag_probes::{Encoding, TraceId, Transport};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::ChannelError;
-use crate::http::render::{check_field, render_request};
-use crate::quic::frame;
+use crate::http::render::{check_field, render_message, render_request};
+use crate::quic::frame::{self, ReplyForm};
 
 /// What an exchange asks, in the API's own terms.
 #[derive(Clone, Debug)]
@@ -24,6 +24,23 @@ pub struct Ask<'a> {
     pub trace: TraceId,
     /// How tokens shall be written back (`quic` only; elsewhere always events).
     pub encoding: Encoding,
+}
+
+/// Any HTTP request, as an intermediary passes it on.
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    /// Method.
+    pub method: &'a str,
+    /// Path and query.
+    pub target: &'a str,
+    /// The `Host` to name.
+    pub authority: &'a str,
+    /// Fields in their order, without `Host`, `Content-Length` and those that concern one connection only.
+    pub fields: &'a [(Bytes, Bytes)],
+    /// The body.
+    pub body: &'a Bytes,
+    /// How the reply's body is wanted (`quic` only; elsewhere it comes as the channel has it).
+    pub form: ReplyForm,
 }
 
 /// The bytes that carry one request on one channel. Making them costs no measured time.
@@ -56,12 +73,35 @@ impl Request {
             Transport::Ws => {
                 let message = responses::create_message(ask.body, &ask.trace.traceparent())
                     .map_err(|error| ChannelError::Request(error.to_string()))?;
-                let text = String::from_utf8(message)
-                    .map_err(|_| ChannelError::Request("the body is not UTF-8".to_owned()))?;
-                Rendered::Message(text.into())
+                Rendered::Message(text(message)?)
             }
             Transport::Quic => Rendered::Stream(frame::render_request(ask)?.into()),
             Transport::Http2 | Transport::Http3 => Rendered::Fields(Box::new(fields(ask)?)),
+            other => {
+                let what = format!("{other} cannot be dialled");
+                return Err(ChannelError::Request(what));
+            }
+        };
+        Ok(Self(rendered))
+    }
+
+    /// Renders any request for `transport`. On `ws` it must be a create of the Responses API: its body becomes the message,
+    /// with the traceparent inside, and the other fields are left to the connection's opening.
+    ///
+    /// # Errors
+    /// [`ChannelError::Request`] where it cannot be written on the wire, or the body is no JSON object on a channel that
+    /// must add members to it.
+    pub fn pass_on(transport: Transport, message: &Message<'_>) -> Result<Self, ChannelError> {
+        let rendered = match transport.dialled() {
+            Transport::Direct | Transport::Http => {
+                Rendered::Stream(render_message(message, false)?.into())
+            }
+            Transport::HttpCold => Rendered::Stream(render_message(message, true)?.into()),
+            Transport::Ws => Rendered::Message(text(message.create()?)?),
+            Transport::Quic => Rendered::Stream(frame::render_message(message)?.into()),
+            Transport::Http2 | Transport::Http3 => {
+                Rendered::Fields(Box::new(message.to_request()?))
+            }
             other => {
                 let what = format!("{other} cannot be dialled");
                 return Err(ChannelError::Request(what));
@@ -125,6 +165,60 @@ fn fields(ask: &Ask<'_>) -> Result<::http::Request<Bytes>, ChannelError> {
     request
         .body(Bytes::copy_from_slice(ask.body))
         .map_err(|error| ChannelError::Request(error.to_string()))
+}
+
+impl Message<'_> {
+    /// The first field of that name, where its value is text.
+    fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        let (_, value) = fields.find(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The `Content-Length` that the request needs: a request without a body has none unless its method expects one (RFC
+    /// 9110, section 8.6).
+    pub(crate) fn content_length(&self) -> Option<usize> {
+        let expected = !matches!(self.method, "GET" | "HEAD" | "OPTIONS");
+        (expected || !self.body.is_empty()).then_some(self.body.len())
+    }
+
+    /// As a WebSocket message of the Responses API.
+    fn create(&self) -> Result<Vec<u8>, ChannelError> {
+        let no_object = |error: NotAnObject| ChannelError::Request(error.to_string());
+        if let Some(traceparent) = self.field("traceparent") {
+            return responses::create_message(self.body, traceparent).map_err(no_object);
+        }
+        let mut fields = Fields::parse(self.body).map_err(no_object)?;
+        let kind = serde_json::value::to_raw_value("response.create")
+            .map_err(|error| ChannelError::Request(error.to_string()))?;
+        fields.set_first("type", kind);
+        Ok(fields.to_vec())
+    }
+
+    /// As HTTP/2 and HTTP/3 take it. The scheme is the client's to set: it knows whether it dialled TLS.
+    fn to_request(&self) -> Result<::http::Request<Bytes>, ChannelError> {
+        let bad = |error: ::http::Error| ChannelError::Request(error.to_string());
+        let uri = ::http::Uri::builder()
+            .scheme("https")
+            .authority(self.authority)
+            .path_and_query(self.target)
+            .build()
+            .map_err(bad)?;
+        let mut request = ::http::Request::builder().method(self.method).uri(uri);
+        for (name, value) in self.fields {
+            request = request.header(&name[..], &value[..]);
+        }
+        if let Some(length) = self.content_length() {
+            request = request.header("content-length", length);
+        }
+        request.body(self.body.clone()).map_err(bad)
+    }
+}
+
+fn text(message: Vec<u8>) -> Result<Utf8Bytes, ChannelError> {
+    let text = String::from_utf8(message)
+        .map_err(|_| ChannelError::Request("the body is not UTF-8".to_owned()))?;
+    Ok(text.into())
 }
 
 fn rendered_for_another() -> ChannelError {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use bytes::Bytes;
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 
 use super::{Connection, Response};
@@ -199,6 +200,19 @@ impl ClientReply {
 
     pub(crate) fn status(&self) -> u16 {
         self.response.head.status
+    }
+
+    pub(crate) fn fields(&self) -> Vec<(String, Bytes)> {
+        let fields = self
+            .response
+            .head
+            .headers
+            .iter()
+            .filter_map(|(name, value)| {
+                let name = std::str::from_utf8(name).ok()?.to_owned();
+                Some((name, Bytes::copy_from_slice(value)))
+            });
+        fields.collect()
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Chunk>, ChannelError> {

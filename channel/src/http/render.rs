@@ -1,6 +1,6 @@
 //! Heads of HTTP/1.1 messages as they are written, and what may stand in them.
 
-use crate::{Ask, ChannelError};
+use crate::{Ask, ChannelError, Message};
 
 /// Renders the head and body of an HTTP create request; `cold` asks the server to close after it.
 pub(crate) fn render_request(ask: &Ask<'_>, cold: bool) -> Result<Vec<u8>, ChannelError> {
@@ -30,6 +30,29 @@ pub(crate) fn render_request(ask: &Ask<'_>, cold: bool) -> Result<Vec<u8>, Chann
     Ok(wire)
 }
 
+/// Renders any HTTP request; `cold` asks the server to close after it.
+pub(crate) fn render_message(message: &Message<'_>, cold: bool) -> Result<Vec<u8>, ChannelError> {
+    if !is_token(message.method.as_bytes()) || !is_target(message.target.as_bytes()) {
+        let what = "its method or target has characters that HTTP forbids";
+        return Err(ChannelError::Request(what.to_owned()));
+    }
+    let mut wire = Vec::with_capacity(1024 + message.body.len());
+    start_request(&mut wire, message.method, message.target, message.authority);
+    for (name, value) in message.fields {
+        check_bytes(name, value)?;
+        push_field(&mut wire, name, value);
+    }
+    if cold {
+        push_field(&mut wire, b"connection", b"close");
+    }
+    if let Some(length) = message.content_length() {
+        push_field(&mut wire, b"content-length", length.to_string().as_bytes());
+    }
+    wire.extend_from_slice(b"\r\n");
+    wire.extend_from_slice(message.body);
+    Ok(wire)
+}
+
 /// Writes a request line and its `Host`.
 pub fn start_request(out: &mut Vec<u8>, method: &str, target: &str, authority: &str) {
     out.extend_from_slice(method.as_bytes());
@@ -54,12 +77,16 @@ pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// Refuses a field that would break the head it is written into.
 pub(crate) fn check_field(name: &str, value: &str) -> Result<(), ChannelError> {
-    if is_token(name.as_bytes()) && is_field_value(value.as_bytes()) {
+    check_bytes(name.as_bytes(), value.as_bytes())
+}
+
+fn check_bytes(name: &[u8], value: &[u8]) -> Result<(), ChannelError> {
+    if is_token(name) && is_field_value(value) {
         Ok(())
     } else {
         Err(ChannelError::Request(format!(
             "the header '{}' has characters that HTTP forbids",
-            name.escape_debug()
+            name.escape_ascii()
         )))
     }
 }

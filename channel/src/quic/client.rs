@@ -99,7 +99,9 @@ impl Client {
             reads: None,
             ordinal: 0,
             status: 0,
+            fields: Vec::new(),
             events: false,
+            event_name: None,
             ended: false,
         };
         reply.head().await?;
@@ -249,7 +251,10 @@ pub struct ClientReply {
     reads: Option<u64>,
     ordinal: u32,
     status: u16,
+    fields: Vec<(String, Bytes)>,
     events: bool,
+    /// Of the event that was given last, where its data does not tell its name.
+    event_name: Option<String>,
     ended: bool,
 }
 
@@ -266,6 +271,14 @@ impl ClientReply {
         self.status
     }
 
+    pub(crate) fn fields(&self) -> Vec<(String, Bytes)> {
+        self.fields.clone()
+    }
+
+    pub(crate) fn event_name(&self) -> Option<&str> {
+        self.event_name.as_deref()
+    }
+
     pub(crate) fn framing(&self) -> Framing {
         if self.events {
             Framing::Messages
@@ -276,9 +289,14 @@ impl ClientReply {
 
     pub(crate) async fn next(&mut self) -> Result<Option<Chunk>, ChannelError> {
         while let Some(frame) = self.frame().await? {
+            self.event_name = None;
             let bytes = match frame {
                 Frame::Data(bytes) => bytes,
-                Frame::Event(data) | Frame::NamedEvent { data, .. } => data,
+                Frame::Event(data) => data,
+                Frame::NamedEvent { name, data } => {
+                    self.event_name = Some(name);
+                    data
+                }
                 Frame::Token(text) => self.expand(&text)?,
                 Frame::TokenContext(context) => {
                     self.expander.set_context(context);
@@ -317,8 +335,13 @@ impl ClientReply {
 
     async fn head(&mut self) -> Result<(), ChannelError> {
         match self.frame().await? {
-            Some(Frame::Response { events, status, .. }) => {
+            Some(Frame::Response {
+                events,
+                status,
+                fields,
+            }) => {
                 self.status = status;
+                self.fields = fields;
                 self.events = events;
                 Ok(())
             }

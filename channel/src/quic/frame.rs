@@ -5,7 +5,7 @@ use tokenlag_probes::Encoding;
 
 use super::varint;
 use crate::http::render::{check_field, is_field_value, is_target, is_token};
-use crate::{Ask, ChannelError};
+use crate::{Ask, ChannelError, Message};
 
 /// The longest payload that is taken.
 pub const MAX_PAYLOAD: u64 = 64 * 1024 * 1024;
@@ -274,6 +274,36 @@ pub(crate) fn render_request(ask: &Ask<'_>) -> Result<Vec<u8>, ChannelError> {
     }
     .write(&mut wire);
     push(&mut wire, kind::DATA, ask.body);
+    Ok(wire)
+}
+
+/// Renders any HTTP request and its body.
+pub(crate) fn render_message(message: &Message<'_>) -> Result<Vec<u8>, ChannelError> {
+    let bad = |what: &str| ChannelError::Request(what.to_owned());
+    if !is_token(message.method.as_bytes()) || !is_target(message.target.as_bytes()) {
+        return Err(bad("its method or target has characters that HTTP forbids"));
+    }
+    if message.fields.len() as u64 > MAX_FIELDS {
+        return Err(bad("it has more fields than tokenlag/1 carries"));
+    }
+    let mut fields = Vec::with_capacity(message.fields.len());
+    for (name, value) in message.fields {
+        if !is_token(name) || !is_field_value(value) {
+            return Err(bad("a header has characters that HTTP forbids"));
+        }
+        fields.push((String::from_utf8_lossy(name).into_owned(), value.clone()));
+    }
+    let mut wire = Vec::with_capacity(1024 + message.body.len());
+    Frame::Request {
+        form: message.form,
+        method: message.method.to_owned(),
+        target: message.target.to_owned(),
+        fields,
+    }
+    .write(&mut wire);
+    if !message.body.is_empty() {
+        push(&mut wire, kind::DATA, message.body);
+    }
     Ok(wire)
 }
 
