@@ -1,8 +1,10 @@
-"""Drives a tokenlag backend with the openai package: `openai_client.py http://127.0.0.1:8080/v1`.
+"""Drives a tokenlag backend, or a proxy before one, over HTTP: `over_http.py http://127.0.0.1:8080/v1 [CERTIFICATE]`.
 
-Exits 0 when every check holds; else with the traceback of the first that does not.
+Exits 0 when every check holds, and prints last how many requests were made; else with the traceback of the first that
+does not.
 """
 
+import ssl
 import sys
 
 import openai
@@ -119,11 +121,18 @@ def errors(client, model):
 
 
 def main():
-    client = openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0, timeout=60)
+    requests = []
+    base, *certificate = sys.argv[1:]
+    transport = openai.DefaultHttpxClient(
+        verify=ssl.create_default_context(cafile=certificate[0]) if certificate else True,
+        event_hooks={"request": [requests.append]},
+    )
+    client = openai.OpenAI(base_url=base, api_key="none", max_retries=0, timeout=60, http_client=transport)
     model = models(client)
     for check in (completions, chat, responses, errors):
         check(client, model)
         print(f"{check.__name__}: good")
+    print(len(requests))
 
 
 main()
