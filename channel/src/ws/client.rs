@@ -111,7 +111,7 @@ impl Client {
     pub async fn close(self) {
         while let Some(mut socket) = self.0.pop() {
             // A peer that does not answer is left without an answer.
-            let _ = timeout(FAREWELL, socket.close(None)).await;
+            let _ = timeout(FAREWELL, socket.as_mut().close(None)).await;
             self.0.retire(&socket);
         }
     }
