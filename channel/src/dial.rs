@@ -8,14 +8,14 @@ use tokenlag_dialect::Framing;
 use tokenlag_probes::{Stamp, Transport};
 
 use crate::tls::ClientTls;
-use crate::{ChannelError, Chunk, Request, http, quic, tcp, ws};
+use crate::{ChannelError, Chunk, Request, http, http2, http3, quic, tcp, ws};
 
 /// Where to dial, and how.
 #[derive(Clone, Debug)]
 pub struct Dial {
     /// Host name or IP address.
     pub host: String,
-    /// Port: TCP, or UDP for `quic`.
+    /// Port: TCP, or UDP for `quic` and `http3`.
     pub port: u16,
     /// Path of the WebSocket's opening request, as in `/v1/responses`.
     pub path: String,
@@ -64,11 +64,11 @@ pub struct Counters {
 pub struct Opening {
     /// The name was resolved; `None` where a connection was there already.
     pub resolved: Option<Stamp>,
-    /// TCP was connected (for `quic`, resolution and handshake are one, and this is `None`).
+    /// TCP was connected (for `quic` and `http3`, resolution and handshake are one, and this is `None`).
     pub transport_connected: Option<Stamp>,
     /// The channel could take the request's first byte.
     pub connected: Stamp,
-    /// Before the write with the request's last byte (`quic`: when the endpoint took it).
+    /// Before the write with the request's last byte (`quic` and `http3`: when the endpoint took it).
     pub written: Stamp,
 }
 
@@ -80,6 +80,10 @@ pub struct Opening {
 pub enum Channel {
     /// HTTP/1.1: `direct`, `http-cold` and `http`.
     Http(http::Client),
+    /// HTTP/2.
+    Http2(http2::Client),
+    /// HTTP/3.
+    Http3(http3::Client),
     /// WebSocket.
     Ws(ws::Client),
     /// One QUIC connection.
@@ -91,9 +95,10 @@ impl Channel {
     pub fn new(transport: Transport, dial: Dial) -> Self {
         match transport.dialled() {
             Transport::HttpCold => Self::Http(http::Client::new(dial, http::Reuse::Never)),
+            Transport::Http2 => Self::Http2(http2::Client::new(dial)),
+            Transport::Http3 => Self::Http3(http3::Client::new(dial)),
             Transport::Ws => Self::Ws(ws::Client::new(dial)),
             Transport::Quic => Self::Quic(quic::Client::new(dial)),
-            // HTTP/2 and HTTP/3 are refused where a request is rendered for them.
             _ => Self::Http(http::Client::new(dial, http::Reuse::KeepAlive)),
         }
     }
@@ -103,6 +108,8 @@ impl Channel {
     pub async fn connect(&self) -> Result<(), ChannelError> {
         match self {
             Self::Http(client) => client.connect().await,
+            Self::Http2(client) => client.connect().await,
+            Self::Http3(client) => client.connect().await,
             Self::Ws(client) => client.connect().await,
             Self::Quic(client) => client.connect().await,
         }
@@ -113,6 +120,8 @@ impl Channel {
     pub async fn open(&self, request: &Request) -> Result<Reply, ChannelError> {
         Ok(match self {
             Self::Http(client) => Reply::Http(client.open(request).await?),
+            Self::Http2(client) => Reply::Http2(client.open(request).await?),
+            Self::Http3(client) => Reply::Http3(client.open(request).await?),
             Self::Ws(client) => Reply::Ws(client.open(request).await?),
             Self::Quic(client) => Reply::Quic(client.open(request).await?),
         })
@@ -122,6 +131,8 @@ impl Channel {
     pub fn counters(&self) -> Counters {
         match self {
             Self::Http(client) => client.counters(),
+            Self::Http2(client) => client.counters(),
+            Self::Http3(client) => client.counters(),
             Self::Ws(client) => client.counters(),
             Self::Quic(client) => client.counters(),
         }
@@ -131,6 +142,8 @@ impl Channel {
     pub async fn close(self) {
         match self {
             Self::Http(client) => client.close(),
+            Self::Http2(client) => client.close().await,
+            Self::Http3(client) => client.close().await,
             Self::Ws(client) => client.close().await,
             Self::Quic(client) => client.close().await,
         }
@@ -142,6 +155,10 @@ impl Channel {
 pub enum Reply {
     /// An HTTP/1.1 response.
     Http(http::ClientReply),
+    /// An HTTP/2 response.
+    Http2(http2::ClientReply),
+    /// An HTTP/3 response.
+    Http3(http3::ClientReply),
     /// The messages that answer a `response.create`.
     Ws(ws::ClientReply),
     /// A stream of frames.
@@ -153,6 +170,8 @@ impl Reply {
     pub fn opening(&self) -> Opening {
         match self {
             Self::Http(reply) => reply.opening(),
+            Self::Http2(reply) => reply.opening(),
+            Self::Http3(reply) => reply.opening(),
             Self::Ws(reply) => reply.opening(),
             Self::Quic(reply) => reply.opening(),
         }
@@ -162,6 +181,8 @@ impl Reply {
     pub fn head(&self) -> Option<Stamp> {
         match self {
             Self::Http(reply) => Some(reply.head_at()),
+            Self::Http2(reply) => Some(reply.head_at()),
+            Self::Http3(reply) => Some(reply.head_at()),
             Self::Ws(reply) => reply.head_at(),
             Self::Quic(reply) => Some(reply.head_at()),
         }
@@ -171,6 +192,8 @@ impl Reply {
     pub fn status(&self) -> u16 {
         match self {
             Self::Http(reply) => reply.status(),
+            Self::Http2(reply) => reply.status(),
+            Self::Http3(reply) => reply.status(),
             Self::Ws(_) => 200,
             Self::Quic(reply) => reply.status(),
         }
@@ -180,6 +203,8 @@ impl Reply {
     pub fn fields(&self) -> Vec<(String, Bytes)> {
         match self {
             Self::Http(reply) => reply.fields(),
+            Self::Http2(reply) => reply.fields(),
+            Self::Http3(reply) => reply.fields(),
             Self::Ws(_) => Vec::new(),
             Self::Quic(reply) => reply.fields(),
         }
@@ -196,7 +221,7 @@ impl Reply {
     /// How the chunks are framed; hand it to the decoder.
     pub fn framing(&self) -> Framing {
         match self {
-            Self::Http(_) => Framing::Sse,
+            Self::Http(_) | Self::Http2(_) | Self::Http3(_) => Framing::Sse,
             Self::Ws(_) => Framing::Messages,
             Self::Quic(reply) => reply.framing(),
         }
@@ -207,6 +232,8 @@ impl Reply {
     pub async fn next(&mut self) -> Result<Option<Chunk>, ChannelError> {
         match self {
             Self::Http(reply) => reply.next().await,
+            Self::Http2(reply) => reply.next().await,
+            Self::Http3(reply) => reply.next().await,
             Self::Ws(reply) => reply.next().await,
             Self::Quic(reply) => reply.next().await,
         }
@@ -216,6 +243,8 @@ impl Reply {
     pub async fn finish(self) -> Result<(), ChannelError> {
         match self {
             Self::Http(reply) => reply.finish().await,
+            Self::Http2(reply) => reply.finish().await,
+            Self::Http3(reply) => reply.finish().await,
             Self::Ws(reply) => {
                 reply.finish();
                 Ok(())

@@ -4,11 +4,15 @@
 //! A read is stamped when the call that carried it returned, before a byte of it is parsed; a write is stamped
 //! before the call that carries the byte in question.
 
+mod bounds;
+pub mod accept;
 mod chunk;
 mod dial;
 mod error;
 mod fields;
 pub mod http;
+pub mod http2;
+pub mod http3;
 mod incoming;
 pub mod quic;
 mod request;
@@ -20,6 +24,7 @@ mod wire;
 mod witness;
 pub mod ws;
 
+pub use bounds::ExchangeLimits;
 pub use chunk::Chunk;
 pub use dial::{Channel, Counters, Dial, Opening, Reply};
 pub use error::ChannelError;

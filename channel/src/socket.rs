@@ -1,17 +1,18 @@
 //! The one stream under every TCP channel, in clear or inside TLS: stamps each read as it returns and each write before
 //! it is made, and counts bytes on the wire and bytes inside.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use crate::Counters;
+use crate::wire::READ_ROOM;
 
 /// A TCP connection, in clear or inside TLS.
 #[derive(Debug)]
@@ -61,11 +62,27 @@ impl Stamped {
     /// Reads once more into what the next reader will be given first, and shows all of that; no more came where it did
     /// not grow.
     pub(crate) async fn peek(&mut self) -> io::Result<&[u8]> {
-        use tokio::io::AsyncReadExt;
         let mut early = std::mem::take(&mut self.early);
-        let read = self.read_buf(&mut early).await;
+        if early.capacity() == early.len() {
+            early.reserve(READ_ROOM);
+        }
+        let read = self.stream.read_buf(&mut early).await;
         self.early = early;
-        read.map(|_| &self.early[..])
+        self.read_at = MonoClock.now();
+        let count = read?;
+        self.bytes_received += count as u64;
+        self.reads += u64::from(count > 0);
+        Ok(&self.early)
+    }
+
+    /// What was read and not yet handed on: the next reader will not be given it.
+    pub(crate) fn take_early(&mut self) -> BytesMut {
+        std::mem::take(&mut self.early)
+    }
+
+    /// The TCP stream.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.stream
     }
 }
 
@@ -122,6 +139,19 @@ impl Socket {
         self.wire().reads
     }
 
+    /// Writes to the TCP stream.
+    pub(crate) fn writes(&self) -> u64 {
+        self.wire().writes
+    }
+
+    /// The protocol that the peers agreed on inside TLS (ALPN).
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        match &self.layer {
+            Layer::Clear(_) => None,
+            Layer::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// What the connection did so far.
     pub fn counters(&self) -> Counters {
         let wire = self.wire();
@@ -169,6 +199,23 @@ impl AsyncWrite for Socket {
         Poll::Ready(Ok(count))
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(match &mut self.layer {
+            Layer::Clear(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Layer::Tls(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+        })?;
+        self.channel_bytes_sent += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.layer {
             Layer::Clear(stream) => Pin::new(stream).poll_flush(context),
@@ -195,6 +242,10 @@ impl AsyncRead for Stamped {
             let count = self.early.len().min(into.remaining());
             into.put_slice(&self.early[..count]);
             self.early.advance(count);
+            if self.early.is_empty() {
+                // Its memory goes too: a connection may lie idle for long.
+                self.early = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
@@ -219,6 +270,23 @@ impl AsyncWrite for Stamped {
         self.writes += 1;
         self.bytes_sent += count as u64;
         Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let before = MonoClock.now();
+        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, pieces))?;
+        self.written_at = before;
+        self.writes += 1;
+        self.bytes_sent += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,16 +4,18 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokenlag_probes::Stamp;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
 
 use crate::Counters;
 use crate::socket::Socket;
 
 /// Room offered to one read: what a token stream needs many times over, and few reads for a large body.
-const READ_ROOM: usize = 64 * 1024;
+pub(crate) const READ_ROOM: usize = 64 * 1024;
 
 /// A connection, what was read of it and not yet used, and the stamps of its last read and write.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Wire {
     socket: Socket,
     /// Bytes read and not yet used.
     pub(crate) inbox: BytesMut,
+    /// How long the peer may take no bytes of a write.
+    stalled: Option<Duration>,
 }
 
 impl Wire {
@@ -28,6 +32,16 @@ impl Wire {
         Self {
             socket,
             inbox: BytesMut::new(),
+            stalled: None,
+        }
+    }
+
+    /// A connection that was accepted, of which `inbox` was read: its peer may not take forever to read a reply.
+    pub(crate) fn accepted(socket: Socket, inbox: BytesMut, stalled: Duration) -> Self {
+        Self {
+            socket,
+            inbox,
+            stalled: Some(stalled),
         }
     }
 
@@ -69,12 +83,24 @@ impl Wire {
         self.socket.reads()
     }
 
-    /// Writes all of `bytes`; the stamp was taken before the call that carried the last of them.
+    /// Writes all of `bytes`; the stamp was taken before the call that carried the last of them. Gives up with
+    /// [`io::ErrorKind::TimedOut`] where an accepted peer takes none of them for too long.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<Stamp> {
-        self.socket.write_all(bytes).await?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match unless_stalled(self.stalled, self.socket.write(rest)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => rest = &rest[count..],
+            }
+        }
         // TLS may hold a record's end back while the socket takes no more.
-        self.socket.flush().await?;
+        unless_stalled(self.stalled, self.socket.flush()).await?;
         Ok(self.socket.written_at())
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+        self.socket.shutdown().await
     }
 
     /// As [`Self::write_all`], but gives up with `None` where the peer says something (or closes) while it takes no more.
@@ -134,4 +160,17 @@ impl Wire {
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
+}
+
+async fn unless_stalled<T>(
+    limit: Option<Duration>,
+    write: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let Some(limit) = limit else {
+        return write.await;
+    };
+    timeout(limit, write).await.unwrap_or_else(|_| {
+        let why = format!("the client took no bytes for {limit:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    })
 }

@@ -29,6 +29,12 @@ impl Headers {
             .filter_map(|(_, value)| std::str::from_utf8(value).ok())
     }
 
+    /// How many fields of that name there are.
+    fn count(&self, name: &str) -> usize {
+        let same = |(field, _): &&(Bytes, Bytes)| field.eq_ignore_ascii_case(name.as_bytes());
+        self.0.iter().filter(same).count()
+    }
+
     /// Whether a comma list of that name (`Connection`, say) has the token, in any case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.all(name)
@@ -143,6 +149,12 @@ impl RequestHead {
         let Some(length) = whole(parsed.parse(inbox), inbox.len())? else {
             return Ok(None);
         };
+        // The parser takes a bare LF for a line's end; peers that do not can be played off against it.
+        let mut lines = inbox[..length].split_inclusive(|&b| b == b'\n');
+        if !lines.all(|line| line.ends_with(b"\r\n")) {
+            let what = "a line of the head ends without CR";
+            return Err(HeadError::Syntax(what.to_owned()));
+        }
         let method = parsed.method.unwrap_or_default().to_owned();
         let target = parsed.path.unwrap_or_default().to_owned();
         let version = parsed.version.unwrap_or(1);
@@ -160,11 +172,26 @@ impl RequestHead {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// How the body is delimited (RFC 9112, section 6.3).
+    /// How the body is delimited (RFC 9112, section 6.3). Stricter than for a response: whatever two readers could take
+    /// in two ways is refused.
     ///
     /// # Errors
-    /// Contradicting or unsupported fields.
+    /// Contradicting, repeated or unsupported fields; a request of HTTP/1.1 without exactly one `Host` (section 3.2).
     pub fn framing(&self) -> Result<Framing, HeadError> {
+        if self.headers.count("content-length") > 1 {
+            return Err(HeadError::Ambiguous("Content-Length is there twice"));
+        }
+        let coded = self.headers.count("transfer-encoding") > 0;
+        if coded && self.version == 0 {
+            let what = "HTTP/1.0 knows no Transfer-Encoding";
+            return Err(HeadError::Ambiguous(what));
+        }
+        match self.headers.count("host") {
+            1 => {}
+            0 if self.version == 0 => {}
+            0 => return Err(HeadError::Syntax("there is no Host".to_owned())),
+            _ => return Err(HeadError::Syntax("Host is there twice".to_owned())),
+        }
         Ok(declared(&self.headers)?.unwrap_or(Framing::Empty))
     }
 

@@ -10,5 +10,5 @@ mod server;
 pub use body::{BodyDecoder, BodyError};
 pub use client::{Client, ClientReply, Reuse};
 pub use connection::{ALPN, Connection, Dialled, Response};
-pub use head::{Framing, HeadError, Headers, RequestHead, ResponseHead};
+pub use head::{Framing, HeadError, Headers, MAX_HEAD, RequestHead, ResponseHead};
 pub use server::{Incoming, ServerConnection, ServerError};

@@ -1,21 +1,33 @@
 //! The accepting end of HTTP/1.1.
 
+use std::io;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use tokenlag_probes::Stamp;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::body::{BodyDecoder, BodyError, Piece};
-use super::head::{Framing, HeadError, RequestHead};
+use super::head::{Framing, HeadError, MAX_HEAD, RequestHead};
 use super::render::{push_field, start_response};
+use crate::bounds::{ExchangeLimits, Pace};
 use crate::socket::{Socket, Stamped};
 use crate::wire::Wire;
-use crate::{Counters, tcp};
+use crate::{Counters, ExchangeError, tcp};
+
+/// How long a client that was refused may go on sending until its connection is closed, and how much: a close while bytes
+/// are on their way would take the answer back (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// A connection that was accepted.
 #[derive(Debug)]
 pub struct ServerConnection {
     wire: Wire,
     body: BodyDecoder,
+    limits: ExchangeLimits,
+    pace: Pace,
 }
 
 /// A request whose head is there.
@@ -34,7 +46,7 @@ pub struct Incoming {
 pub enum ServerError {
     /// The client is gone.
     #[error("the client's connection failed: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// What came is no request that can be served.
     #[error(transparent)]
     Head(#[from] HeadError),
@@ -44,6 +56,19 @@ pub enum ServerError {
     /// The request's body is longer than what was allowed.
     #[error("the request's body is longer than {0} bytes")]
     TooLarge(usize),
+    /// The request was not whole in time.
+    #[error("the request was not there within {0:?}")]
+    TooSlow(Duration),
+}
+
+impl From<ExchangeError> for ServerError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::TooSlow(limit) => Self::TooSlow(limit),
+            ExchangeError::TooLarge(limit) => Self::TooLarge(limit),
+            other => Self::Io(io::Error::other(other)),
+        }
+    }
 }
 
 impl ServerError {
@@ -55,6 +80,23 @@ impl ServerError {
             Self::Head(HeadError::Coding(_)) => Some((501, "Not Implemented")),
             Self::Head(_) | Self::Body(_) => Some((400, "Bad Request")),
             Self::TooLarge(_) => Some((413, "Content Too Large")),
+            Self::TooSlow(_) => Some((408, "Request Timeout")),
+        }
+    }
+
+    /// The name under which it is counted; `None` where the client only left.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => Some("stalled"),
+            Self::Io(_) => None,
+            Self::Body(BodyError::Truncated) => Some("truncated"),
+            Self::Head(HeadError::Syntax(_)) => Some("malformed"),
+            Self::Head(HeadError::TooLarge) => Some("head_too_large"),
+            Self::Head(HeadError::Ambiguous(_)) => Some("ambiguous_length"),
+            Self::Head(HeadError::Coding(_)) => Some("unknown_coding"),
+            Self::Body(_) => Some("malformed_body"),
+            Self::TooLarge(_) => Some("body_too_large"),
+            Self::TooSlow(_) => Some("slow_request"),
         }
     }
 }
@@ -64,16 +106,20 @@ impl ServerConnection {
     ///
     /// # Errors
     /// The socket refuses its options: the client is gone.
-    pub fn new(stream: TcpStream) -> std::io::Result<Self> {
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
         tcp::prepare_accepted(&stream)?;
-        Ok(Self::over(Socket::clear(Stamped::new(stream))))
+        let socket = Socket::clear(Stamped::new(stream));
+        let limits = ExchangeLimits::default();
+        Ok(Self::over(socket, BytesMut::new(), limits))
     }
 
-    /// Goes on where it was found out what is spoken.
-    pub(crate) fn over(socket: Socket) -> Self {
+    /// Goes on where it was found out what is spoken, after `early` was read.
+    pub(crate) fn over(socket: Socket, early: BytesMut, limits: ExchangeLimits) -> Self {
         Self {
-            wire: Wire::new(socket),
+            wire: Wire::accepted(socket, early, limits.stalled),
             body: BodyDecoder::new(Framing::Empty),
+            limits,
+            pace: Pace::new(limits),
         }
     }
 
@@ -88,9 +134,16 @@ impl ServerConnection {
     /// The client is gone in the middle, or what it sent cannot be served.
     pub async fn next_request(&mut self) -> Result<Option<Incoming>, ServerError> {
         self.wire.readable().await?;
+        self.pace = Pace::new(self.limits);
         let mut in_head = (!self.wire.inbox.is_empty()).then(|| self.wire.read_at());
+        // A head that comes byte by byte is not parsed anew with each: only once it may be whole.
+        let mut looked_at = 0;
         loop {
-            if let Some(head) = RequestHead::take(&mut self.wire.inbox)? {
+            let new = &self.wire.inbox[looked_at..];
+            let whole = new.windows(2).any(|end| end == b"\n\r" || end == b"\n\n");
+            if (looked_at == 0 || whole || self.wire.inbox.len() > MAX_HEAD)
+                && let Some(head) = RequestHead::take(&mut self.wire.inbox)?
+            {
                 let framing = head.framing()?;
                 self.body = BodyDecoder::new(framing);
                 let in_head = in_head.unwrap_or(self.wire.read_at());
@@ -100,7 +153,10 @@ impl ServerConnection {
                     in_head,
                 }));
             }
-            if self.wire.fill().await? == 0 {
+            if !whole {
+                looked_at = self.wire.inbox.len().saturating_sub(1);
+            }
+            if self.pace.wait(false, self.wire.fill()).await?? == 0 {
                 return match in_head {
                     None => Ok(None),
                     Some(_) => Err(BodyError::Truncated.into()),
@@ -122,7 +178,7 @@ impl ServerConnection {
             if self.body.is_done() {
                 return Ok(None);
             }
-            if self.wire.fill().await? == 0 {
+            if self.pace.wait(true, self.wire.fill()).await?? == 0 {
                 self.body.end_of_stream()?;
             }
         }
@@ -176,7 +232,7 @@ impl ServerConnection {
     ///
     /// # Errors
     /// The client is gone.
-    pub async fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<Stamp> {
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<Stamp> {
         self.wire.write_all(bytes).await
     }
 
@@ -202,7 +258,7 @@ impl ServerConnection {
         reason: &str,
         fields: &[(&str, &str)],
         body: &[u8],
-    ) -> std::io::Result<Stamp> {
+    ) -> io::Result<Stamp> {
         let mut out = Vec::with_capacity(256 + body.len());
         start_response(&mut out, status, reason);
         for (name, value) in fields {
@@ -216,6 +272,25 @@ impl ServerConnection {
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(body);
         self.write_all(&out).await
+    }
+
+    /// Closes, with TLS's own farewell where it is spoken, but not before what the client is still sending has come: it
+    /// may read the answer first.
+    pub async fn close(mut self) {
+        let gently = async {
+            self.wire.shutdown().await?;
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                self.wire.inbox.clear();
+                match self.wire.fill().await? {
+                    0 => break,
+                    count => left = left.saturating_sub(count),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // A client that is gone, or does not leave, is left to the system.
+        let _ = timeout(LINGER, gently).await;
     }
 
     /// What the connection did so far.

@@ -1,0 +1,309 @@
+//! The dialling end of `http2`.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream};
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::time::timeout;
+
+use super::live::{Live, Made};
+use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
+
+/// A client with at most one connection at a time that takes new exchanges. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Client(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dial: Dial,
+    /// Held while a connection is made: exchanges that begin meanwhile wait for it instead of making another.
+    live: Mutex<Option<Rc<Live>>>,
+    /// Counters of the connections that are gone.
+    past: Rc<Cell<Counters>>,
+}
+
+/// Why an exchange has no reply.
+struct Unanswered {
+    error: ChannelError,
+    /// The server did not work on it: it can be asked again on another connection.
+    untouched: bool,
+}
+
+impl Client {
+    /// A client that will dial when it is first needed.
+    pub fn new(dial: Dial) -> Self {
+        Self(Rc::new(Inner {
+            dial,
+            live: Mutex::default(),
+            past: Rc::default(),
+        }))
+    }
+
+    /// Connects now, where no connection is there. Must run within a tokio runtime: the connection gets a task of its own.
+    ///
+    /// # Errors
+    /// No connection, or a peer that does not offer HTTP/2 inside TLS.
+    pub async fn connect(&self) -> Result<(), ChannelError> {
+        self.0.live().await.map(drop)
+    }
+
+    /// Sends a request on a stream of its own and waits for the reply's head. Where the server has as many streams as it
+    /// allows, it waits for one to end first.
+    ///
+    /// What the server says it did not work on (REFUSED_STREAM, GOAWAY), and what met a kept connection that the server
+    /// turns out to have closed, is asked once more.
+    ///
+    /// # Errors
+    /// No connection, one that ends or falls silent, a stream that is reset, or frames that break the protocol.
+    pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
+        let request = request.fields()?;
+        let (live, made) = self.0.live().await?;
+        match self.0.ask(&live, made, request).await {
+            Err(unanswered) if unanswered.untouched => {
+                drop(live);
+                let (live, made) = self.0.live().await?;
+                let asked = self.0.ask(&live, made, request).await;
+                asked.map_err(|unanswered| unanswered.error)
+            }
+            asked => asked.map_err(|unanswered| unanswered.error),
+        }
+    }
+
+    /// What the client did so far; a connection that is being made, or that only ends its exchanges, is left out.
+    pub fn counters(&self) -> Counters {
+        let live = self.0.live.try_lock();
+        let live = live.ok().and_then(|live| Some(live.as_ref()?.counters()));
+        self.0.past.get() + live.unwrap_or_default()
+    }
+
+    /// Closes the connection, with a GOAWAY, once its last exchange is over.
+    pub async fn close(self) {
+        self.0.live.lock().await.take();
+    }
+}
+
+impl Inner {
+    /// The connection; where it was just made, also how.
+    async fn live(&self) -> Result<(Rc<Live>, Option<Made>), ChannelError> {
+        let mut slot = self.live.lock().await;
+        if let Some(live) = &*slot {
+            // A farewell that lies in the socket is read first.
+            live.push();
+            if live.sender().is_some() {
+                return Ok((Rc::clone(live), None));
+            }
+            *slot = None;
+        }
+        let (live, made) = Live::dial(&self.dial, &self.past).await?;
+        let live = Rc::new(live);
+        *slot = Some(Rc::clone(&live));
+        Ok((live, Some(made)))
+    }
+
+    async fn ask(
+        self: &Rc<Self>,
+        live: &Rc<Live>,
+        made: Option<Made>,
+        request: &http::Request<Bytes>,
+    ) -> Result<ClientReply, Unanswered> {
+        let nothing_sent = || Unanswered {
+            error: self.no_reply(&"it takes no more exchanges on this connection"),
+            untouched: true,
+        };
+        let slots = Rc::clone(live).slots.clone();
+        let permit = slots.acquire_owned().await.map_err(|_| nothing_sent())?;
+        let mut send = live.sender().ok_or_else(nothing_sent)?;
+        let connected = MonoClock.now();
+        let head = self.head(request).map_err(|error| Unanswered {
+            error,
+            untouched: false,
+        })?;
+        let body = request.body().clone();
+        let (response, mut sending) =
+            send.send_request(head, body.is_empty())
+                .map_err(|error| Unanswered {
+                    untouched: error.is_go_away() || error.is_io(),
+                    error: self.failed(&error),
+                })?;
+        let stream = Entry {
+            live: Rc::clone(live),
+            id: response.stream_id().as_u32(),
+            _slot: permit,
+        };
+        live.shared.ledger().open(stream.id);
+        // The body is in memory as it is: the library sends of it what the windows allow.
+        if !body.is_empty()
+            && let Err(error) = sending.send_data(body, true)
+        {
+            return Err(self.unanswered(&error, made, connected));
+        }
+        live.push();
+        let response = timeout(self.dial.idle_timeout, response)
+            .await
+            .map_err(|_| Unanswered {
+                error: self.silent("reply"),
+                untouched: false,
+            })?
+            .map_err(|error| self.unanswered(&error, made, connected))?;
+        let (head, body) = response.into_parts();
+        let ledger = live.shared.ledger();
+        let written = ledger.sent(stream.id).and_then(|sent| sent.at);
+        let reply = ClientReply {
+            opening: Opening {
+                resolved: made.map(|made| made.resolved),
+                transport_connected: made.map(|made| made.transport_connected),
+                connected,
+                written: written.unwrap_or(connected),
+            },
+            head_at: ledger.head_at(stream.id),
+            head,
+            body,
+            rest: Bytes::new(),
+            stream,
+            client: Rc::clone(self),
+        };
+        drop(ledger);
+        Ok(reply)
+    }
+
+    /// The request's head for this connection.
+    fn head(&self, request: &http::Request<Bytes>) -> Result<http::Request<()>, ChannelError> {
+        let bad = |error: &dyn std::fmt::Display| ChannelError::Request(error.to_string());
+        let mut uri = request.uri().clone().into_parts();
+        let scheme = if self.dial.tls.is_some() {
+            http::uri::Scheme::HTTPS
+        } else {
+            http::uri::Scheme::HTTP
+        };
+        uri.scheme = Some(scheme);
+        let mut head = http::Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = http::Uri::from_parts(uri).map_err(|error| bad(&error))?;
+        *head.version_mut() = http::Version::HTTP_2;
+        *head.headers_mut() = request.headers().clone();
+        Ok(head)
+    }
+
+    /// A request was sent, and `error` is all that came of it.
+    fn unanswered(&self, error: &h2::Error, made: Option<Made>, connected: Stamp) -> Unanswered {
+        // A GOAWAY of the peer ends only the streams that it will not work on (RFC 9113, section 6.8).
+        let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        let refused = error.is_remote() && (refused || error.is_go_away());
+        let error = if error.is_io() {
+            self.no_reply(error)
+        } else {
+            self.failed(error)
+        };
+        Unanswered {
+            untouched: refused || (made.is_none() && error.is_stale(connected)),
+            error,
+        }
+    }
+
+    fn failed(&self, error: &h2::Error) -> ChannelError {
+        let address = self.dial.authority();
+        if error.is_library() && !error.is_io() {
+            let reason = format!("{error}; does it speak HTTP/2 here?");
+            return ChannelError::Protocol { address, reason };
+        }
+        ChannelError::Lost {
+            address,
+            detail: error.to_string(),
+        }
+    }
+
+    fn no_reply(&self, detail: &dyn std::fmt::Display) -> ChannelError {
+        ChannelError::NoReply {
+            address: self.dial.authority(),
+            detail: detail.to_string(),
+        }
+    }
+
+    fn silent(&self, what: &'static str) -> ChannelError {
+        ChannelError::Timeout {
+            address: self.dial.authority(),
+            what,
+            after: self.dial.idle_timeout,
+        }
+    }
+}
+
+/// A stream's entry in its connection's ledger, and its slot.
+#[derive(Debug)]
+struct Entry {
+    live: Rc<Live>,
+    id: u32,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.live.shared.ledger().forget(self.id);
+    }
+}
+
+/// A response that is arriving. Dropped before its end, it resets its stream; the connection lives on.
+#[derive(Debug)]
+pub struct ClientReply {
+    client: Rc<Inner>,
+    head: http::response::Parts,
+    head_at: Stamp,
+    body: RecvStream,
+    /// Of a DATA frame that several reads carried: what is still to be handed out.
+    rest: Bytes,
+    opening: Opening,
+    stream: Entry,
+}
+
+impl ClientReply {
+    pub(crate) fn opening(&self) -> Opening {
+        self.opening
+    }
+
+    pub(crate) fn head_at(&self) -> Stamp {
+        self.head_at
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    pub(crate) fn fields(&self) -> Vec<(String, Bytes)> {
+        let fields = self.head.headers.iter();
+        let fields = fields.map(|(name, value)| {
+            let value = Bytes::copy_from_slice(value.as_bytes());
+            (name.as_str().to_owned(), value)
+        });
+        fields.collect()
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Chunk>, ChannelError> {
+        while self.rest.is_empty() {
+            let idle = self.client.dial.idle_timeout;
+            let read = timeout(idle, self.body.data())
+                .await
+                .map_err(|_| self.client.silent("further bytes"))?;
+            let Some(data) = read else {
+                return Ok(None);
+            };
+            self.rest = data.map_err(|error| self.client.failed(&error))?;
+            // It is read: the peer may send as much again. Where the stream has ended nothing is to be released.
+            let _ = self.body.flow_control().release_capacity(self.rest.len());
+        }
+        let mut ledger = self.stream.live.shared.ledger();
+        let piece = ledger.take(self.stream.id, self.rest.len());
+        Ok(Some(Chunk {
+            at: piece.at,
+            ordinal: piece.ordinal,
+            bytes: self.rest.split_to(piece.bytes),
+        }))
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<(), ChannelError> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+}

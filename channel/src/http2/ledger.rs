@@ -1,0 +1,410 @@
+//! What passed of each stream, and when: the stamps that the library below cannot give.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::task::{Context, Poll, Waker};
+
+use tokenlag_probes::Stamp;
+
+use super::frames::Found;
+use crate::Counters;
+
+/// Reads of one stream whose bytes nobody took yet. Beyond it they share the stamp of the latest: an upper bound.
+const MARKS: usize = 16 * 1024;
+
+/// Streams of a peer that are remembered. More than it may have at once, so that only those that nobody will ask for
+/// are forgotten.
+const STREAMS: usize = 1024;
+
+/// REFUSED_STREAM (RFC 9113, section 7).
+const REFUSED_STREAM: u32 = 0x7;
+
+/// The streams of one connection, as their frames pass.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    streams: BTreeMap<u32, Stream>,
+    /// Whether the peer is the one who opens streams.
+    accepts: bool,
+    newest: u32,
+    last_read: Stamp,
+    closed: bool,
+    refused_streams: u64,
+    farewell: Option<u32>,
+    half_a_head: Option<Stamp>,
+    pub(crate) counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    /// Somebody serves it.
+    claimed: bool,
+    head_at: Option<Stamp>,
+    received: u64,
+    taken: u64,
+    marks: VecDeque<Mark>,
+    /// Ordinal of the last mark.
+    ordinal: Option<u32>,
+    ended_at: Option<Stamp>,
+    sent: u64,
+    end_sent: Option<Stamp>,
+    written_at: Option<Stamp>,
+    reset: bool,
+    waiting: Option<Waker>,
+}
+
+/// Bytes of a stream that one read carried.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// They end here, counted from the body's first.
+    upto: u64,
+    at: Stamp,
+    ordinal: u32,
+}
+
+/// Bytes at the front of a body that came together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) at: Stamp,
+    pub(crate) ordinal: u32,
+    pub(crate) bytes: usize,
+}
+
+/// What a stream has behind it on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Bytes of its body.
+    pub(crate) bytes: u64,
+    /// Its last frame too.
+    pub(crate) ended: bool,
+    /// Before the last write that carried some of it; `None` where not even its head left.
+    pub(crate) at: Option<Stamp>,
+}
+
+impl Ledger {
+    /// The ledger of a connection whose peer opens the streams.
+    pub(crate) fn accepting() -> Self {
+        Self {
+            accepts: true,
+            ..Self::default()
+        }
+    }
+
+    /// Enters a stream of our own.
+    pub(crate) fn open(&mut self, stream: u32) {
+        let entry = self.streams.entry(stream).or_default();
+        entry.claimed = true;
+    }
+
+    /// Somebody serves this stream of the peer.
+    pub(crate) fn claim(&mut self, stream: u32) {
+        self.open(stream);
+    }
+
+    /// Nobody will ask for this stream any more.
+    pub(crate) fn forget(&mut self, stream: u32) {
+        self.streams.remove(&stream);
+    }
+
+    /// Notes what a read found; `at` is when it returned.
+    pub(crate) fn read(&mut self, found: Found, at: Stamp, woken: &mut Vec<Waker>) {
+        match found {
+            Found::Headers { stream, at } => self.head(stream, at),
+            Found::Data { stream, bytes } => {
+                let marked = !self.accepts;
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.receive(bytes, at, marked);
+                }
+            }
+            Found::End { stream } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.ended_at = Some(at);
+                }
+            }
+            Found::Reset { stream, .. } => self.reset(stream, woken),
+            Found::GoAway { .. } => {}
+        }
+    }
+
+    /// Notes what a write found; `at` is just before it.
+    pub(crate) fn wrote(&mut self, found: Found, at: Stamp, woken: &mut Vec<Waker>) {
+        let on = match found {
+            Found::Headers { stream, .. }
+            | Found::Data { stream, .. }
+            | Found::End { stream }
+            | Found::Reset { stream, .. } => stream,
+            Found::GoAway { code } => {
+                self.farewell = Some(code);
+                return;
+            }
+        };
+        if let Found::Reset { code, .. } = found {
+            self.refused_streams += u64::from(code == REFUSED_STREAM);
+            self.reset(on, woken);
+            return;
+        }
+        if let Some(stream) = self.streams.get_mut(&on) {
+            stream.written_at = Some(at);
+            match found {
+                Found::Data { bytes, .. } => stream.sent += bytes as u64,
+                Found::End { .. } => stream.end_sent = Some(at),
+                _ => {}
+            }
+            woken.extend(stream.waiting.take());
+        }
+    }
+
+    /// Notes a read and what it left half.
+    pub(crate) fn note_read(&mut self, at: Stamp, half_a_head: Option<Stamp>) {
+        self.last_read = at;
+        self.half_a_head = half_a_head;
+    }
+
+    /// Notes that nothing will pass any more.
+    pub(crate) fn close(&mut self, woken: &mut Vec<Waker>) {
+        self.closed = true;
+        for stream in self.streams.values_mut() {
+            woken.extend(stream.waiting.take());
+        }
+    }
+
+    fn head(&mut self, stream: u32, at: Stamp) {
+        if let Some(known) = self.streams.get_mut(&stream) {
+            known.head_at.get_or_insert(at);
+        } else if self.accepts && stream > self.newest {
+            self.newest = stream;
+            if self.streams.len() >= STREAMS {
+                self.streams.pop_first();
+            }
+            let entry = self.streams.entry(stream).or_default();
+            entry.head_at = Some(at);
+        }
+    }
+
+    fn reset(&mut self, stream: u32, woken: &mut Vec<Waker>) {
+        let Some(known) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        known.reset = true;
+        woken.extend(known.waiting.take());
+        if !known.claimed && self.accepts {
+            // Refused before anybody saw it.
+            self.streams.remove(&stream);
+        }
+    }
+
+    /// Read with the first byte of a stream.
+    pub(crate) fn head_at(&self, stream: u32) -> Stamp {
+        let known = self.streams.get(&stream);
+        known
+            .and_then(|stream| stream.head_at)
+            .unwrap_or(self.last_read)
+    }
+
+    /// Read with the last byte of a stream.
+    pub(crate) fn ended_at(&self, stream: u32) -> Stamp {
+        let known = self.streams.get(&stream);
+        known
+            .and_then(|stream| stream.ended_at)
+            .unwrap_or(self.last_read)
+    }
+
+    /// Takes at most `most` bytes off the front of a stream's body: those that one read carried.
+    pub(crate) fn take(&mut self, stream: u32, most: usize) -> Piece {
+        let whole = Piece {
+            at: self.last_read,
+            ordinal: 0,
+            bytes: most,
+        };
+        let Some(stream) = self.streams.get_mut(&stream) else {
+            return whole;
+        };
+        let Some(mark) = stream.marks.front().copied() else {
+            return whole;
+        };
+        let bytes = most.min((mark.upto - stream.taken) as usize);
+        stream.taken += bytes as u64;
+        if stream.taken == mark.upto {
+            stream.marks.pop_front();
+        }
+        Piece {
+            at: mark.at,
+            ordinal: mark.ordinal,
+            bytes,
+        }
+    }
+
+    /// What left of a stream. A stream that is not known here is given up.
+    pub(crate) fn sent(&self, stream: u32) -> Option<Sent> {
+        let stream = self.streams.get(&stream)?;
+        Some(Sent {
+            bytes: stream.sent,
+            ended: stream.end_sent.is_some(),
+            at: stream.written_at,
+        })
+    }
+
+    /// Returns once more of a stream left than `before`, or `Err` where the peer gave it up or the connection is gone.
+    pub(crate) fn poll_progress(
+        &mut self,
+        stream: u32,
+        before: Sent,
+        context: &Context<'_>,
+    ) -> Poll<Result<Sent, ()>> {
+        let Some(sent) = self.sent(stream) else {
+            return Poll::Ready(Err(()));
+        };
+        if sent != before {
+            return Poll::Ready(Ok(sent));
+        }
+        match self.poll_gone(stream, context) {
+            Poll::Ready(()) => Poll::Ready(Err(())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Returns once the stream is given up or the connection gone.
+    pub(crate) fn poll_gone(&mut self, stream: u32, context: &Context<'_>) -> Poll<()> {
+        let closed = self.closed;
+        match self.streams.get_mut(&stream) {
+            Some(stream) if !stream.reset && !closed => {
+                stream.waiting = Some(context.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Streams that were refused since this was last asked for: the peer has as many as it may, or takes them back too
+    /// fast.
+    pub(crate) fn take_refused_streams(&mut self) -> u64 {
+        std::mem::take(&mut self.refused_streams)
+    }
+
+    /// The error code of the GOAWAY that was sent.
+    pub(crate) fn farewell(&self) -> Option<u32> {
+        self.farewell
+    }
+
+    /// Since when the head of a request has been there in part.
+    pub(crate) fn half_a_head(&self) -> Option<Stamp> {
+        self.half_a_head
+    }
+}
+
+impl Stream {
+    fn receive(&mut self, bytes: usize, at: Stamp, marked: bool) {
+        self.received += bytes as u64;
+        if !marked {
+            return;
+        }
+        let full = self.marks.len() >= MARKS;
+        match self.marks.back_mut() {
+            Some(last) if last.at == at || full => {
+                last.upto = self.received;
+                last.at = at;
+            }
+            _ => {
+                let ordinal = self.ordinal.map_or(0, |last| last + 1);
+                self.ordinal = Some(ordinal);
+                self.marks.push_back(Mark {
+                    upto: self.received,
+                    at,
+                    ordinal,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Stamp {
+        Stamp::from_nanos(nanos)
+    }
+
+    fn data(ledger: &mut Ledger, stream: u32, bytes: usize, nanos: u64) {
+        ledger.read(Found::Data { stream, bytes }, at(nanos), &mut Vec::new());
+    }
+
+    #[test]
+    fn bytes_keep_the_stamp_of_their_read() {
+        let mut ledger = Ledger::default();
+        ledger.open(1);
+        data(&mut ledger, 1, 10, 5);
+        data(&mut ledger, 1, 5, 5);
+        data(&mut ledger, 1, 20, 6);
+        data(&mut ledger, 3, 20, 6);
+        let piece = |at, ordinal, bytes| Piece { at, ordinal, bytes };
+        assert_eq!(ledger.take(1, 12), piece(at(5), 0, 12));
+        assert_eq!(ledger.take(1, 12), piece(at(5), 0, 3));
+        assert_eq!(ledger.take(1, 9), piece(at(6), 1, 9));
+        assert_eq!(ledger.take(1, 100), piece(at(6), 1, 11));
+        data(&mut ledger, 1, 1, 9);
+        assert_eq!(ledger.take(1, 1), piece(at(9), 2, 1));
+    }
+
+    #[test]
+    fn a_reader_that_sleeps_costs_a_bounded_number_of_marks() {
+        let mut ledger = Ledger::default();
+        ledger.open(1);
+        for nanos in 0..2 * MARKS as u64 {
+            data(&mut ledger, 1, 1, nanos);
+        }
+        assert_eq!(ledger.streams[&1].marks.len(), MARKS);
+        let mut taken = 0;
+        let mut last = at(0);
+        while taken < 2 * MARKS {
+            let piece = ledger.take(1, 2 * MARKS);
+            assert!(piece.bytes > 0 && piece.at >= last);
+            (taken, last) = (taken + piece.bytes, piece.at);
+        }
+        assert_eq!(last, at(2 * MARKS as u64 - 1), "an upper bound");
+    }
+
+    #[test]
+    fn streams_that_nobody_serves_are_forgotten() {
+        let mut ledger = Ledger::accepting();
+        for number in 0..10 * STREAMS as u32 {
+            let stream = 2 * number + 1;
+            let head = Found::Headers { stream, at: at(1) };
+            ledger.read(head, at(1), &mut Vec::new());
+        }
+        assert_eq!(ledger.streams.len(), STREAMS);
+        let stream = ledger.newest;
+        let refusal = Found::Reset {
+            stream,
+            code: REFUSED_STREAM,
+        };
+        ledger.wrote(refusal, at(2), &mut Vec::new());
+        assert_eq!(ledger.take_refused_streams(), 1);
+        assert_eq!(ledger.streams.len(), STREAMS - 1);
+    }
+
+    #[test]
+    fn a_writer_is_told_of_progress_and_of_its_end() {
+        let mut ledger = Ledger::accepting();
+        ledger.claim(1);
+        let mut woken = Vec::new();
+        let context = Context::from_waker(Waker::noop());
+        let before = ledger.sent(1).unwrap();
+        assert!(ledger.poll_progress(1, before, &context).is_pending());
+        let found = Found::Data {
+            stream: 1,
+            bytes: 7,
+        };
+        ledger.wrote(found, at(3), &mut woken);
+        assert_eq!(woken.len(), 1);
+        let Poll::Ready(Ok(sent)) = ledger.poll_progress(1, before, &context) else {
+            panic!("7 bytes left");
+        };
+        assert_eq!((sent.bytes, sent.at), (7, Some(at(3))));
+        assert!(ledger.poll_progress(1, sent, &context).is_pending());
+        ledger.close(&mut woken);
+        assert_eq!(
+            ledger.poll_progress(1, sent, &context),
+            Poll::Ready(Err(()))
+        );
+        assert!(ledger.poll_gone(1, &context).is_ready());
+    }
+}

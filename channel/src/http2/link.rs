@@ -1,0 +1,183 @@
+//! The socket under the HTTP/2 library: walks the frames that pass, and enters them into the connection's ledger.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::Walker;
+use super::ledger::Ledger;
+use crate::socket::Socket;
+
+/// The ledger of a connection, shared by its socket and its exchanges, which are all on one thread: the lock is never
+/// waited for. (The library's tasks must be `Send`, or it would be a cell.)
+#[derive(Clone, Debug)]
+pub(crate) struct Shared(Arc<Mutex<Ledger>>);
+
+impl Shared {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Entries are whole whoever panicked meanwhile.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's socket.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: Socket,
+    inward: Walker,
+    outward: Walker,
+    shared: Shared,
+    /// Tasks to wake once the ledger is let go.
+    woken: Vec<Waker>,
+}
+
+impl Link {
+    /// The dialling end's.
+    pub(crate) fn dialled(socket: Socket, shared: Shared) -> Self {
+        Self::new(socket, shared, Walker::default(), Walker::after_preface())
+    }
+
+    /// The accepting end's.
+    pub(crate) fn accepted(socket: Socket, shared: Shared) -> Self {
+        Self::new(socket, shared, Walker::after_preface(), Walker::default())
+    }
+
+    fn new(socket: Socket, shared: Shared, inward: Walker, outward: Walker) -> Self {
+        Self {
+            socket,
+            inward,
+            outward,
+            shared,
+            woken: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        let at = self.socket.read_at();
+        let mut ledger = self.shared.ledger();
+        let woken = &mut self.woken;
+        let walk = &mut |found| ledger.read(found, at, woken);
+        self.inward.walk(bytes, at, walk);
+        ledger.note_read(at, self.inward.half_a_head());
+        ledger.counters = self.socket.counters();
+        drop(ledger);
+        self.wake();
+    }
+
+    fn wrote<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]>, at: Stamp) {
+        let mut ledger = self.shared.ledger();
+        let woken = &mut self.woken;
+        for piece in pieces {
+            let walk = &mut |found| ledger.wrote(found, at, woken);
+            self.outward.walk(piece, at, walk);
+        }
+        ledger.counters = self.socket.counters();
+        drop(ledger);
+        self.wake();
+    }
+
+    fn close(&mut self) {
+        self.shared.ledger().close(&mut self.woken);
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        self.woken.drain(..).for_each(Waker::wake);
+    }
+
+    /// Makes a write; gives how much it took and the stamp before it.
+    fn stamped<F>(&mut self, write: F) -> Poll<io::Result<(usize, Stamp)>>
+    where
+        F: FnOnce(Pin<&mut Socket>) -> Poll<io::Result<usize>>,
+    {
+        let writes = self.socket.writes();
+        let count = match ready!(write(Pin::new(&mut self.socket))) {
+            Ok(count) => count,
+            Err(error) => {
+                self.close();
+                return Poll::Ready(Err(error));
+            }
+        };
+        // TLS may keep what it took for the next write.
+        let at = if self.socket.writes() > writes {
+            self.socket.written_at()
+        } else {
+            MonoClock.now()
+        };
+        Poll::Ready(Ok((count, at)))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let had_room = into.remaining() > 0;
+        let read = ready!(Pin::new(&mut self.socket).poll_read(context, into));
+        let bytes = &into.filled()[before..];
+        if !bytes.is_empty() {
+            self.read(bytes);
+        } else if had_room || read.is_err() {
+            self.close();
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let (count, at) = ready!(self.stamped(|socket| socket.poll_write(context, bytes)))?;
+        self.wrote(std::iter::once(&bytes[..count]), at);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let (count, at) =
+            ready!(self.stamped(|socket| socket.poll_write_vectored(context, pieces)))?;
+        let mut left = count;
+        let written = pieces.iter().map(|piece| {
+            let taken = left.min(piece.len());
+            left -= taken;
+            &piece[..taken]
+        });
+        self.wrote(written, at);
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,186 @@
+//! One connection of a client, driven by a task of its own and by whoever has just written to it.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use tokenlag_probes::Stamp;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+use super::ledger::Ledger;
+use super::link::{Link, Shared};
+use super::{ALPN, settings};
+use crate::{ChannelError, Counters, Dial, tcp};
+
+/// Slots that are counted where the peer sets no bound.
+const MOST_SLOTS: usize = 1 << 16;
+
+/// A connection, shared by the exchanges on it.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// `None` only while it is dropped.
+    send: Option<SendRequest<Bytes>>,
+    driver: Arc<Driver>,
+    task: AbortHandle,
+    pub(crate) shared: Shared,
+    /// One permit for each stream that the peer allows at once.
+    pub(crate) slots: Arc<Semaphore>,
+    /// Where its counters go in the end.
+    past: Rc<Cell<Counters>>,
+}
+
+/// The stamps of a connection's making.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) resolved: Stamp,
+    pub(crate) transport_connected: Stamp,
+}
+
+impl Live {
+    /// Connects: prior knowledge in clear, ALPN inside TLS.
+    pub(crate) async fn dial(
+        dial: &Dial,
+        past: &Rc<Cell<Counters>>,
+    ) -> Result<(Self, Made), ChannelError> {
+        let made = tcp::dial(dial, &[ALPN]).await?;
+        let refused = |reason: String| ChannelError::Handshake {
+            address: dial.authority(),
+            protocol: "HTTP/2",
+            reason,
+        };
+        if made.socket.is_tls() && made.socket.protocol() != Some(ALPN) {
+            let why = "it does not offer h2 inside TLS (ALPN); use the channel http with it";
+            return Err(refused(why.to_owned()));
+        }
+        let shared = Shared::new(Ledger::default());
+        let link = Link::dialled(made.socket, shared.clone());
+        let (send, connection) = settings::client()
+            .handshake(link)
+            .await
+            .map_err(|error| refused(error.to_string()))?;
+        let slots = Arc::new(Semaphore::new(0));
+        let driver = Arc::new(Driver(Mutex::new(Driven {
+            connection: Some(connection),
+            waker: None,
+            allowed: 0,
+            slots: Arc::clone(&slots),
+        })));
+        let driven = Arc::clone(&driver);
+        // A plain task, so that a client needs no LocalSet.
+        let task = tokio::spawn(std::future::poll_fn(move |context| {
+            driven.state().drive(context)
+        }));
+        let live = Self {
+            send: Some(send),
+            driver,
+            task: task.abort_handle(),
+            shared,
+            slots,
+            past: Rc::clone(past),
+        };
+        // The settings leave now, and the slots become known.
+        live.push();
+        let made = Made {
+            resolved: made.resolved,
+            transport_connected: made.transport_connected,
+        };
+        Ok((live, made))
+    }
+
+    /// A handle on which one request can be sent; `None` where the connection takes no more.
+    pub(crate) fn sender(&self) -> Option<SendRequest<Bytes>> {
+        let mut send = self.send.clone()?;
+        // A clone never waits: it is only told whether the connection is good.
+        let mut nobody = Context::from_waker(Waker::noop());
+        match send.poll_ready(&mut nobody) {
+            Poll::Ready(Ok(())) if !self.slots.is_closed() => Some(send),
+            _ => None,
+        }
+    }
+
+    /// Lets everything leave that the socket takes, now instead of when the connection's task has its turn.
+    pub(crate) fn push(&self) {
+        let mut driven = self.driver.state();
+        // The first turn of the task is still to come, and it will look for itself.
+        let waker = driven.waker.clone();
+        let waker = waker.as_ref().unwrap_or(Waker::noop());
+        let ended = driven.drive_for(waker).is_ready();
+        drop(driven);
+        if ended {
+            self.task.abort();
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.shared.ledger().counters
+    }
+}
+
+/// Says goodbye: the library sends GOAWAY once nobody can send on the connection any more. What does not leave at once
+/// is not waited for.
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.send = None;
+        self.push();
+        self.driver.state().connection = None;
+        self.task.abort();
+        self.past.set(self.past.get() + self.counters());
+    }
+}
+
+/// The connection's own side. Its task and its exchanges are on one thread: the lock is never waited for.
+#[derive(Debug)]
+struct Driver(Mutex<Driven>);
+
+impl Driver {
+    fn state(&self) -> MutexGuard<'_, Driven> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Driven {
+    /// `None` once it is over.
+    connection: Option<Connection<Link, Bytes>>,
+    /// The task's: whoever drives the connection, it is the task that is woken.
+    waker: Option<Waker>,
+    /// Streams that the peer allows at once, as far as the slots know.
+    allowed: usize,
+    slots: Arc<Semaphore>,
+}
+
+impl Driven {
+    fn drive(&mut self, context: &Context<'_>) -> Poll<()> {
+        let waker = context.waker();
+        if !self.waker.as_ref().is_some_and(|own| own.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+        self.drive_for(waker)
+    }
+
+    fn drive_for(&mut self, waker: &Waker) -> Poll<()> {
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(());
+        };
+        let polled = Pin::new(&mut *connection).poll(&mut Context::from_waker(waker));
+        let allowed = connection.max_concurrent_send_streams().min(MOST_SLOTS);
+        if allowed > self.allowed {
+            self.slots.add_permits(allowed - self.allowed);
+        } else if allowed < self.allowed {
+            // Exchanges that hold a slot keep it; the library makes those wait that are too many by then.
+            self.slots.forget_permits(self.allowed - allowed);
+        }
+        self.allowed = allowed;
+        if polled.is_ready() {
+            // How it ended each exchange learns from its own stream.
+            self.connection = None;
+            self.slots.close();
+        }
+        polled.map(drop)
+    }
+}

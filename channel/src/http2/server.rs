@@ -1,0 +1,256 @@
+//! The accepting end of `http2`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use tokio::time::{Sleep, sleep};
+
+use super::ledger::Ledger;
+use super::link::{Link, Shared};
+use super::{ReplyWriter, code_name, settings};
+use crate::bounds::{ExchangeLimits, Pace, Room};
+use crate::socket::Socket;
+use crate::{Counters, ExchangeError, Incoming, fields};
+
+/// A connection that was accepted. Its exchanges may be served by other tasks of the thread; [`Accepted::next_exchange`] must be
+/// awaited all the while, since it is what reads.
+#[derive(Debug)]
+pub struct Accepted(Rc<Inner>);
+
+/// What a connection's exchanges share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    connection: RefCell<Connection<Link, Bytes>>,
+    pub(crate) shared: Shared,
+    pub(crate) limits: ExchangeLimits,
+    pub(crate) room: Arc<Room>,
+    /// Whoever drives the connection, it is the acceptor that is woken.
+    acceptor: RefCell<Waker>,
+    /// Exchanges that came while somebody else drove the connection.
+    arrived: RefCell<VecDeque<Arrival>>,
+    /// Runs while a head is there in part.
+    patience: RefCell<Option<Pin<Box<Sleep>>>>,
+    verdict: Cell<Option<&'static str>>,
+    ended: Cell<bool>,
+}
+
+type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// One stream of a connection: a request, and room for its reply.
+#[derive(Debug)]
+pub struct Exchange {
+    request: Request<RecvStream>,
+    writer: ReplyWriter,
+}
+
+impl Accepted {
+    /// Opens the connection: settings go out, the client's preface comes in.
+    ///
+    /// # Errors
+    /// The client does not speak HTTP/2, or is gone.
+    pub(crate) async fn handshake(
+        socket: Socket,
+        limits: ExchangeLimits,
+        room: Arc<Room>,
+    ) -> Result<Self, h2::Error> {
+        let shared = Shared::new(Ledger::accepting());
+        let link = Link::accepted(socket, shared.clone());
+        let connection = settings::server().handshake(link).await?;
+        Ok(Self(Rc::new(Inner {
+            connection: RefCell::new(connection),
+            shared,
+            limits,
+            room,
+            acceptor: RefCell::new(Waker::noop().clone()),
+            arrived: RefCell::default(),
+            patience: RefCell::default(),
+            verdict: Cell::new(None),
+            ended: Cell::new(false),
+        })))
+    }
+
+    /// The next exchange; `None` once the connection is over, by whichever end. May be cancelled without loss.
+    pub async fn next_exchange(&self) -> Option<Exchange> {
+        let inner = &self.0;
+        let (request, respond) = poll_fn(|context| inner.poll_accept(context)).await?;
+        let id = respond.stream_id().as_u32();
+        inner.shared.ledger().claim(id);
+        Some(Exchange {
+            request,
+            writer: ReplyWriter::new(Rc::clone(inner), id, respond),
+        })
+    }
+
+    /// Asks the client to begin no exchange any more (GOAWAY); those under way go on, and then the connection is over.
+    pub fn drain(&self) {
+        self.0.connection.borrow_mut().graceful_shutdown();
+        self.0.push();
+    }
+
+    /// Streams that were refused since this was last asked for.
+    pub fn take_refused_streams(&self) -> u64 {
+        self.0.shared.ledger().take_refused_streams()
+    }
+
+    /// Why the client was turned away; `None` where it left by itself.
+    pub fn verdict(&self) -> Option<&'static str> {
+        let said = self.0.shared.ledger().farewell();
+        let error = said.filter(|&code| code != 0).map(code_name);
+        self.0.verdict.get().or(error)
+    }
+
+    /// What the connection did so far.
+    pub fn counters(&self) -> Counters {
+        self.0.shared.ledger().counters
+    }
+}
+
+impl Inner {
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<Option<Arrival>> {
+        self.acceptor.borrow_mut().clone_from(context.waker());
+        if let Some(arrival) = self.arrived.borrow_mut().pop_front() {
+            return Poll::Ready(Some(arrival));
+        }
+        match self.drive(context) {
+            Poll::Pending => self.poll_patience(context),
+            arrived => arrived,
+        }
+    }
+
+    /// Moves the connection on.
+    fn drive(&self, context: &mut Context<'_>) -> Poll<Option<Arrival>> {
+        if self.ended.get() {
+            return Poll::Ready(None);
+        }
+        let polled = self.connection.borrow_mut().poll_accept(context);
+        match polled {
+            Poll::Ready(Some(Ok(arrival))) => Poll::Ready(Some(arrival)),
+            // What was wrong is in the GOAWAY that went out, or nobody is there to be told.
+            Poll::Ready(Some(Err(_)) | None) => {
+                self.ended.set(true);
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Gives up on a client that does not end the head which it began.
+    fn poll_patience(&self, context: &mut Context<'_>) -> Poll<Option<Arrival>> {
+        let mut patience = self.patience.borrow_mut();
+        if self.shared.ledger().half_a_head().is_none() {
+            *patience = None;
+            return Poll::Pending;
+        }
+        let timer = patience.get_or_insert_with(|| Box::pin(sleep(self.limits.head)));
+        if timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        drop(patience);
+        self.verdict.set(Some("slow_head"));
+        self.shut(Reason::ENHANCE_YOUR_CALM);
+        Poll::Ready(None)
+    }
+
+    /// Ends the connection, whatever is under way.
+    fn shut(&self, reason: Reason) {
+        self.connection.borrow_mut().abrupt_shutdown(reason);
+        // What the socket does not take at once is not waited for.
+        let mut nobody = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(_)) = self.drive(&mut nobody) {}
+        self.ended.set(true);
+    }
+
+    /// Lets everything leave that the socket takes, now instead of when the connection's task has its turn.
+    pub(crate) fn push(&self) {
+        if self.ended.get() {
+            return;
+        }
+        let waker = self.acceptor.borrow().clone();
+        let mut context = Context::from_waker(&waker);
+        let mut wake = false;
+        while let Poll::Ready(arrival) = self.drive(&mut context) {
+            wake = true;
+            match arrival {
+                Some(arrival) => self.arrived.borrow_mut().push_back(arrival),
+                None => break,
+            }
+        }
+        if wake || self.shared.ledger().half_a_head().is_some() {
+            waker.wake();
+        }
+    }
+}
+
+impl Exchange {
+    /// The request's method.
+    pub fn method(&self) -> &str {
+        self.request.method().as_str()
+    }
+
+    /// The way to answer, without the request.
+    pub fn into_writer(self) -> ReplyWriter {
+        self.writer
+    }
+
+    /// Reads the whole request; gives it and the way to answer.
+    ///
+    /// # Errors
+    /// The client is gone, too slow, or what it sent is no request. The stream is reset where the writer is dropped.
+    pub async fn request(self) -> Result<(Incoming, ReplyWriter), (ExchangeError, ReplyWriter)> {
+        let Self {
+            request,
+            mut writer,
+        } = self;
+        match read(request, &mut writer).await {
+            Ok(incoming) => Ok((incoming, writer)),
+            Err(error) => Err((error, writer)),
+        }
+    }
+}
+
+async fn read(
+    request: Request<RecvStream>,
+    writer: &mut ReplyWriter,
+) -> Result<Incoming, ExchangeError> {
+    let pace = Pace::new(writer.server.limits);
+    let limit = writer.server.limits.body;
+    let (head, mut body) = request.into_parts();
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(data) = pace.wait(true, body.data()).await? {
+        let data = data.map_err(|error| ExchangeError::Gone(error.to_string()))?;
+        // It is read: the client may send as much again. Where the stream has ended nothing is to be released.
+        let _ = body.flow_control().release_capacity(data.len());
+        if first.len().max(rest.len()) + data.len() > limit {
+            return Err(ExchangeError::TooLarge(limit));
+        }
+        writer.share.grow(data.len())?;
+        if first.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    let body = if rest.is_empty() {
+        first
+    } else {
+        rest.freeze()
+    };
+    let (in_head, in_body) = {
+        let ledger = writer.server.shared.ledger();
+        (ledger.head_at(writer.id), ledger.ended_at(writer.id))
+    };
+    fields::request(&head, body, in_head, in_body)
+}

@@ -1,0 +1,189 @@
+//! One reply on a stream of an accepted HTTP/2 connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use tokenlag_probes::Stamp;
+use tokio::time::timeout;
+
+use super::ledger::Sent;
+use super::server::Inner;
+use crate::bounds::Share;
+use crate::fields;
+
+/// Writes one reply. Dropped before its end, it resets the stream, so that the client never takes a reply that was cut
+/// off for a whole one.
+#[derive(Debug)]
+pub struct ReplyWriter {
+    pub(crate) server: Rc<Inner>,
+    pub(crate) id: u32,
+    /// What the request takes of the memory that all have together.
+    pub(crate) share: Share,
+    out: Out,
+    head: Option<http::Response<()>>,
+    body: Body,
+    /// Bytes of the body that were handed to the library.
+    handed: u64,
+    /// The reply is whole with what was added.
+    whole: bool,
+    finished: bool,
+}
+
+#[derive(Debug)]
+enum Out {
+    Head(SendResponse<Bytes>),
+    Body(SendStream<Bytes>),
+}
+
+/// What the next flush sends of a body. Most flushes have one piece, which is passed on as it is.
+#[derive(Debug, Default)]
+struct Body {
+    one: Bytes,
+    many: BytesMut,
+}
+
+impl Body {
+    fn push(&mut self, bytes: Bytes) {
+        if self.one.is_empty() && self.many.is_empty() {
+            self.one = bytes;
+        } else {
+            self.many.extend_from_slice(&std::mem::take(&mut self.one));
+            self.many.extend_from_slice(&bytes);
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.many.is_empty() {
+            std::mem::take(&mut self.one)
+        } else {
+            self.many.split().freeze()
+        }
+    }
+}
+
+impl ReplyWriter {
+    pub(crate) fn new(server: Rc<Inner>, id: u32, respond: SendResponse<Bytes>) -> Self {
+        Self {
+            share: Share::new(&server.room),
+            server,
+            id,
+            out: Out::Head(respond),
+            head: None,
+            body: Body::default(),
+            handed: 0,
+            whole: false,
+            finished: false,
+        }
+    }
+
+    /// Adds the head to what the next flush sends. Fields of one connection alone are left out.
+    pub fn head(&mut self, status: u16, fields: &[(String, Bytes)]) {
+        self.head = Some(fields::response(status, fields));
+    }
+
+    /// Adds bytes of the body to what the next flush sends.
+    pub fn data(&mut self, bytes: Bytes) {
+        self.body.push(bytes);
+    }
+
+    /// The reply ends with what the next flush sends.
+    pub fn end(&mut self) {
+        self.whole = true;
+    }
+
+    /// Sends what was added, as one DATA frame where the peer's limits allow, and returns once the socket took it: a
+    /// client that reads slowly is waited for. The stamp was taken before the write of the last of it, which happens
+    /// within this call unless the socket or the client's windows are full.
+    ///
+    /// # Errors
+    /// The client is gone or gave the stream up; [`io::ErrorKind::TimedOut`] where it takes no bytes for too long.
+    pub async fn flush(&mut self) -> io::Result<Stamp> {
+        let body = self.body.take();
+        let nothing_left = body.is_empty();
+        let mut ends = self.whole && !self.finished;
+        if let (Some(head), Out::Head(respond)) = (self.head.take(), &mut self.out) {
+            let sending = respond
+                .send_response(head, ends && nothing_left)
+                .map_err(gone)?;
+            self.out = Out::Body(sending);
+            self.finished = ends && nothing_left;
+            ends &= !nothing_left;
+        }
+        if !nothing_left || ends {
+            let Out::Body(sending) = &mut self.out else {
+                let what = "a reply begins with its head";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            };
+            self.handed += body.len() as u64;
+            sending.send_data(body, ends).map_err(gone)?;
+            self.finished |= ends;
+        }
+        self.server.push();
+        self.written().await
+    }
+
+    /// Returns once everything that was handed over has left.
+    async fn written(&self) -> io::Result<Stamp> {
+        let shared = &self.server.shared;
+        let stalled = self.server.limits.stalled;
+        let lost = || io::Error::new(io::ErrorKind::BrokenPipe, "the client gave the reply up");
+        let mut sent = shared.ledger().sent(self.id).ok_or_else(lost)?;
+        loop {
+            if let Some(at) = self.left(sent) {
+                return Ok(at);
+            }
+            let progress = poll_fn(|context| shared.ledger().poll_progress(self.id, sent, context));
+            sent = timeout(stalled, progress)
+                .await
+                .map_err(|_| {
+                    let why = format!("the client took no bytes for {stalled:?}");
+                    io::Error::new(io::ErrorKind::TimedOut, why)
+                })?
+                .map_err(|()| lost())?;
+        }
+    }
+
+    /// When the last of what was handed over left, where it did.
+    fn left(&self, sent: Sent) -> Option<Stamp> {
+        let all = sent.bytes >= self.handed && (sent.ended || !self.finished);
+        sent.at.filter(|_| all)
+    }
+
+    /// Ends the reply, where its end was not sent yet.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub async fn finish(mut self) -> io::Result<()> {
+        self.whole = true;
+        if self.finished {
+            return Ok(());
+        }
+        self.flush().await.map(drop)
+    }
+
+    /// Returns when the client gives the reply up or is gone. May be cancelled without loss.
+    pub async fn given_up(&self) {
+        poll_fn(|context| self.server.shared.ledger().poll_gone(self.id, context)).await;
+    }
+}
+
+impl Drop for ReplyWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            match &mut self.out {
+                Out::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
+                Out::Body(sending) => sending.send_reset(Reason::INTERNAL_ERROR),
+            }
+            self.server.push();
+        }
+        self.server.shared.ledger().forget(self.id);
+    }
+}
+
+fn gone(error: h2::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, error)
+}
