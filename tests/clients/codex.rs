@@ -121,6 +121,9 @@ impl Codex {
             .lines()
             .map(|line| serde_json::from_str(line).expect("--json gives a JSON value a line"))
             .collect();
+        // What it says where it gives up the WebSocket, without an error in the end.
+        let fell_back = stdout(&output).contains("Falling back from WebSockets");
+        assert!(!fell_back, "{}", said(&output));
         let turn = Turn { output, events };
         assert!(
             turn.of_type("error").is_none() && turn.of_type("turn.failed").is_none(),

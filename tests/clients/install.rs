@@ -41,11 +41,11 @@ pub fn codex() -> PathBuf {
 
 const BIN: &str = "node_modules/.bin/codex";
 
-/// The interpreter of a virtual environment that has the `openai` package.
-pub fn openai() -> PathBuf {
-    let requirements = source("openai/requirements.txt");
+/// The interpreter of a virtual environment that has the clients written in Python.
+pub fn python() -> PathBuf {
+    let requirements = source("python/requirements.txt");
     let wanted = fs::read_to_string(&requirements).expect("the requirements are readable");
-    let folder = installed("openai", &wanted, |folder| {
+    let folder = installed("python", &wanted, |folder| {
         let mut pip = Command::new(environment(folder));
         pip.args(["-m", "pip", "install", "--quiet", "-r"])
             .arg(&requirements);
@@ -53,7 +53,7 @@ pub fn openai() -> PathBuf {
         assert!(
             output.status.success(),
             "pip cannot install {}; is there a way to PyPI? {}",
-            wanted.trim(),
+            requirements.display(),
             said(&output)
         );
     });

@@ -3,15 +3,14 @@
 //! Left out unless asked for, since its build takes minutes: `cargo test --test clients -- --ignored --nocapture`.
 //! `LLAMA_SERVER=FILE` uses one that is there already.
 
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::codex::{Codex, assert_is_of};
 use crate::install;
-use crate::openai::check;
-use crate::stage::{Proxy, assert_complete, channels};
+use crate::python::check;
+use crate::stage::{Proxy, assert_complete, channels, get};
 use crate::support::{assert_code, closed_port, json, run, stderr, stdout, wait_until};
 
 #[test]
@@ -29,7 +28,7 @@ fn llama_server_is_measured_and_gets_a_websocket() {
 
     println!("the openai package over the WebSocket");
     let count = check(
-        "openai/over_websocket.py",
+        "python/over_websocket.py",
         &format!("http://{}/v1", proxy.listen()),
         None,
     );
@@ -111,10 +110,10 @@ impl Llama {
             process,
             url: format!("http://{address}"),
         };
-        wait_until("the model is loaded", Duration::from_secs(60), || {
+        wait_until("the model is loaded", Duration::from_secs(120), || {
             let ended = llama.process.try_wait().expect("it is a child");
             assert!(ended.is_none(), "{program:?} ended: {ended:?}");
-            TcpStream::connect(address).is_ok()
+            get(&address.to_string(), "/health").is_some()
         });
         llama
     }

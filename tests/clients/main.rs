@@ -1,4 +1,4 @@
-//! Real clients, as their registries give them, against the command: Codex, the `openai` package, curl.
+//! Real clients, as their registries give them, against the command: Codex, the `openai` package, niquests, curl.
 //!
 //! Each proof reads what the client says of its own run, and what the proxy booked of the same exchanges.
 
@@ -7,7 +7,7 @@ mod codex;
 mod curl;
 mod install;
 mod llama;
-mod openai;
+mod python;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;

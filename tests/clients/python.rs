@@ -1,4 +1,4 @@
-//! The `openai` Python package: against the backend itself, and through the proxy over HTTP and the WebSocket.
+//! Python packages: `openai` against the backend and through the proxy, over HTTP and the WebSocket, and niquests over HTTP/3.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::client::{run, said};
 use crate::install::{self, source};
-use crate::stage::{Backend, Proxy, channels};
+use crate::stage::{Backend, Proxy, assert_complete, channels};
 use crate::support::stdout;
 
 #[test]
 fn openai_package_is_content_with_the_backend() {
     let backend = Backend::start();
     check(
-        "openai/over_http.py",
+        "python/over_http.py",
         &format!("{}/v1", backend.url()),
         None,
     );
@@ -26,7 +26,7 @@ fn openai_package_is_content_with_the_proxy() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
     let count = check(
-        "openai/over_http.py",
+        "python/over_http.py",
         &format!("http://{}/v1", proxy.listen()),
         None,
     );
@@ -42,7 +42,7 @@ fn openai_package_is_content_with_the_websocket() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
     let count = check(
-        "openai/over_websocket.py",
+        "python/over_websocket.py",
         &format!("http://{}/v1", proxy.listen()),
         None,
     );
@@ -61,22 +61,44 @@ fn openai_package_is_content_inside_tls() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
     let url = format!("https://{}/v1", proxy.listen());
-    let count = check("openai/over_http.py", &url, Some(&proxy.certificate()))
-        + check("openai/over_websocket.py", &url, Some(&proxy.certificate()));
+    let count = check("python/over_http.py", &url, Some(&proxy.certificate()))
+        + check("python/over_websocket.py", &url, Some(&proxy.certificate()));
     let records = proxy.records(count);
     assert!(channels(&records).contains(&"ws"), "{records:#?}");
+}
+
+/// An HTTP/3 that is not ours finds the way by itself.
+#[test]
+fn niquests_follows_alt_svc_to_http3() {
+    let backend = Backend::start();
+    let proxy = Proxy::start(&backend.url());
+    let url = format!("https://{}/v1", proxy.listen());
+    let went = last_line("python/over_http3.py", &url, Some(&proxy.certificate()));
+    let went: Vec<&str> = went.split(' ').collect();
+    assert_eq!(went, ["http2", "http3", "http3", "http3"]);
+    let records = proxy.records(went.len());
+    assert_eq!(channels(&records), went);
+    assert_complete(&records);
 }
 
 /// Runs a script to its good end; gives how many exchanges it says there were.
 #[track_caller]
 pub fn check(script: &str, url: &str, certificate: Option<&Path>) -> usize {
-    let mut python = Command::new(install::openai());
+    let line = last_line(script, url, certificate);
+    line.parse()
+        .unwrap_or_else(|_| panic!("{script} ended with no count: {line:?}"))
+}
+
+/// Runs a script to its good end; gives the last line that it printed.
+#[track_caller]
+fn last_line(script: &str, url: &str, certificate: Option<&Path>) -> String {
+    let mut python = Command::new(install::python());
     python.arg(source(script)).arg(url).args(certificate);
     let output = run(&mut python, "the virtual environment is broken");
     assert!(output.status.success(), "{}", said(&output));
-    let count = stdout(&output)
+    stdout(&output)
         .lines()
         .last()
-        .and_then(|line| line.parse().ok());
-    count.unwrap_or_else(|| panic!("no count: {}", said(&output)))
+        .unwrap_or_default()
+        .to_owned()
 }
