@@ -49,6 +49,9 @@ pub enum ExchangeError {
     /// Nothing of the request came for this long, or it was not whole by then.
     #[error("the request was not there within {0:?}")]
     TooSlow(Duration),
+    /// The requests that are being served fill the memory that they may have together.
+    #[error("too many requests are being served at once; try again later")]
+    NoRoom,
 }
 
 impl ExchangeError {
@@ -60,6 +63,7 @@ impl ExchangeError {
             Self::HeadTooLarge(_) => Some(431),
             Self::TooLarge(_) => Some(413),
             Self::TooSlow(_) => Some(408),
+            Self::NoRoom => Some(503),
         }
     }
 
@@ -71,6 +75,7 @@ impl ExchangeError {
             Self::HeadTooLarge(_) => "head_too_large",
             Self::TooLarge(_) => "body_too_large",
             Self::TooSlow(_) => "slow_request",
+            Self::NoRoom => "no_room",
         }
     }
 }

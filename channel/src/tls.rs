@@ -268,6 +268,17 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// The system has none.
+pub(crate) fn random() -> Result<[u8; 8], ChannelError> {
+    let mut bytes = [0; 8];
+    let filled = provider().secure_random.fill(&mut bytes);
+    filled.map_err(|_| ChannelError::Tls("the system gives no random bytes".to_owned()))?;
+    Ok(bytes)
+}
+
 fn unusable(error: rustls::Error) -> ChannelError {
     ChannelError::Tls(error.to_string())
 }

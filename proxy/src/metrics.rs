@@ -154,7 +154,13 @@ impl Metrics {
     /// few reasons that the door has: they become a label.
     #[allow(dead_code, reason = "each door counts its own")]
     pub(crate) fn refused(&self, door: &'static str, reason: &'static str) {
-        self.refused.get_or_create(&Refused { door, reason }).inc();
+        self.refused_many(door, reason, 1);
+    }
+
+    /// The same, several times at once.
+    pub(crate) fn refused_many(&self, door: &'static str, reason: &'static str, times: u64) {
+        let counter = self.refused.get_or_create(&Refused { door, reason });
+        counter.inc_by(times);
     }
 
     pub(crate) fn finished(&self, record: &HopExchange, figures: &[(Metric, i64)]) {

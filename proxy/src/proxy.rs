@@ -15,11 +15,10 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use crate::admin::Admin;
-use crate::archive::Archive;
 use crate::book::Book;
 use crate::front;
-use crate::ledger::Ledger;
 use crate::options::ProxyOptions;
+use crate::upstream;
 use crate::worker::Worker;
 
 /// How long a failed accept (no file descriptors left, say) is waited out.
@@ -92,6 +91,7 @@ impl Proxy {
         if !options.admin.ip().is_loopback() && !options.admin_public {
             return Err(ProxyError::PublicAdmin(options.admin));
         }
+        let options = upstream::complete(options)?;
         let identity = match &options.identity {
             Some(identity) => identity.clone(),
             None => tls::self_signed(&["localhost", "127.0.0.1", "::1"])?,
@@ -154,8 +154,7 @@ impl Proxy {
     /// A thread could not be started.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ProxyError> {
         let (drain, draining) = watch::channel(false);
-        let ledger = Ledger::new(self.options.exchanges, self.options.deltas);
-        let book = Arc::new(Book::new(ledger, Archive::new(self.options.state_limits)));
+        let book = Arc::new(Book::new(&self.options));
         let (gone, mut last_gone) = tokio::sync::mpsc::channel::<()>(1);
         let mut threads = Vec::new();
         for (number, sockets) in self.sockets.into_iter().enumerate() {
@@ -231,7 +230,7 @@ fn carry(
             tokio::net::TcpListener::from_std(sockets.tcp).map_err(ProxyError::Thread)?;
         let quic = sockets
             .udp
-            .map(|socket| quic::Listener::new(socket, tls))
+            .map(|socket| front::udp::listen(&worker, socket, tls))
             .transpose()?;
         let mut connections = JoinSet::new();
         accept(&worker, &listener, quic.as_ref(), &mut connections).await;
@@ -271,7 +270,7 @@ async fn accept(
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(handshake) = next_handshake() => {
-                connections.spawn_local(front::quic::serve(Rc::clone(worker), handshake));
+                connections.spawn_local(front::udp::serve(Rc::clone(worker), handshake));
             }
             Some(_) = connections.join_next() => {}
         }

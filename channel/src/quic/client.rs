@@ -1,27 +1,20 @@
 //! The dialling end of `quic`.
 
 use std::cell::Cell;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, TokioRuntime, VarInt};
+use quinn::{ReadError, RecvStream, WriteError};
 use tokenlag_dialect::Framing;
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::compact::Expander;
+use super::dialled::Dialled;
 use super::frame::{self, Frame};
-use super::socket::StampedSocket;
-use super::{ALPN, transport};
-use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request, tcp, tls};
-
-/// How long a farewell may take.
-const FAREWELL: Duration = Duration::from_millis(200);
+use super::{ALPN, NOT_BEGUN, early};
+use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
 
 /// The most that one read takes of a stream.
 const READ_LIMIT: usize = 64 * 1024;
@@ -36,14 +29,38 @@ struct Shared {
     /// Held while a connection is made: exchanges that begin meanwhile wait for it instead of making another.
     live: Mutex<Option<Rc<Live>>>,
     /// Counters of the connections that are gone.
-    past: Cell<Counters>,
+    past: Rc<Cell<Counters>>,
 }
 
+/// A connection; what it counted is kept when its last exchange is over.
 #[derive(Debug)]
 struct Live {
-    endpoint: Endpoint,
-    connection: Connection,
-    socket: Arc<StampedSocket>,
+    dialled: Dialled,
+    /// The server takes no more exchanges on it.
+    leaving: Cell<bool>,
+    past: Rc<Cell<Counters>>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.past.set(self.past.get() + self.dialled.counters());
+    }
+}
+
+/// Why an exchange has no reply.
+struct Unanswered {
+    error: ChannelError,
+    /// The server did not work on it: it can be sent again.
+    untouched: bool,
+}
+
+impl From<ChannelError> for Unanswered {
+    fn from(error: ChannelError) -> Self {
+        Self {
+            error,
+            untouched: false,
+        }
+    }
 }
 
 impl Client {
@@ -52,7 +69,7 @@ impl Client {
         Self(Rc::new(Shared {
             dial,
             live: Mutex::default(),
-            past: Cell::default(),
+            past: Rc::default(),
         }))
     }
 
@@ -66,25 +83,89 @@ impl Client {
 
     /// Sends a request on a stream of its own and waits for the reply's head.
     ///
+    /// What the server says it did not begin, early data that it did not take among it, is sent once more.
+    ///
     /// # Errors
     /// No connection, one that ends or falls silent, or frames that break the format.
     pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
-        let bytes = request.stream()?;
         let (live, resolved) = self.0.live().await?;
+        match self.0.exchange(&live, resolved, request).await {
+            Err(unanswered) if unanswered.untouched => {
+                live.dialled.settled().await;
+                drop(live);
+                let (live, anew) = self.0.live().await?;
+                let again = self.0.exchange(&live, anew.or(resolved), request).await;
+                again.map_err(|unanswered| unanswered.error)
+            }
+            reply => reply.map_err(|unanswered| unanswered.error),
+        }
+    }
+
+    /// What the client did so far; a connection that is being made, or that only ends its exchanges, is left out.
+    pub fn counters(&self) -> Counters {
+        let live = self.0.live.try_lock();
+        let live = live
+            .ok()
+            .and_then(|live| Some(live.as_ref()?.dialled.counters()));
+        self.0.past.get() + live.unwrap_or_default()
+    }
+
+    /// Closes the connection and lets the farewell leave.
+    pub async fn close(self) {
+        if let Some(live) = self.0.live.lock().await.take() {
+            live.dialled.close(0).await;
+        }
+    }
+}
+
+impl Shared {
+    /// The connection; where it was just made, also when the name was resolved.
+    async fn live(&self) -> Result<(Rc<Live>, Option<Stamp>), ChannelError> {
+        let mut slot = self.live.lock().await;
+        if let Some(live) = &*slot {
+            if live.dialled.is_open() && !live.leaving.get() {
+                return Ok((Rc::clone(live), None));
+            }
+            *slot = None;
+        }
+        let (dialled, resolved) = Dialled::new(&self.dial, ALPN, "QUIC").await?;
+        let live = Rc::new(Live {
+            dialled,
+            leaving: Cell::new(false),
+            past: Rc::clone(&self.past),
+        });
+        *slot = Some(Rc::clone(&live));
+        Ok((live, Some(resolved)))
+    }
+
+    async fn exchange(
+        self: &Rc<Self>,
+        live: &Rc<Live>,
+        resolved: Option<Stamp>,
+        request: &Request,
+    ) -> Result<ClientReply, Unanswered> {
+        let bytes = if live.dialled.is_early() {
+            early::marked(request.stream()?)?
+        } else {
+            request.stream()?.clone()
+        };
         let connected = MonoClock.now();
         let (mut send, recv) = live
+            .dialled
             .connection
             .open_bi()
             .await
-            .map_err(|error| lost(&self.0.dial, &error))?;
-        send.write_all(bytes)
+            .map_err(|error| lost(&self.dial, &error))?;
+        send.write_all(&bytes)
             .await
-            .map_err(|error| lost(&self.0.dial, &error))?;
+            .map_err(|error| self.unsent(live, &error))?;
         let written = MonoClock.now();
-        send.finish().map_err(|error| lost(&self.0.dial, &error))?;
+        // Only early data that was not taken can be closed by now: then there is no reply either.
+        let _ = send.finish();
+        live.dialled.socket.gave(bytes.len());
         let mut reply = ClientReply {
-            client: Rc::clone(&self.0),
-            live,
+            client: Rc::clone(self),
+            live: Rc::clone(live),
             recv,
             inbox: BytesMut::new(),
             expander: Expander::default(),
@@ -108,118 +189,38 @@ impl Client {
         Ok(reply)
     }
 
-    /// What the client did so far; a connection that is being made is left out.
-    pub fn counters(&self) -> Counters {
-        let live = self.0.live.try_lock();
-        let live = live
-            .ok()
-            .and_then(|live| Some(live.as_ref()?.socket.counters()));
-        self.0.past.get() + live.unwrap_or_default()
+    fn unsent(&self, live: &Live, error: &WriteError) -> Unanswered {
+        let untouched = match error {
+            WriteError::ZeroRttRejected => true,
+            WriteError::Stopped(code) => live.was_left(code.into_inner()),
+            _ => false,
+        };
+        Unanswered {
+            error: lost(&self.dial, error),
+            untouched,
+        }
     }
 
-    /// Closes the connection and lets the farewell leave.
-    pub async fn close(self) {
-        if let Some(live) = self.0.live.lock().await.take() {
-            live.connection.close(VarInt::from_u32(0), b"done");
-            // A farewell that does not leave in time is not waited for.
-            let _ = timeout(FAREWELL, live.endpoint.wait_idle()).await;
-            self.0.retire(&live);
+    fn unanswered(&self, live: &Live, error: &ReadError) -> Unanswered {
+        let untouched = match error {
+            ReadError::ZeroRttRejected => true,
+            ReadError::Reset(code) => live.was_left(code.into_inner()),
+            _ => false,
+        };
+        Unanswered {
+            error: lost(&self.dial, error),
+            untouched,
         }
     }
 }
 
-impl Shared {
-    /// The connection; where it was just made, also when the name was resolved.
-    async fn live(&self) -> Result<(Rc<Live>, Option<Stamp>), ChannelError> {
-        let mut slot = self.live.lock().await;
-        if let Some(live) = &*slot {
-            if live.connection.close_reason().is_none() {
-                return Ok((Rc::clone(live), None));
-            }
-            self.retire(live);
-            *slot = None;
-        }
-        let (live, resolved) = dial(&self.dial).await?;
-        let live = Rc::new(live);
-        *slot = Some(Rc::clone(&live));
-        Ok((live, Some(resolved)))
+impl Live {
+    /// Whether a stream's code says that the server takes no more exchanges; then no more are begun here.
+    fn was_left(&self, code: u64) -> bool {
+        let left = code == u64::from(NOT_BEGUN);
+        self.leaving.set(self.leaving.get() || left);
+        left
     }
-
-    /// Keeps the counters of a connection that is done with.
-    fn retire(&self, live: &Live) {
-        self.past.set(self.past.get() + live.socket.counters());
-    }
-}
-
-async fn dial(dial: &Dial) -> Result<(Live, Stamp), ChannelError> {
-    timeout(dial.connect_timeout, handshake(dial))
-        .await
-        .unwrap_or_else(|_| {
-            let limit = dial.connect_timeout;
-            Err(tcp::connect_timeout(&dial.host, dial.port, limit))
-        })
-}
-
-async fn handshake(dial: &Dial) -> Result<(Live, Stamp), ChannelError> {
-    let tls = dial.tls.as_ref().ok_or_else(|| {
-        let why = "quic needs the proxy's certificate to trust; give its PEM file";
-        ChannelError::Tls(why.to_owned())
-    })?;
-    let crypto = QuicClientConfig::try_from(tls.config(&[ALPN])?)
-        .map_err(|error| ChannelError::Tls(error.to_string()))?;
-    let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport::config());
-
-    let addresses = tcp::resolve(&dial.host, dial.port).await?;
-    let resolved = MonoClock.now();
-    let mut refused = None;
-    for address in addresses {
-        match attempt(dial, address, config.clone()).await {
-            Ok(live) => return Ok((live, resolved)),
-            Err(error) => refused = Some(error),
-        }
-    }
-    Err(refused.expect("resolve gives at least one address"))
-}
-
-async fn attempt(
-    dial: &Dial,
-    address: SocketAddr,
-    config: ClientConfig,
-) -> Result<Live, ChannelError> {
-    let cannot = |source| ChannelError::Connect {
-        address: address.to_string(),
-        source,
-    };
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any)
-        .and_then(StampedSocket::new)
-        .map_err(cannot)?;
-    let endpoint = Endpoint::new_with_abstract_socket(
-        EndpointConfig::default(),
-        None,
-        Arc::clone(&socket) as _,
-        Arc::new(TokioRuntime),
-    )
-    .map_err(cannot)?;
-    let refused = |reason: String| ChannelError::Handshake {
-        address: address.to_string(),
-        protocol: "QUIC",
-        reason,
-    };
-    let connection = endpoint
-        .connect_with(config, address, &dial.host)
-        .map_err(|error| refused(error.to_string()))?
-        .await
-        .map_err(|error| refused(tls::explained(&error.to_string())))?;
-    Ok(Live {
-        endpoint,
-        connection,
-        socket,
-    })
 }
 
 fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
@@ -333,8 +334,8 @@ impl ClientReply {
         Ok(())
     }
 
-    async fn head(&mut self) -> Result<(), ChannelError> {
-        match self.frame().await? {
+    async fn head(&mut self) -> Result<(), Unanswered> {
+        match self.frame_or_why().await? {
             Some(Frame::Response {
                 events,
                 status,
@@ -345,14 +346,14 @@ impl ClientReply {
                 self.events = events;
                 Ok(())
             }
-            Some(_) => Err(protocol(
-                &self.client.dial,
-                &"the reply does not begin with its head",
-            )),
-            None => Err(lost(
-                &self.client.dial,
-                &"the stream ended before any reply",
-            )),
+            Some(_) => {
+                let what = "the reply does not begin with its head";
+                Err(protocol(&self.client.dial, &what).into())
+            }
+            None => {
+                let what = "the stream ended before any reply";
+                Err(lost(&self.client.dial, &what).into())
+            }
         }
     }
 
@@ -364,6 +365,11 @@ impl ClientReply {
 
     /// The next frame; `None` at the stream's end.
     async fn frame(&mut self) -> Result<Option<Frame>, ChannelError> {
+        let frame = self.frame_or_why().await;
+        frame.map_err(|unanswered| unanswered.error)
+    }
+
+    async fn frame_or_why(&mut self) -> Result<Option<Frame>, Unanswered> {
         loop {
             if self.ended {
                 return Ok(None);
@@ -381,19 +387,21 @@ impl ClientReply {
                     what: "further bytes",
                     after: idle,
                 })?
-                .map_err(|error| lost(&self.client.dial, &error))?;
+                .map_err(|error| self.client.unanswered(&self.live, &error))?;
             let Some(chunk) = read else {
                 return Ok(None);
             };
             self.stamp();
+            self.live.dialled.socket.took(chunk.bytes.len());
             self.inbox.extend_from_slice(&chunk.bytes);
         }
     }
 
     /// Notes the receive that made the stream readable.
     fn stamp(&mut self) {
-        let reads = self.live.socket.reads();
-        self.read_at = self.live.socket.read_at();
+        let socket = &self.live.dialled.socket;
+        let reads = socket.reads();
+        self.read_at = socket.read_at();
         self.head_at.get_or_insert(self.read_at);
         match self.reads.replace(reads) {
             Some(before) if before != reads => self.ordinal += 1,

@@ -249,6 +249,12 @@ pub fn take(inbox: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     Frame::parse(kind, inbox.split_to(length).freeze()).map(Some)
 }
 
+/// The length of the payload of the frame at the front of `inbox`, as soon as it is known.
+pub(crate) fn announced(inbox: &[u8]) -> Option<u64> {
+    let (length, _) = varint::peek(inbox.get(1..)?)?;
+    Some(length)
+}
+
 /// Renders a create request and its body.
 pub(crate) fn render_request(ask: &Ask<'_>) -> Result<Vec<u8>, ChannelError> {
     let mut fields = vec![

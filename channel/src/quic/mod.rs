@@ -1,17 +1,31 @@
 //! tokenlag's own QUIC channel, ALPN `tokenlag/1`: one connection, one bidirectional stream per exchange, frames of
-//! a few bytes around each delta. The wire format is specified in docs/quic-channel.md.
+//! a few bytes around each delta. The wire format is specified in docs/quic-channel.md. Also what HTTP/3 has in common
+//! with it: the socket, the connection at both ends, early data.
 
 mod client;
 mod compact;
+pub(crate) mod dialled;
+pub(crate) mod early;
 pub mod frame;
+pub(crate) mod listener;
 mod server;
-mod socket;
+mod session;
+pub(crate) mod socket;
+mod stray;
 mod transport;
-mod varint;
+pub(crate) mod varint;
 
 pub use client::{Client, ClientReply};
-pub use server::{Accepted, Exchange, Handshake, Listener, ReplyWriter, bind};
+pub use early::SAFE_TO_REPLAY;
+pub use listener::{Accepted, DoorLimits, Handshake, Listener, Refusal, bind};
+pub use server::{Exchange, ReplyWriter, ServerConnection};
 pub use transport::CONGESTION_CONTROL;
 
 /// The protocol's name in TLS's ALPN; its digit is the format's version.
 pub const ALPN: &[u8] = b"tokenlag/1";
+
+/// The code of a stream that is reset within its reply: what came is not whole.
+const CUT_OFF: u32 = 1;
+
+/// The code of a stream that is reset before its request was looked at: the server takes no more on this connection.
+const NOT_BEGUN: u32 = 2;

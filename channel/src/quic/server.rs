@@ -1,165 +1,118 @@
-//! The accepting end of `quic`.
+//! The accepting end of `tokenlag/1`.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{
-    Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig, TokioRuntime,
-    VarInt,
-};
-use socket2::{Domain, Protocol, Socket, Type};
+use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::time::timeout;
 
 use super::compact::Compactor;
 use super::frame::{self, Frame, ReplyForm};
-use super::socket::StampedSocket;
-use super::{ALPN, transport};
-use crate::tls::{self, ServerTls};
-use crate::{ChannelError, ExchangeError, Incoming};
+use super::listener::{Confirmed, Established};
+use super::{CUT_OFF, NOT_BEGUN, early};
+use crate::bounds::{ExchangeLimits, Pace, Share};
+use crate::http::head::MAX_HEAD;
+use crate::{ExchangeError, Incoming};
 
 const READ_LIMIT: usize = 64 * 1024;
 
-/// A UDP socket on which connections of `tokenlag/1` are accepted.
-#[derive(Debug)]
-pub struct Listener {
-    endpoint: Endpoint,
-    socket: Arc<StampedSocket>,
-}
+/// A connection that was accepted. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ServerConnection(Rc<Established>);
 
-/// A connection that was accepted.
-#[derive(Debug, Clone)]
-pub struct Accepted {
-    connection: Connection,
-    socket: Arc<StampedSocket>,
-}
-
-/// One stream of a connection: a request, and room for its reply.
+/// One stream of a connection: a request, and room for its reply. Dropped before it was read, it tells the client that it
+/// can send the request elsewhere.
 #[derive(Debug)]
 pub struct Exchange {
-    send: SendStream,
-    recv: RecvStream,
-    socket: Arc<StampedSocket>,
+    streams: Option<(SendStream, RecvStream)>,
+    connection: Rc<Established>,
 }
 
-impl Listener {
-    /// Takes a bound socket over, inside a runtime.
-    ///
-    /// # Errors
-    /// The certificate or key cannot be used, or the system refuses the socket.
-    pub fn new(socket: std::net::UdpSocket, tls: &ServerTls) -> Result<Self, ChannelError> {
-        let crypto = QuicServerConfig::try_from(tls::server(tls, &[ALPN])?)
-            .map_err(|error| ChannelError::Tls(error.to_string()))?;
-        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(transport::config());
-        let cannot = |source| ChannelError::Connect {
-            address: "the UDP socket".to_owned(),
-            source,
-        };
-        let socket = StampedSocket::new(socket).map_err(cannot)?;
-        let endpoint = Endpoint::new_with_abstract_socket(
-            EndpointConfig::default(),
-            Some(config),
-            Arc::clone(&socket) as _,
-            Arc::new(TokioRuntime),
-        )
-        .map_err(cannot)?;
-        Ok(Self { endpoint, socket })
+impl ServerConnection {
+    pub(crate) fn new(established: Established) -> Self {
+        Self(Rc::new(established))
     }
 
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// The system's own.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
-    }
-
-    /// The next connection whose handshake may begin; `None` once the listener is closed.
-    pub async fn accept(&self) -> Option<Handshake> {
-        let incoming = self.endpoint.accept().await?;
-        Some(Handshake {
-            incoming,
-            socket: Arc::clone(&self.socket),
-        })
-    }
-
-    /// Tells every client goodbye.
-    pub async fn close(&self) {
-        self.endpoint.close(VarInt::from_u32(0), b"going away");
-        self.endpoint.wait_idle().await;
-    }
-}
-
-/// A connection that is being made.
-#[derive(Debug)]
-pub struct Handshake {
-    incoming: quinn::Incoming,
-    socket: Arc<StampedSocket>,
-}
-
-impl Handshake {
-    /// Completes the handshake.
-    ///
-    /// # Errors
-    /// The client does not trust the certificate, speaks another protocol, or is gone.
-    pub async fn finish(self) -> Result<Accepted, quinn::ConnectionError> {
-        Ok(Accepted {
-            connection: self.incoming.await?,
-            socket: self.socket,
-        })
-    }
-}
-
-impl Accepted {
     /// Returns when the connection is closed, by whichever end.
     pub async fn closed(&self) {
-        self.connection.closed().await;
+        self.0.connection.closed().await;
     }
 
-    /// The next exchange; `None` once the client is gone.
+    /// How the client broke the rules, where that ended the connection: the name under which it is counted.
+    pub fn offence(&self) -> Option<&'static str> {
+        self.0.offence()
+    }
+
+    /// The next exchange; `None` once the client is gone. May be cancelled without loss.
     pub async fn next_exchange(&self) -> Option<Exchange> {
-        let (send, recv) = self.connection.accept_bi().await.ok()?;
+        let streams = self.0.connection.accept_bi().await.ok()?;
         Some(Exchange {
-            send,
-            recv,
-            socket: Arc::clone(&self.socket),
+            streams: Some(streams),
+            connection: Rc::clone(&self.0),
         })
     }
 }
 
 impl Exchange {
-    /// Reads the whole request, of at most `limit` bytes of body; gives it and the way to answer.
+    /// Reads the whole request; gives it and the way to answer. A request that came as early data waits until the client
+    /// is known to be there, unless it says that it is safe to replay.
     ///
     /// # Errors
-    /// The client is gone, or what it sent is no request. The stream is reset where the writer is dropped.
+    /// The client is gone or too slow, or what it sent is no request. The stream is reset where the writer is dropped.
     pub async fn request(
         mut self,
-        limit: usize,
     ) -> Result<(Incoming, ReplyWriter), (ExchangeError, ReplyWriter)> {
-        let read = read_request(&mut self.recv, &self.socket, limit).await;
-        let form = read.as_ref().map_or(ReplyForm::Bytes, |(form, _)| *form);
-        let writer = ReplyWriter {
-            send: self.send,
-            events: form != ReplyForm::Bytes,
-            compactor: (form == ReplyForm::Compact).then(Compactor::default),
+        let (send, mut recv) = self.streams.take().expect("taken once, by value");
+        let door = &self.connection.door;
+        let mut writer = ReplyWriter {
+            send,
+            events: false,
+            compactor: None,
             frames: Vec::with_capacity(1024),
+            limits: door.limits.exchange,
+            share: Share::new(&door.room),
             finished: false,
         };
-        match read {
-            Ok((_, incoming)) => Ok((incoming, writer)),
-            Err(error) => Err((error, writer)),
+        let read = read_request(&mut recv, &self.connection, &mut writer.share).await;
+        let (form, mut incoming) = match read {
+            Ok(read) => read,
+            Err(error) => return Err((error, writer)),
+        };
+        writer.events = form != ReplyForm::Bytes;
+        writer.compactor = (form == ReplyForm::Compact).then(Compactor::default);
+        let safe = early::is_marked(&mut incoming);
+        if recv.is_0rtt() && !safe {
+            confirmed(&self.connection.confirmed).await;
+        }
+        Ok((incoming, writer))
+    }
+}
+
+/// A connection that breaks meanwhile is found out where the reply is written.
+async fn confirmed(confirmed: &Confirmed) {
+    confirmed.wait().await;
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some((mut send, _)) = self.streams.take() {
+            // A stream that the client gave up has nothing left to reset.
+            let _ = send.reset(VarInt::from_u32(NOT_BEGUN));
         }
     }
 }
 
 async fn read_request(
     recv: &mut RecvStream,
-    socket: &StampedSocket,
-    limit: usize,
+    connection: &Established,
+    share: &mut Share,
 ) -> Result<(ReplyForm, Incoming), ExchangeError> {
+    let socket = &connection.door.socket;
+    let limits = connection.door.limits.exchange;
+    let pace = Pace::new(limits);
+    let malformed = |error: frame::FrameError| ExchangeError::Malformed(error.to_string());
     let not_a_request = || {
         let what = "a request is one REQUEST frame and then DATA frames";
         ExchangeError::Malformed(what.to_owned())
@@ -169,20 +122,23 @@ async fn read_request(
     let mut in_body = Stamp::default();
     let mut head = None;
     let mut body = BytesMut::new();
-    while let Some(chunk) = recv
-        .read_chunk(READ_LIMIT, true)
-        .await
-        .map_err(|error| ExchangeError::Gone(error.to_string()))?
+    while let Some(chunk) = pace
+        .wait(head.is_some(), recv.read_chunk(READ_LIMIT, true))
+        .await?
+        .map_err(|error| gone(&error))?
     {
         in_body = socket.read_at();
         in_head.get_or_insert(in_body);
+        socket.took(chunk.bytes.len());
+        share.grow(chunk.bytes.len())?;
         inbox.extend_from_slice(&chunk.bytes);
-        if inbox.len() > limit + READ_LIMIT {
-            return Err(ExchangeError::TooLarge(limit));
+        if head.is_none() && frame::announced(&inbox).is_some_and(|head| head > MAX_HEAD as u64) {
+            return Err(ExchangeError::HeadTooLarge(MAX_HEAD));
         }
-        while let Some(frame) =
-            frame::take(&mut inbox).map_err(|error| ExchangeError::Malformed(error.to_string()))?
-        {
+        if inbox.len() + body.len() > limits.body + READ_LIMIT + MAX_HEAD {
+            return Err(ExchangeError::TooLarge(limits.body));
+        }
+        while let Some(frame) = frame::take(&mut inbox).map_err(malformed)? {
             match frame {
                 Frame::Request {
                     form,
@@ -191,8 +147,8 @@ async fn read_request(
                     fields,
                 } if head.is_none() => head = Some((form, method, target, fields)),
                 Frame::Data(bytes) if head.is_some() => {
-                    if body.len() + bytes.len() > limit {
-                        return Err(ExchangeError::TooLarge(limit));
+                    if body.len() + bytes.len() > limits.body {
+                        return Err(ExchangeError::TooLarge(limits.body));
                     }
                     body.extend_from_slice(&bytes);
                 }
@@ -214,6 +170,10 @@ async fn read_request(
     Ok((form, incoming))
 }
 
+fn gone(error: &ReadError) -> ExchangeError {
+    ExchangeError::Gone(error.to_string())
+}
+
 /// Writes one reply. Dropped before [`Self::finish`], it resets the stream, so that the client never takes a reply that
 /// was cut off for a whole one.
 #[derive(Debug)]
@@ -222,6 +182,8 @@ pub struct ReplyWriter {
     events: bool,
     compactor: Option<Compactor>,
     frames: Vec<u8>,
+    limits: ExchangeLimits,
+    share: Share,
     finished: bool,
 }
 
@@ -264,12 +226,15 @@ impl ReplyWriter {
     /// Hands what was added to the endpoint; the stamp was taken before.
     ///
     /// # Errors
-    /// The client is gone.
+    /// The client is gone, or took nothing for too long ([`io::ErrorKind::TimedOut`]).
     pub async fn flush(&mut self) -> io::Result<Stamp> {
         let at = MonoClock.now();
-        let written = self.send.write_all(&self.frames).await;
+        let mut written = 0;
+        while written < self.frames.len() {
+            let write = self.send.write(&self.frames[written..]);
+            written += timeout(self.limits.stalled, write).await??;
+        }
         self.frames.clear();
-        written.map_err(io::Error::from)?;
         Ok(at)
     }
 
@@ -296,7 +261,7 @@ impl Drop for ReplyWriter {
     fn drop(&mut self) {
         if !self.finished {
             // A stream that the client stopped has nothing left to reset.
-            let _ = self.send.reset(VarInt::from_u32(1));
+            let _ = self.send.reset(VarInt::from_u32(CUT_OFF));
         }
     }
 }
@@ -315,23 +280,4 @@ fn tells_its_name(name: &[u8], data: &[u8]) -> bool {
             .is_some_and(|rest| rest.first() == Some(&b'"'))
         || serde_json::from_slice::<Typed<'_>>(data)
             .is_ok_and(|typed| typed.kind.as_bytes() == name)
-}
-
-/// A UDP socket on `address`, for a [`Listener`] to take over. With `shared`, other threads may bind the port too
-/// (`SO_REUSEPORT`): the kernel deals peers out among them.
-///
-/// # Errors
-/// The system's own; a port in use is [`io::ErrorKind::AddrInUse`].
-pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
 }

@@ -1,5 +1,6 @@
 //! The UDP socket under the endpoint: stamps datagrams as they are received, and counts.
 
+use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, ConnectionIdGenerator, Runtime, TokioRuntime, UdpPoller};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 
+use super::stray::is_stray;
 use crate::Counters;
 
 /// A UDP socket that remembers when it last received.
@@ -25,10 +27,30 @@ pub(crate) struct StampedSocket {
     bytes_received: AtomicU64,
     writes: AtomicU64,
     bytes_sent: AtomicU64,
+    stream_bytes_received: AtomicU64,
+    stream_bytes_sent: AtomicU64,
+    strays: Option<Strays>,
+}
+
+/// Tells of datagrams that are for no connection.
+pub(crate) struct Strays {
+    /// Made the connection ids that the endpoint gave out.
+    pub(crate) known: Box<dyn ConnectionIdGenerator>,
+    /// Is told how many came at once.
+    pub(crate) tell: Box<dyn Fn(u64) + Send + Sync>,
+}
+
+impl fmt::Debug for Strays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Strays").finish_non_exhaustive()
+    }
 }
 
 impl StampedSocket {
-    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(
+        socket: std::net::UdpSocket,
+        strays: Option<Strays>,
+    ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             inner: TokioRuntime.wrap_udp_socket(socket)?,
             read_at: AtomicU64::new(0),
@@ -36,6 +58,9 @@ impl StampedSocket {
             bytes_received: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
+            stream_bytes_received: AtomicU64::new(0),
+            stream_bytes_sent: AtomicU64::new(0),
+            strays,
         }))
     }
 
@@ -49,11 +74,45 @@ impl StampedSocket {
         self.reads.load(Relaxed)
     }
 
-    /// UDP payload both ways, and calls.
+    /// Counts bytes that were taken of a stream.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.stream_bytes_received.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Counts bytes that were handed to a stream.
+    pub(crate) fn gave(&self, bytes: usize) {
+        self.stream_bytes_sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Tells of the datagrams of one receive that are for no connection. Where the kernel joined several, each counts.
+    fn sort(&self, buffers: &[IoSliceMut<'_>], meta: &[RecvMeta]) {
+        let Some(strays) = &self.strays else {
+            return;
+        };
+        let mut count = 0;
+        for (buffer, meta) in buffers.iter().zip(meta) {
+            let received = &buffer[..meta.len];
+            let found = match meta.stride {
+                0 => u64::from(is_stray(received, &*strays.known)),
+                stride => received
+                    .chunks(stride)
+                    .filter(|datagram| is_stray(datagram, &*strays.known))
+                    .count() as u64,
+            };
+            count += found;
+        }
+        if count > 0 {
+            (strays.tell)(count);
+        }
+    }
+
+    /// UDP payload both ways, bytes of streams, and calls.
     pub(crate) fn counters(&self) -> Counters {
         Counters {
             bytes_sent: self.bytes_sent.load(Relaxed),
             bytes_received: self.bytes_received.load(Relaxed),
+            channel_bytes_sent: self.stream_bytes_sent.load(Relaxed),
+            channel_bytes_received: self.stream_bytes_received.load(Relaxed),
             reads: self.reads(),
             writes: self.writes.load(Relaxed),
             connections_opened: 1,
@@ -86,6 +145,7 @@ impl AsyncUdpSocket for StampedSocket {
         let bytes: usize = meta[..count].iter().map(|datagrams| datagrams.len).sum();
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
         self.reads.fetch_add(u64::from(count > 0), Relaxed);
+        self.sort(buffers, &meta[..count]);
         Poll::Ready(Ok(count))
     }
 

@@ -16,19 +16,41 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Exchanges that may run side by side on one connection.
 const STREAMS: u32 = 256;
 
+/// Streams of one direction that the other end may have open: HTTP/3 uses three, and one more for what has no meaning.
+const ONE_WAY_STREAMS: u32 = 8;
+
 /// A stream's window: a 128k-token history is half a megabyte, and must never stall on flow control.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 
-pub(crate) fn config() -> Arc<TransportConfig> {
+/// What all streams of a connection may have sent that was not read yet, or came out of order.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// Which end a connection is set up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Opens exchanges, and has none opened to it.
+    Client,
+    /// Takes exchanges.
+    Server,
+}
+
+pub(crate) fn config(side: Side) -> Arc<TransportConfig> {
+    let exchanges = match side {
+        Side::Client => 0,
+        Side::Server => STREAMS,
+    };
     let mut config = TransportConfig::default();
     config
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE))))
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
         .congestion_controller_factory(Arc::new(CubicConfig::default()))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(exchanges))
+        .max_concurrent_uni_streams(VarInt::from_u32(ONE_WAY_STREAMS))
+        // Nothing here sends datagrams.
+        .datagram_receive_buffer_size(None)
         // What a slow reader may leave unread at the writer's side, before the writer has to wait.
         .send_window(u64::from(STREAM_WINDOW))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW));
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW));
     Arc::new(config)
 }

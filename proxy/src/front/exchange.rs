@@ -46,6 +46,7 @@ impl Exchanges {
         match request {
             Ok(incoming) => self.answer(worker, &incoming, outlet).await,
             Err(error) => {
+                count(worker, self.channel, &error);
                 // The client may be gone already.
                 let _ = decline(&error, outlet).await;
             }
@@ -93,6 +94,13 @@ impl Exchanges {
             body: incoming.body.clone(),
         };
         turn::serve(worker, question, tap, outlet).await
+    }
+}
+
+/// Counts a request that cannot be served, where it was not given up by the client itself.
+pub(crate) fn count(worker: &Worker, door: &'static str, error: &ExchangeError) {
+    if error.status().is_some() {
+        worker.book.metrics.refused(door, error.reason());
     }
 }
 

@@ -2,7 +2,11 @@
 
 mod exchange;
 pub(crate) mod http;
-pub(crate) mod quic;
+mod http3;
+mod quic;
 mod tunnel;
 mod turn;
+pub(crate) mod udp;
 mod ws;
+
+pub use ws::WsLimits;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokenlag_channel::http::{Framing, ResponseHead};
-use tokenlag_channel::quic::{Accepted, Exchange, Handshake, ReplyWriter};
+use tokenlag_channel::quic::{Exchange, ReplyWriter, ServerConnection};
 use tokenlag_dialect::SseEvent;
 use tokenlag_probes::Stamp;
 use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::exchange::{BODY_LIMIT, Exchanges, ReplyOutlet};
+use super::exchange::{Exchanges, ReplyOutlet};
 use crate::outlet::Outlet;
 use crate::worker::Worker;
 
@@ -23,11 +23,7 @@ const CHANNEL: &str = "quic";
 const LINGER: Duration = Duration::from_millis(300);
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, handshake: Handshake) {
-    // A client that does not trust the certificate has said so itself.
-    let Ok(connection) = handshake.finish().await else {
-        return;
-    };
+pub(crate) async fn serve(worker: Rc<Worker>, connection: ServerConnection) {
     let exchanges = Rc::new(Exchanges::new(CHANNEL));
     let mut running = JoinSet::new();
     while let Some(exchange) = next_exchange(&worker, &connection).await {
@@ -35,12 +31,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, handshake: Handshake) {
         running.spawn_local(serve_exchange(worker, exchanges, exchange));
         while running.try_join_next().is_some() {}
     }
-    while running.join_next().await.is_some() {}
-    // The last reply's end may still be on its way: closing now would take it back.
-    let _ = timeout(LINGER, connection.closed()).await;
+    finish(&connection, &mut running).await;
+    if let Some(reason) = connection.offence() {
+        worker.book.metrics.refused(CHANNEL, reason);
+    }
 }
 
-async fn next_exchange(worker: &Worker, connection: &Accepted) -> Option<Exchange> {
+async fn next_exchange(worker: &Worker, connection: &ServerConnection) -> Option<Exchange> {
     select! {
         biased;
         exchange = connection.next_exchange() => exchange,
@@ -48,13 +45,33 @@ async fn next_exchange(worker: &Worker, connection: &Accepted) -> Option<Exchang
     }
 }
 
+/// Lets the exchanges under way come to their end; others are sent away meanwhile.
+async fn finish(connection: &ServerConnection, running: &mut JoinSet<()>) {
+    let all_done = async {
+        while running.join_next().await.is_some() {}
+        // The last reply's end may still be on its way: closing now would take it back.
+        let _ = timeout(LINGER, connection.closed()).await;
+    };
+    let send_away = async {
+        while let Some(exchange) = connection.next_exchange().await {
+            drop(exchange);
+        }
+        std::future::pending().await
+    };
+    select! {
+        () = all_done => {}
+        () = send_away => {}
+    }
+}
+
 async fn serve_exchange(worker: Rc<Worker>, exchanges: Rc<Exchanges>, exchange: Exchange) {
     let _active = worker.book.metrics.begin(CHANNEL);
-    let (request, writer) = match exchange.request(BODY_LIMIT).await {
+    let (request, writer) = match exchange.request().await {
         Ok((incoming, writer)) => (Ok(incoming), writer),
         Err((error, writer)) => (Err(error), writer),
     };
     let outlet = QuicOutlet {
+        worker: Rc::clone(&worker),
         writer,
         ended: false,
     };
@@ -63,6 +80,7 @@ async fn serve_exchange(worker: Rc<Worker>, exchanges: Rc<Exchanges>, exchange: 
 
 /// Writes a reply as frames.
 struct QuicOutlet {
+    worker: Rc<Worker>,
     writer: ReplyWriter,
     /// The reply was passed on to its end.
     ended: bool,
@@ -94,7 +112,13 @@ impl Outlet for QuicOutlet {
     }
 
     async fn flush(&mut self) -> io::Result<Stamp> {
-        self.writer.flush().await
+        let flushed = self.writer.flush().await;
+        if let Err(error) = &flushed
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            self.worker.book.metrics.refused(CHANNEL, "stalled");
+        }
+        flushed
     }
 
     async fn gone(&mut self) {

@@ -1,0 +1,163 @@
+//! What a request that is read whole may cost: its size, its time, and the memory of all of them together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::time::timeout;
+
+use crate::ExchangeError;
+
+/// How large a request may be, how long it may take, and how long its reply may wait for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExchangeLimits {
+    /// How long its head may take.
+    pub head: Duration,
+    /// How long nothing may come of its body.
+    pub idle: Duration,
+    /// How long it may take in all.
+    pub whole: Duration,
+    /// The longest body, in bytes.
+    pub body: usize,
+    /// How long the client may take no byte of the reply.
+    pub stalled: Duration,
+}
+
+impl Default for ExchangeLimits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            whole: Duration::from_secs(600),
+            body: 64 * 1024 * 1024,
+            stalled: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Times the reads of one request.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    limits: ExchangeLimits,
+    began: Stamp,
+}
+
+impl Pace {
+    /// Begins now.
+    pub(crate) fn new(limits: ExchangeLimits) -> Self {
+        Self {
+            limits,
+            began: MonoClock.now(),
+        }
+    }
+
+    /// Waits for a read as long as it may take. Until `head` is there, the head's limit holds.
+    pub(crate) async fn wait<T>(
+        &self,
+        head: bool,
+        read: impl Future<Output = T>,
+    ) -> Result<T, ExchangeError> {
+        let spent = MonoClock.now().since(self.began).max(0) as u64;
+        let left = |limit: Duration| limit.saturating_sub(Duration::from_nanos(spent));
+        let (limit, left) = if !head {
+            (self.limits.head, left(self.limits.head))
+        } else if left(self.limits.whole) < self.limits.idle {
+            (self.limits.whole, left(self.limits.whole))
+        } else {
+            (self.limits.idle, self.limits.idle)
+        };
+        timeout(left, read)
+            .await
+            .map_err(|_| ExchangeError::TooSlow(limit))
+    }
+}
+
+/// Memory that requests may have together.
+#[derive(Debug)]
+pub(crate) struct Room {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Room {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            used: AtomicUsize::new(0),
+        })
+    }
+}
+
+/// One request's part of the [`Room`], given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Share {
+    pub(crate) fn new(room: &Arc<Room>) -> Self {
+        Self {
+            room: Arc::clone(room),
+            bytes: 0,
+        }
+    }
+
+    /// Takes `bytes` more.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), ExchangeError> {
+        let used = self.room.used.fetch_add(bytes, Relaxed) + bytes;
+        self.bytes += bytes;
+        if used > self.room.limit {
+            return Err(ExchangeError::NoRoom);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.used.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> ExchangeLimits {
+        ExchangeLimits {
+            head: Duration::from_millis(1),
+            idle: Duration::from_millis(2),
+            whole: Duration::from_secs(3600),
+            ..ExchangeLimits::default()
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn each_part_of_a_request_has_its_time() {
+        let pace = Pace::new(limits());
+        let never = std::future::pending::<()>;
+        let slow = |limit| Err(ExchangeError::TooSlow(Duration::from_millis(limit)));
+        assert_eq!(pace.wait(false, never()).await, slow(1));
+        assert_eq!(pace.wait(true, never()).await, slow(2));
+        assert_eq!(pace.wait(true, async { 7 }).await, Ok(7));
+        let whole = Pace::new(ExchangeLimits {
+            whole: Duration::from_millis(1),
+            ..limits()
+        });
+        assert_eq!(whole.wait(true, never()).await, slow(1));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let room = Room::new(10);
+        let mut first = Share::new(&room);
+        let mut second = Share::new(&room);
+        assert_eq!(first.grow(6), Ok(()));
+        assert_eq!(second.grow(4), Ok(()));
+        assert_eq!(second.grow(1), Err(ExchangeError::NoRoom));
+        drop(second);
+        assert_eq!(first.grow(4), Ok(()));
+    }
+}

@@ -1,0 +1,326 @@
+//! The accepting end of HTTP/3.
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Buf, Bytes, BytesMut};
+use h3::error::{Code, ConnectionError, LocalError, StreamError};
+use h3::server::{self, RequestResolver, RequestStream};
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::time::timeout;
+
+use super::MAX_FIELDS;
+use super::meter::Offence;
+use super::streams::{self, RecvStream, SendStream, Under};
+use super::track::{Track, Tracks};
+use crate::bounds::{ExchangeLimits, Pace, Share};
+use crate::http::head::MAX_HEAD;
+use crate::quic::early;
+use crate::quic::listener::Established;
+use crate::{ExchangeError, Incoming, fields};
+
+/// A connection that was accepted.
+pub struct ServerConnection {
+    h3: server::Connection<streams::Connection, Bytes>,
+    tracks: Arc<Tracks>,
+    established: Rc<Established>,
+    /// No further exchange is taken.
+    leaving: bool,
+    broken: bool,
+}
+
+impl std::fmt::Debug for ServerConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConnection").finish_non_exhaustive()
+    }
+}
+
+/// One stream of a connection: a request, and room for its reply.
+pub struct Exchange {
+    resolver: RequestResolver<streams::Connection, Bytes>,
+    track: Arc<Track>,
+    established: Rc<Established>,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").finish_non_exhaustive()
+    }
+}
+
+impl ServerConnection {
+    pub(crate) async fn new(established: Established) -> Result<Self, String> {
+        let tracks = Arc::new(Tracks::default());
+        let under = Under {
+            connection: established.connection.clone(),
+            socket: Arc::clone(&established.door.socket),
+            tracks: Arc::clone(&tracks),
+            // A reply can be whole before its request is (RFC 9114, section 4.1).
+            unwanted: Code::H3_NO_ERROR,
+        };
+        let h3 = server::builder()
+            .max_field_section_size(MAX_FIELDS)
+            .send_grease(false)
+            .build(streams::Connection::new(under))
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            h3,
+            tracks,
+            established: Rc::new(established),
+            leaving: false,
+            broken: false,
+        })
+    }
+
+    /// Returns when the connection is closed, by whichever end.
+    pub async fn closed(&self) {
+        self.established.connection.closed().await;
+    }
+
+    /// How the client broke the rules, where that ended the connection: the name under which it is counted.
+    pub fn offence(&self) -> Option<&'static str> {
+        match self.broken {
+            true => Some("protocol"),
+            false => self.established.offence(),
+        }
+    }
+
+    /// The next exchange; `None` once the client is gone. Exchanges under way go on only while this is waited for. May be
+    /// cancelled without loss.
+    pub async fn next_exchange(&mut self) -> Option<Exchange> {
+        loop {
+            match self.h3.accept().await {
+                Ok(Some(resolver)) => {
+                    let track = self.tracks.newest();
+                    if self.leaving {
+                        // The client can send it elsewhere (RFC 9114, section 5.2).
+                        track.condemn(Code::H3_REQUEST_REJECTED);
+                        continue;
+                    }
+                    return Some(Exchange {
+                        resolver,
+                        track,
+                        established: Rc::clone(&self.established),
+                    });
+                }
+                Ok(None) => return None,
+                Err(error) => {
+                    self.broken |= is_offence(&error);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Tells the client that no further exchange is taken (GOAWAY).
+    pub async fn leave(&mut self) {
+        self.leaving = true;
+        // The number is that of the first stream that is not served. A client that is gone needs no farewell.
+        let _ = self.h3.shutdown(1).await;
+    }
+}
+
+/// Whether this end closed the connection for what the other had sent.
+fn is_offence(error: &ConnectionError) -> bool {
+    matches!(
+        error,
+        ConnectionError::Local {
+            error: LocalError::Application { code, .. },
+            ..
+        } if *code != Code::H3_NO_ERROR
+    )
+}
+
+impl Exchange {
+    /// Reads the whole request; gives it and the way to answer, where there is one. A request that came as early data waits
+    /// until the client is known to be there, unless it says that it is safe to replay.
+    ///
+    /// # Errors
+    /// The client is gone or too slow, or what it sent is no request. The stream is reset where the writer is dropped.
+    pub async fn request(
+        self,
+    ) -> Result<(Incoming, ReplyWriter), (ExchangeError, Option<ReplyWriter>)> {
+        let door = Arc::clone(&self.established.door);
+        let limits = door.limits.exchange;
+        let pace = Pace::new(limits);
+        let track = self.track;
+        let mut resolving = pin!(self.resolver.resolve_request());
+        let (head, stream) = match pace.wait(false, &mut resolving).await {
+            Ok(Ok(resolved)) => resolved,
+            Ok(Err(error)) => return Err((unread(&error), None)),
+            Err(slow) => {
+                // h3 holds the stream, and gives it to nobody who could answer.
+                track.condemn(Code::H3_EXCESSIVE_LOAD);
+                return Err((slow, None));
+            }
+        };
+        let (send, mut recv) = stream.split();
+        let mut writer = ReplyWriter {
+            send,
+            head: None,
+            body: Vec::new(),
+            limits,
+            share: Share::new(&door.room),
+            track: Arc::clone(&track),
+            finished: false,
+        };
+        let body = match read_body(&mut recv, &pace, limits.body, &mut writer.share).await {
+            Ok(body) => body,
+            Err(error) => return Err((error, Some(writer))),
+        };
+        let in_body = track.last();
+        let in_head = track.first().map_or(in_body, |first| first.at);
+        let (parts, ()) = head.into_parts();
+        let mut incoming = match fields::request(&parts, body, in_head, in_body) {
+            Ok(incoming) => incoming,
+            Err(error) => return Err((error, Some(writer))),
+        };
+        let safe = early::is_marked(&mut incoming);
+        if track.early && !safe {
+            self.established.confirmed.wait().await;
+        }
+        Ok((incoming, writer))
+    }
+}
+
+async fn read_body(
+    recv: &mut RequestStream<RecvStream, Bytes>,
+    pace: &Pace,
+    limit: usize,
+    share: &mut Share,
+) -> Result<Bytes, ExchangeError> {
+    let mut body = BytesMut::new();
+    while let Some(mut piece) = pace
+        .wait(true, recv.recv_data())
+        .await?
+        .map_err(|error| unread(&error))?
+    {
+        let length = piece.remaining();
+        if body.len() + length > limit {
+            return Err(ExchangeError::TooLarge(limit));
+        }
+        share.grow(length)?;
+        body.extend_from_slice(&piece.copy_to_bytes(length));
+    }
+    // Trailers are not passed on, and what may not follow them is found out.
+    pace.wait(true, recv.recv_trailers())
+        .await?
+        .map_err(|error| unread(&error))?;
+    Ok(body.freeze())
+}
+
+fn unread(error: &StreamError) -> ExchangeError {
+    match error {
+        StreamError::HeaderTooBig { .. } => ExchangeError::HeadTooLarge(MAX_HEAD),
+        StreamError::StreamError { reason, .. } => ExchangeError::Malformed(reason.clone()),
+        StreamError::Undefined { 0: cause, .. } => match cause.downcast_ref::<Offence>() {
+            Some(Offence::TooLong(_)) => ExchangeError::HeadTooLarge(MAX_HEAD),
+            Some(Offence::Truncated) => ExchangeError::Malformed(cause.to_string()),
+            None => ExchangeError::Gone(cause.to_string()),
+        },
+        other => ExchangeError::Gone(other.to_string()),
+    }
+}
+
+/// Writes one reply. Dropped before [`Self::finish`], it resets the stream, so that the client never takes a reply that
+/// was cut off for a whole one.
+pub struct ReplyWriter {
+    send: RequestStream<SendStream, Bytes>,
+    head: Option<::http::Response<()>>,
+    body: Vec<Bytes>,
+    limits: ExchangeLimits,
+    share: Share,
+    track: Arc<Track>,
+    finished: bool,
+}
+
+impl std::fmt::Debug for ReplyWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplyWriter")
+            .field("room", &self.share)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReplyWriter {
+    /// Adds the head to what the next flush sends.
+    pub fn head(&mut self, status: u16, fields: &[(String, Bytes)]) {
+        self.head = Some(fields::response(status, fields));
+    }
+
+    /// Adds bytes of the body to what the next flush sends.
+    pub fn data(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.body.push(bytes);
+        }
+    }
+
+    /// Hands what was added to the endpoint; the stamp was taken before.
+    ///
+    /// # Errors
+    /// The client is gone, or took nothing for too long ([`io::ErrorKind::TimedOut`]).
+    pub async fn flush(&mut self) -> io::Result<Stamp> {
+        let at = MonoClock.now();
+        let head = self.head.take();
+        let body = joined(&mut self.body);
+        let send = &mut self.send;
+        let mut write = pin!(async move {
+            if let Some(head) = head {
+                send.send_response(head).await?;
+            }
+            if !body.is_empty() {
+                send.send_data(body).await?;
+            }
+            Ok::<(), StreamError>(())
+        });
+        loop {
+            let before = self.track.sent.load(Relaxed);
+            match timeout(self.limits.stalled, &mut write).await {
+                Ok(written) => return written.map(|()| at).map_err(io::Error::other),
+                // It is slow, and takes something.
+                Err(_) if self.track.sent.load(Relaxed) != before => {}
+                Err(stalled) => return Err(stalled.into()),
+            }
+        }
+    }
+
+    /// Ends the reply.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn finish(mut self) -> io::Result<()> {
+        self.flush().await?;
+        self.finished = true;
+        self.send.finish().await.map_err(io::Error::other)
+    }
+
+    /// Returns when the client gives the reply up.
+    pub async fn given_up(&self) {
+        self.track.given_up().await;
+    }
+}
+
+/// h3 finishes a stream that is dropped as if it were whole; this one is reset instead.
+impl Drop for ReplyWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.send.stop_stream(Code::H3_INTERNAL_ERROR);
+        }
+    }
+}
+
+/// All pieces as one, copied only where there are several.
+fn joined(pieces: &mut Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    let mut all = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in pieces.drain(..) {
+        all.extend_from_slice(&piece);
+    }
+    all.freeze()
+}

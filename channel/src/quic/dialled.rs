@@ -1,0 +1,225 @@
+//! A QUIC connection as the dialling end makes it, whatever protocol it carries.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{
+    ClientConfig, Connecting, Connection, Endpoint, EndpointConfig, TokioRuntime, VarInt,
+    ZeroRttAccepted,
+};
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::session::WatchedConfig;
+use super::socket::StampedSocket;
+use super::transport::{self, Side};
+use crate::{ChannelError, Counters, Dial, tcp, tls};
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// A connection, and the socket that it has for itself.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    endpoint: Endpoint,
+    pub(crate) connection: Connection,
+    pub(crate) socket: Arc<StampedSocket>,
+    /// The server showed its certificate.
+    full: Arc<AtomicBool>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far the handshake is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// What is sent now is early data.
+    UnderWay,
+    /// It is over.
+    Done {
+        /// Early data was sent, and the server took it.
+        early_data: bool,
+    },
+    /// It failed.
+    Failed,
+}
+
+impl Dialled {
+    /// Connects, and tells when the name was resolved. With early data the handshake may still be under way.
+    ///
+    /// # Errors
+    /// No connection, or a peer that shows another certificate or speaks another protocol.
+    pub(crate) async fn new(
+        dial: &Dial,
+        alpn: &[u8],
+        protocol: &'static str,
+    ) -> Result<(Self, Stamp), ChannelError> {
+        timeout(dial.connect_timeout, connect(dial, alpn, protocol))
+            .await
+            .unwrap_or_else(|_| {
+                let limit = dial.connect_timeout;
+                Err(tcp::connect_timeout(&dial.host, dial.port, limit))
+            })
+    }
+
+    /// Whether what is sent now is early data.
+    pub(crate) fn is_early(&self) -> bool {
+        *self.progress.borrow() == Progress::UnderWay
+    }
+
+    /// Whether the connection can take exchanges.
+    pub(crate) fn is_open(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+
+    /// Returns when the handshake is over, however it ended.
+    pub(crate) async fn settled(&self) {
+        let mut progress = self.progress.clone();
+        // A sender that is gone has said all.
+        let _ = progress
+            .wait_for(|progress| *progress != Progress::UnderWay)
+            .await;
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let progress = *self.progress.borrow();
+        let done = matches!(progress, Progress::Done { .. });
+        let accepted = progress == Progress::Done { early_data: true };
+        Counters {
+            handshakes_resumed: u64::from(done && !self.full.load(Relaxed)),
+            early_data_accepted: u64::from(accepted),
+            ..self.socket.counters()
+        }
+    }
+
+    /// Closes the connection and lets the farewell leave.
+    pub(crate) async fn close(&self, code: u32) {
+        self.connection.close(VarInt::from_u32(code), b"done");
+        // A farewell that does not leave in time is not waited for.
+        let _ = timeout(FAREWELL, self.endpoint.wait_idle()).await;
+    }
+}
+
+async fn connect(
+    dial: &Dial,
+    alpn: &[u8],
+    protocol: &'static str,
+) -> Result<(Dialled, Stamp), ChannelError> {
+    let tls = dial.tls.as_ref().ok_or_else(|| {
+        let why = format!("{protocol} needs the proxy's certificate to trust; give its PEM file");
+        ChannelError::Tls(why)
+    })?;
+    let crypto = QuicClientConfig::try_from(tls.config(&[alpn])?)
+        .map_err(|error| ChannelError::Tls(error.to_string()))?;
+    let crypto = Arc::new(crypto);
+    let addresses = tcp::resolve(&dial.host, dial.port).await?;
+    let resolved = MonoClock.now();
+    let mut refused = None;
+    for address in addresses {
+        let full = Arc::new(AtomicBool::new(false));
+        let watched = WatchedConfig {
+            inner: Arc::clone(&crypto),
+            witness: Arc::clone(tls.witness()),
+            full: Arc::clone(&full),
+        };
+        let mut config = ClientConfig::new(Arc::new(watched));
+        config.transport_config(transport::config(Side::Client));
+        match attempt(dial, address, config, full, protocol).await {
+            Ok(dialled) => return Ok((dialled, resolved)),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.expect("resolve gives at least one address"))
+}
+
+async fn attempt(
+    dial: &Dial,
+    address: SocketAddr,
+    config: ClientConfig,
+    full: Arc<AtomicBool>,
+    protocol: &'static str,
+) -> Result<Dialled, ChannelError> {
+    let cannot = |source| ChannelError::Connect {
+        address: address.to_string(),
+        source,
+    };
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)
+        .and_then(|socket| StampedSocket::new(socket, None))
+        .map_err(cannot)?;
+    let endpoint = Endpoint::new_with_abstract_socket(
+        EndpointConfig::default(),
+        None,
+        Arc::clone(&socket) as _,
+        Arc::new(TokioRuntime),
+    )
+    .map_err(cannot)?;
+    let refused = |reason: String| ChannelError::Handshake {
+        address: address.to_string(),
+        protocol,
+        reason,
+    };
+    let connecting = endpoint
+        .connect_with(config, address, &dial.host)
+        .map_err(|error| refused(error.to_string()))?;
+    let (connection, progress) = match early(connecting, dial) {
+        Ok(early) => early,
+        Err(connecting) => {
+            let connection = connecting
+                .await
+                .map_err(|error| refused(tls::explained(&error.to_string())))?;
+            let done = Progress::Done { early_data: false };
+            (connection, watch::channel(done).1)
+        }
+    };
+    Ok(Dialled {
+        endpoint,
+        connection,
+        socket,
+        full,
+        progress,
+    })
+}
+
+/// The connection before its handshake is over, where an earlier session allows it.
+fn early(
+    connecting: Connecting,
+    dial: &Dial,
+) -> Result<(Connection, watch::Receiver<Progress>), Connecting> {
+    let wanted = dial.tls.as_ref().is_some_and(|tls| tls.sends_early_data());
+    if !wanted {
+        return Err(connecting);
+    }
+    let (connection, accepted) = connecting.into_0rtt()?;
+    let (tell, progress) = watch::channel(Progress::UnderWay);
+    tokio::spawn(follow(
+        connection.clone(),
+        accepted,
+        dial.connect_timeout,
+        tell,
+    ));
+    Ok((connection, progress))
+}
+
+/// Sees a handshake through.
+async fn follow(
+    connection: Connection,
+    accepted: ZeroRttAccepted,
+    limit: Duration,
+    tell: watch::Sender<Progress>,
+) {
+    let accepted = timeout(limit, accepted).await;
+    if accepted.is_err() {
+        connection.close(VarInt::from_u32(0), b"the handshake took too long");
+    }
+    tell.send_replace(match (accepted, connection.close_reason()) {
+        (Ok(early_data), None) => Progress::Done { early_data },
+        _ => Progress::Failed,
+    });
+}

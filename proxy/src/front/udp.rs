@@ -1,0 +1,42 @@
+//! The UDP door: QUIC connections, and the front that each goes to by the protocol that its client chose.
+
+use std::net::UdpSocket;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokenlag_channel::ChannelError;
+use tokenlag_channel::quic::{Accepted, DoorLimits, Handshake, Listener};
+use tokenlag_channel::tls::ServerTls;
+
+use super::{http3, quic};
+use crate::worker::Worker;
+
+const DOOR: &str = "udp";
+
+/// Takes a bound socket over.
+///
+/// # Errors
+/// The certificate or key cannot be used, or the system refuses the socket.
+pub(crate) fn listen(
+    worker: &Worker,
+    socket: UdpSocket,
+    tls: &ServerTls,
+) -> Result<Listener, ChannelError> {
+    let book = Arc::clone(&worker.book);
+    Listener::new(socket, tls, DoorLimits::default(), move |strays| {
+        book.metrics.refused_many(DOOR, "garbage", strays);
+    })
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, handshake: Handshake) {
+    match handshake.finish().await {
+        Ok(Accepted::Quic(connection)) => quic::serve(worker, connection).await,
+        Ok(Accepted::Http3(connection)) => http3::serve(worker, connection).await,
+        Err(refusal) => {
+            if let Some(reason) = refusal.reason() {
+                worker.book.metrics.refused(DOOR, reason);
+            }
+        }
+    }
+}
