@@ -1,7 +1,7 @@
 //! The Codex command line over the WebSocket, and how its run would look had it fallen back to HTTP.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::upstream::{Speaks, Upstream};
 fn codex_finishes_a_turn_over_websocket() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
-    let turn = Codex::new(&proxy, true).turn("Say hello.");
+    let turn = Codex::new(&proxy, Way::WebSocket).turn("Say hello.");
 
     // First a warm-up, which the proxy answers by itself, then the turn.
     let records = proxy.records(2);
@@ -28,12 +28,24 @@ fn codex_finishes_a_turn_over_websocket() {
     assert!(!turn.message().is_empty(), "{}", said(&turn.output));
 }
 
-/// What the proof above would look like if Codex had fallen back.
+#[test]
+fn codex_finishes_a_turn_inside_tls() {
+    let backend = Backend::start();
+    let proxy = Proxy::start(&backend.url());
+    let turn = Codex::new(&proxy, Way::WebSocketInTls).turn("Say hello.");
+
+    let records = proxy.records(2);
+    assert_eq!(channels(&records), ["ws", "ws"]);
+    assert_complete(&records);
+    assert_is_of(&records[1], &turn);
+}
+
+/// What these proofs would look like if Codex had fallen back.
 #[test]
 fn codex_over_http_is_booked_as_http() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
-    let turn = Codex::new(&proxy, false).turn("Say hello.");
+    let turn = Codex::new(&proxy, Way::Http).turn("Say hello.");
 
     let records = proxy.records(1);
     assert_eq!(channels(&records), ["http"]);
@@ -55,7 +67,7 @@ fn codex_calls_a_tool_of_a_backend_that_has_only_chat() {
 fn check_tool_call(speaks: Speaks) {
     let upstream = Upstream::start(speaks, "exec_command", &json!({"cmd": "echo forty-two"}));
     let proxy = Proxy::start(&upstream.url());
-    let turn = Codex::new(&proxy, true).turn("What does the tool say?");
+    let turn = Codex::new(&proxy, Way::WebSocket).turn("What does the tool say?");
 
     let tool = turn.item("command_execution");
     assert_eq!(tool["exit_code"], 0, "{}", said(&turn.output));
@@ -67,17 +79,34 @@ fn check_tool_call(speaks: Speaks) {
     upstream.assert_the_call_came_back("forty-two");
 }
 
+/// How Codex is told to reach the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Http,
+    WebSocket,
+    WebSocketInTls,
+}
+
 /// Codex with a home of its own, whose provider is the proxy.
 pub struct Codex {
     home: TempDir,
     folder: TempDir,
+    /// What it must trust.
+    certificate: PathBuf,
 }
 
 impl Codex {
-    pub fn new(proxy: &Proxy, websockets: bool) -> Self {
+    pub fn new(proxy: &Proxy, way: Way) -> Self {
         let codex = Self {
             home: tempfile::tempdir().expect("there is room for files"),
             folder: tempfile::tempdir().expect("there is room for files"),
+            certificate: proxy.certificate(),
+        };
+        let websockets = way != Way::Http;
+        let scheme = if way == Way::WebSocketInTls {
+            "https"
+        } else {
+            "http"
         };
         let config = format!(
             "model = \"tokenlag-tiny\"\n\
@@ -87,7 +116,7 @@ impl Codex {
              enabled = false\n\
              [model_providers.tokenlag]\n\
              name = \"tokenlag\"\n\
-             base_url = \"http://{}/v1\"\n\
+             base_url = \"{scheme}://{}/v1\"\n\
              wire_api = \"responses\"\n\
              supports_websockets = {websockets}\n\
              # A second try would hide that the first had failed.\n\
@@ -114,6 +143,7 @@ impl Codex {
             .arg(prompt)
             .current_dir(self.folder.path())
             .env("CODEX_HOME", self.home.path())
+            .env("CODEX_CA_CERTIFICATE", &self.certificate)
             .env("OPENAI_API_KEY", "none");
         let output = run(&mut command, "install Node.js, as .ci/run does");
         assert!(output.status.success(), "{}", said(&output));

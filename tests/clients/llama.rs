@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::codex::{Codex, assert_is_of};
+use crate::codex::{Codex, Way, assert_is_of};
 use crate::install;
 use crate::python::check;
 use crate::stage::{Proxy, assert_complete, channels, get};
@@ -20,7 +20,7 @@ fn llama_server_is_measured_and_gets_a_websocket() {
     let proxy = Proxy::start(&server.url);
 
     println!("Codex over the WebSocket");
-    let turn = Codex::new(&proxy, true).turn("Say hello.");
+    let turn = Codex::new(&proxy, Way::WebSocket).turn("Say hello.");
     let records = proxy.records(2);
     assert_eq!(channels(&records), ["ws", "ws"]);
     assert_complete(&records);

@@ -67,6 +67,49 @@ fn openai_package_is_content_inside_tls() {
     assert!(channels(&records).contains(&"ws"), "{records:#?}");
 }
 
+#[test]
+fn openai_package_is_content_with_a_pair_over_websocket() {
+    // Whatever creates no response goes over HTTP beside the WebSocket.
+    check_pair("ws", &["ws", "http"]);
+}
+
+#[test]
+fn openai_package_is_content_with_a_pair_over_quic() {
+    check_pair("quic", &["quic"]);
+}
+
+#[test]
+fn openai_package_is_content_with_a_pair_over_http2() {
+    check_pair("http2", &["http2"]);
+}
+
+#[test]
+fn openai_package_is_content_with_a_pair_over_http3() {
+    check_pair("http3", &["http3"]);
+}
+
+/// An application that knows nothing of the channel between two sidecars.
+#[track_caller]
+fn check_pair(leg: &str, expected: &[&str]) {
+    let backend = Backend::start();
+    let far = Proxy::start(&backend.url());
+    let certificate = far.certificate();
+    let trust = certificate.to_str().expect("text");
+    let near = Proxy::with(
+        &format!("https://{}", far.listen()),
+        &["--upstream-channel", leg, "--upstream-trust", trust],
+    );
+    let url = format!("http://{}/v1", near.listen());
+    let count = check("python/over_http.py", &url, None);
+
+    assert_eq!(channels(&near.records(count)), vec!["http"; count]);
+    let records = far.records(count);
+    for channel in channels(&records) {
+        assert!(expected.contains(&channel), "{records:#?}");
+    }
+    assert!(channels(&records).contains(&leg), "{records:#?}");
+}
+
 /// An HTTP/3 that is not ours finds the way by itself.
 #[test]
 fn niquests_follows_alt_svc_to_http3() {

@@ -75,6 +75,11 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start(upstream: &str) -> Self {
+        Self::with(upstream, &[])
+    }
+
+    /// The same with further flags.
+    pub fn with(upstream: &str, flags: &[&str]) -> Self {
         let identity =
             tokenlag_channel::tls::self_signed(&["127.0.0.1"]).expect("a certificate is made");
         let files = tempfile::tempdir().expect("there is room for files");
@@ -83,19 +88,10 @@ impl Proxy {
         fs::write(&key, identity.key_pem).expect("the key is written");
         let (cert, key) = (cert.to_str().expect("text"), key.to_str().expect("text"));
         let any = "127.0.0.1:0";
-        let served = Served::start(&[
-            "proxy",
-            "--listen",
-            any,
-            "--admin",
-            any,
-            "--upstream",
-            upstream,
-            "--cert",
-            cert,
-            "--key",
-            key,
-        ]);
+        let own = [
+            "proxy", "--listen", any, "--admin", any, "--cert", cert, "--key", key,
+        ];
+        let served = Served::start(&[&own[..], &["--upstream", upstream], flags].concat());
         Self { served, files }
     }
 
