@@ -12,6 +12,7 @@ mod json;
 pub mod lines;
 pub mod message;
 pub mod responses;
+mod scan;
 pub mod sse;
 pub mod usage;
 

@@ -1,7 +1,6 @@
 //! Token counts as the APIs write and read them: `usage` of both kinds of OpenAI API, and llama-server's `timings`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokenlag_probes::Usage;
 
 use crate::json::is_object;
@@ -25,11 +24,11 @@ struct Details {
 }
 
 /// Reads a `usage` object. `None` where it counts nothing (null, empty, not an object).
-pub fn read_usage(raw: &RawValue) -> Option<Usage> {
-    if !is_object(raw.get().as_bytes()) {
+pub(crate) fn read_usage(json: &[u8]) -> Option<Usage> {
+    if !is_object(json) {
         return None;
     }
-    let usage: AnyUsage = serde_json::from_str(raw.get()).ok()?;
+    let usage: AnyUsage = serde_json::from_slice(json).ok()?;
     let input = usage.input_tokens.or(usage.prompt_tokens);
     let output = usage.output_tokens.or(usage.completion_tokens);
     if input.is_none() && output.is_none() {
@@ -44,7 +43,7 @@ pub fn read_usage(raw: &RawValue) -> Option<Usage> {
 }
 
 /// Output tokens that were spent on reasoning, as the details of a `usage` object tell them.
-pub(crate) fn read_reasoning_tokens(raw: &RawValue) -> Option<u64> {
+pub(crate) fn read_reasoning_tokens(json: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct AnyUsage {
         completion_tokens_details: Option<Details>,
@@ -56,7 +55,7 @@ pub(crate) fn read_reasoning_tokens(raw: &RawValue) -> Option<u64> {
         reasoning_tokens: Option<u64>,
     }
 
-    let usage: AnyUsage = serde_json::from_str(raw.get()).ok()?;
+    let usage: AnyUsage = serde_json::from_slice(json).ok()?;
     let details = usage
         .output_tokens_details
         .or(usage.completion_tokens_details);
@@ -64,12 +63,12 @@ pub(crate) fn read_reasoning_tokens(raw: &RawValue) -> Option<u64> {
 }
 
 /// Prompt tokens from the cache as llama-server's `timings` object tells them.
-pub(crate) fn read_cached_from_timings(raw: &RawValue) -> Option<u64> {
+pub(crate) fn read_cached_from_timings(json: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Cached {
         cache_n: Option<u64>,
     }
-    serde_json::from_str::<Cached>(raw.get()).ok()?.cache_n
+    serde_json::from_slice::<Cached>(json).ok()?.cache_n
 }
 
 /// `usage` of chat completions and completions.
@@ -184,13 +183,12 @@ mod tests {
     use super::*;
 
     fn check(json: &str, want: Option<(u64, Option<u64>, u64)>) {
-        let raw: &RawValue = serde_json::from_str(json).unwrap();
         let want = want.map(|(input, cached_input, output)| Usage {
             input,
             cached_input,
             output,
         });
-        assert_eq!(read_usage(raw), want, "{json}");
+        assert_eq!(read_usage(json.as_bytes()), want, "{json}");
     }
 
     #[test]
@@ -225,15 +223,23 @@ mod tests {
             output: 3,
         };
         assert_eq!(
-            read_usage(&crate::json::raw(&PromptUsage::from(usage))),
+            read_usage(crate::json::raw(&PromptUsage::from(usage)).get().as_bytes()),
             Some(usage)
         );
         assert_eq!(
-            read_usage(&crate::json::raw(&InputUsage::new(usage, 2))),
+            read_usage(
+                crate::json::raw(&InputUsage::new(usage, 2))
+                    .get()
+                    .as_bytes()
+            ),
             Some(usage)
         );
         assert_eq!(
-            read_reasoning_tokens(&crate::json::raw(&InputUsage::new(usage, 2))),
+            read_reasoning_tokens(
+                crate::json::raw(&InputUsage::new(usage, 2))
+                    .get()
+                    .as_bytes()
+            ),
             Some(2)
         );
     }
@@ -246,6 +252,6 @@ mod tests {
             "{}",
             raw.get()
         );
-        assert_eq!(read_cached_from_timings(&raw), Some(0));
+        assert_eq!(read_cached_from_timings(raw.get().as_bytes()), Some(0));
     }
 }

@@ -4,12 +4,12 @@
 //! <https://docs.anthropic.com/en/api/errors>.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokenlag_probes::{DeltaKind, FailureKind, Usage};
 
 use super::failure::failure_kind;
 use super::{Reading, Terminal, Unreadable};
-use crate::json::{Text, carries_something, is_object};
+use crate::json::{Text, is_object};
+use crate::scan::Scanner;
 use crate::sse::SseEvent;
 
 /// The token counts so far: `message_start` has those of the input, each `message_delta` the output's so far, and newer
@@ -22,79 +22,89 @@ pub(super) struct Counts {
     output: Option<u64>,
 }
 
-#[derive(Deserialize)]
+/// What one event holds of what is looked at.
+#[derive(Default)]
 struct Event<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<Text<'a>>,
-    #[serde(borrow)]
-    delta: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<Text<'a>>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow)]
-    partial_json: Option<&'a RawValue>,
+    kind: Option<&'a [u8]>,
+    delta: Option<&'a [u8]>,
+    message: Option<&'a [u8]>,
+    usage: Option<&'a [u8]>,
 }
 
 pub(super) fn read(event: SseEvent<'_>, counts: &mut Counts) -> Result<Reading, Unreadable> {
-    let parsed: Event<'_> = serde_json::from_slice(event.data).map_err(|_| Unreadable)?;
-    let name = match &parsed.kind {
-        Some(kind) => &**kind,
-        None => std::str::from_utf8(event.name).unwrap_or(""),
-    };
+    let mut found = Event::default();
+    Scanner::whole(event.data, |scanner, key| {
+        match key {
+            b"type" => found.kind = scanner.name()?,
+            b"delta" => found.delta = Some(scanner.value()?),
+            b"message" => found.message = Some(scanner.value()?),
+            b"usage" => found.usage = Some(scanner.value()?),
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })?;
     let mut reading = Reading::default();
-    match name {
-        "content_block_delta" => {
-            let kind = parsed.delta.and_then(delta_kind);
-            kind.into_iter().for_each(|kind| reading.kinds.push(kind));
-        }
-        "message_start" => {
-            #[derive(Deserialize)]
-            struct Message<'a> {
-                #[serde(borrow)]
-                usage: Option<&'a RawValue>,
+    match found.kind.unwrap_or(event.name) {
+        b"content_block_delta" => {
+            if let Some(kind) = found.delta.and_then(delta_kind) {
+                reading.kinds.push(kind);
             }
-            let message = parsed
-                .message
-                .and_then(|raw| serde_json::from_str::<Message<'_>>(raw.get()).ok());
-            counts.add(message.and_then(|message| message.usage));
+        }
+        b"message_start" => {
+            counts.add(found.message.and_then(usage_of));
             reading.usage = counts.usage();
         }
-        "message_delta" => {
-            counts.add(parsed.usage);
+        b"message_delta" => {
+            counts.add(found.usage);
             reading.usage = counts.usage();
         }
-        "message_stop" => reading.terminal = Some(Terminal::Done),
-        "error" => reading.terminal = Some(Terminal::Failed(failure(event.data))),
+        b"message_stop" => reading.terminal = Some(Terminal::Done),
+        b"error" => reading.terminal = Some(Terminal::Failed(failure(event.data))),
         _ => {}
     }
     Ok(reading)
 }
 
 /// What a delta carries; `None` where it is no model output (a signature, a citation) or empty.
-fn delta_kind(raw: &RawValue) -> Option<DeltaKind> {
-    let delta: Delta<'_> = serde_json::from_str(raw.get()).ok()?;
-    let (carried, kind) = match &*delta.kind? {
-        "text_delta" => (delta.text, DeltaKind::Content),
-        "thinking_delta" => (delta.thinking, DeltaKind::Reasoning),
-        "input_json_delta" => (delta.partial_json, DeltaKind::Tool),
+fn delta_kind(delta: &[u8]) -> Option<DeltaKind> {
+    let mut name = None;
+    let (mut text, mut thinking, mut json) = (false, false, false);
+    Scanner::whole(delta, |scanner, key| {
+        match key {
+            b"type" => name = scanner.name()?,
+            b"text" => text = scanner.something()?,
+            b"thinking" => thinking = scanner.something()?,
+            b"partial_json" => json = scanner.something()?,
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })
+    .ok()?;
+    let (carried, kind) = match name? {
+        b"text_delta" => (text, DeltaKind::Content),
+        b"thinking_delta" => (thinking, DeltaKind::Reasoning),
+        b"input_json_delta" => (json, DeltaKind::Tool),
         _ => return None,
     };
-    carried.is_some_and(carries_something).then_some(kind)
+    carried.then_some(kind)
+}
+
+/// The usage of a `message` object.
+fn usage_of(message: &[u8]) -> Option<&[u8]> {
+    let mut usage = None;
+    Scanner::whole(message, |scanner, key| {
+        match key {
+            b"usage" => usage = Some(scanner.value()?),
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })
+    .ok()?;
+    usage
 }
 
 impl Counts {
-    fn add(&mut self, usage: Option<&RawValue>) {
+    fn add(&mut self, usage: Option<&[u8]>) {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Written {
@@ -104,10 +114,10 @@ impl Counts {
             output_tokens: Option<u64>,
         }
 
-        let Some(raw) = usage.filter(|raw| is_object(raw.get().as_bytes())) else {
+        let Some(usage) = usage.filter(|usage| is_object(usage)) else {
             return;
         };
-        let Ok(new) = serde_json::from_str::<Written>(raw.get()) else {
+        let Ok(new) = serde_json::from_slice::<Written>(usage) else {
             return;
         };
         self.input = new.input_tokens.or(self.input);

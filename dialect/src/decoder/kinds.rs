@@ -36,6 +36,12 @@ impl Kinds {
         }
     }
 
+    pub(super) fn push_if(&mut self, there: bool, kind: DeltaKind) {
+        if there {
+            self.push(kind);
+        }
+    }
+
     pub(super) fn as_slice(&self) -> &[DeltaKind] {
         match self {
             Self::Few { kinds, len } => &kinds[..*len],

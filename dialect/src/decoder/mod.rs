@@ -9,14 +9,13 @@ mod kinds;
 mod ollama;
 mod openai;
 mod responses;
-mod tally;
 
 use tokenlag_probes::{DeltaKind, FailureKind, Outcome, Stamp, TokenMark, Usage};
 
 use crate::chat::DONE;
 use crate::dialect::{Dialect, Framing};
-use crate::json::is_object;
 use crate::lines::LineSplitter;
+use crate::scan::Malformed;
 use crate::sse::{EventTooLarge, SseEvent, SseSplitter};
 pub(crate) use failure::failure_kind;
 use kinds::Kinds;
@@ -97,6 +96,12 @@ struct Reading {
 
 /// The event is not the JSON that its dialect promises.
 struct Unreadable;
+
+impl From<Malformed> for Unreadable {
+    fn from(_: Malformed) -> Self {
+        Self
+    }
+}
 
 impl Decoder {
     /// A decoder at the start of a reply. One event may take up to [`EVENT_LIMIT`] bytes.
@@ -249,8 +254,6 @@ impl State {
         }
         let reading = if event.data.trim_ascii() == DONE {
             Ok(self.done())
-        } else if !is_object(event.data) {
-            Err(Unreadable)
         } else {
             match self.dialect {
                 Dialect::Responses => responses::read(event),

@@ -2,93 +2,99 @@
 //!
 //! Shapes after <https://github.com/ollama/ollama/blob/main/docs/api.md>.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokenlag_probes::{DeltaKind, Usage};
 
 use super::failure::failure_kind;
 use super::kinds::Kinds;
-use super::tally::{Deltas, Tally};
 use super::{Reading, Terminal, Unreadable};
-use crate::json::carries_something;
+use crate::scan::{Malformed, Scanner};
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    message: Option<Message<'a>>,
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    done: Option<bool>,
-    prompt_eval_count: Option<u64>,
-    eval_count: Option<u64>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    tool_calls: Option<Tally<ToolCall<'a>>>,
-}
-
-/// A call comes whole, its arguments as an object: it is one delta, even without arguments.
-#[derive(Deserialize)]
-struct ToolCall<'a> {
-    #[serde(borrow)]
-    function: Option<&'a RawValue>,
-}
-
-impl Deltas for ToolCall<'_> {
-    fn count(&self, kinds: &mut Kinds) {
-        if has(self.function) {
-            kinds.push(DeltaKind::Tool);
-        }
-    }
+/// What one line holds.
+#[derive(Default)]
+struct Line {
+    thinking: bool,
+    content: bool,
+    tools: Kinds,
+    done: bool,
+    failed: bool,
+    prompt_tokens: Option<u64>,
+    output_tokens: Option<u64>,
 }
 
 pub(super) fn read(data: &[u8]) -> Result<Reading, Unreadable> {
-    let line: Line<'_> = serde_json::from_slice(data).map_err(|_| Unreadable)?;
+    let mut line = Line::default();
+    Scanner::whole(data, |scanner, key| {
+        match key {
+            b"message" => message(scanner, &mut line)?,
+            b"response" => line.content |= scanner.something()?,
+            b"thinking" => line.thinking |= scanner.something()?,
+            b"done" => line.done = flag(scanner)?,
+            b"prompt_eval_count" => line.prompt_tokens = count(scanner)?,
+            b"eval_count" => line.output_tokens = count(scanner)?,
+            b"error" => line.failed = scanner.something()?,
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })?;
     let mut kinds = Kinds::default();
-    let message = line.message.as_ref();
-    if has(line.thinking) || has(message.and_then(|message| message.thinking)) {
-        kinds.push(DeltaKind::Reasoning);
+    kinds.push_if(line.thinking, DeltaKind::Reasoning);
+    kinds.push_if(line.content, DeltaKind::Content);
+    for &tool in line.tools.as_slice() {
+        kinds.push(tool);
     }
-    if has(line.response) || has(message.and_then(|message| message.content)) {
-        kinds.push(DeltaKind::Content);
-    }
-    for &kind in message
-        .and_then(|message| message.tool_calls.as_ref())
-        .into_iter()
-        .flat_map(|calls| calls.kinds.as_slice())
-    {
-        kinds.push(kind);
-    }
-    let terminal = if has(line.error) {
+    let terminal = if line.failed {
         Some(Terminal::Failed(failure_kind(data)))
-    } else if line.done == Some(true) {
-        Some(Terminal::Done)
     } else {
-        None
+        line.done.then_some(Terminal::Done)
     };
     // A prompt that was in the cache as a whole is not counted by some versions; then nothing tells its length.
-    let counted = line.prompt_eval_count.is_some() || line.eval_count.is_some();
+    let counted = line.prompt_tokens.is_some() || line.output_tokens.is_some();
     Ok(Reading {
         kinds,
         terminal,
         usage: counted.then_some(Usage {
-            input: line.prompt_eval_count.unwrap_or(0),
+            input: line.prompt_tokens.unwrap_or(0),
             cached_input: None,
-            output: line.eval_count.unwrap_or(0),
+            output: line.output_tokens.unwrap_or(0),
         }),
         cached_by_timings: None,
     })
 }
 
-fn has(raw: Option<&RawValue>) -> bool {
-    raw.is_some_and(carries_something)
+fn message(scanner: &mut Scanner<'_>, line: &mut Line) -> Result<(), Malformed> {
+    scanner.optional_object(|scanner, key| {
+        match key {
+            b"content" => line.content |= scanner.something()?,
+            b"thinking" => line.thinking |= scanner.something()?,
+            b"tool_calls" => scanner.array(|scanner| tool_call(scanner, &mut line.tools))?,
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })
+}
+
+/// A call comes whole, its arguments as an object: it is one delta, even without arguments.
+fn tool_call(scanner: &mut Scanner<'_>, tools: &mut Kinds) -> Result<(), Malformed> {
+    let mut called = false;
+    scanner.object(|scanner, key| {
+        match key {
+            b"function" => called = scanner.something()?,
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })?;
+    tools.push_if(called, DeltaKind::Tool);
+    Ok(())
+}
+
+fn flag(scanner: &mut Scanner<'_>) -> Result<bool, Malformed> {
+    match scanner.value()? {
+        b"true" => Ok(true),
+        b"false" | b"null" => Ok(false),
+        _ => Err(Malformed),
+    }
+}
+
+fn count(scanner: &mut Scanner<'_>) -> Result<Option<u64>, Malformed> {
+    serde_json::from_slice(scanner.value()?).map_err(|_| Malformed)
 }

@@ -1,139 +1,116 @@
 //! Reads one event of the chat completions and completions APIs, as OpenAI, llama-server and vLLM write them.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokenlag_probes::DeltaKind;
 
 use super::failure::failure_kind;
 use super::kinds::Kinds;
-use super::tally::{Deltas, Tally};
 use super::{Reading, Terminal, Unreadable};
-use crate::json::carries_something;
+use crate::scan::{Malformed, Scanner};
 use crate::usage::{read_cached_from_timings, read_usage};
 
 pub(super) fn read_chat(data: &[u8]) -> Result<Reading, Unreadable> {
-    read::<ChatChoice<'_>>(data)
+    read(data, chat_choice)
 }
 
 pub(super) fn read_completions(data: &[u8]) -> Result<Reading, Unreadable> {
-    read::<TextChoice<'_>>(data)
+    read(data, text_choice)
 }
 
-fn read<'a, T: Deltas + Deserialize<'a>>(data: &'a [u8]) -> Result<Reading, Unreadable> {
-    let chunk: Chunk<'a, T> = serde_json::from_slice(data).map_err(|_| Unreadable)?;
-    Ok(Reading {
-        kinds: chunk.choices.unwrap_or_default().kinds,
+/// `choice` counts the deltas of one choice.
+fn read(
+    data: &[u8],
+    choice: impl Fn(&mut Scanner<'_>, &mut Kinds) -> Result<(), Malformed>,
+) -> Result<Reading, Unreadable> {
+    let mut reading = Reading::default();
+    let mut failed = false;
+    Scanner::whole(data, |scanner, key| match key {
+        b"choices" => scanner.array(|scanner| choice(scanner, &mut reading.kinds)),
+        b"usage" => {
+            reading.usage = read_usage(scanner.value()?);
+            Ok(())
+        }
+        b"timings" => {
+            reading.cached_by_timings = read_cached_from_timings(scanner.value()?);
+            Ok(())
+        }
         // Servers report a failure within the stream as an `error` member; some send no `[DONE]` after it.
-        terminal: chunk
-            .error
-            .filter(|error| carries_something(error))
-            .map(|_| Terminal::Failed(failure_kind(data))),
-        usage: chunk.usage.and_then(read_usage),
-        cached_by_timings: chunk.timings.and_then(read_cached_from_timings),
+        b"error" => {
+            failed = scanner.something()?;
+            Ok(())
+        }
+        _ => scanner.value().map(drop),
+    })?;
+    reading.terminal = failed.then(|| Terminal::Failed(failure_kind(data)));
+    Ok(reading)
+}
+
+fn text_choice(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malformed> {
+    let mut text = false;
+    scanner.object(|scanner, key| {
+        match key {
+            b"text" => text = scanner.something()?,
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })?;
+    kinds.push_if(text, DeltaKind::Content);
+    Ok(())
+}
+
+fn chat_choice(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malformed> {
+    scanner.object(|scanner, key| match key {
+        b"delta" => chat_delta(scanner, kinds),
+        _ => scanner.value().map(drop),
     })
 }
 
-#[derive(Deserialize)]
-#[serde(bound(deserialize = "T: Deltas + Deserialize<'de>"))]
-struct Chunk<'a, T> {
-    choices: Option<Tally<T>>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timings: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct TextChoice<'a> {
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ChatChoice<'a> {
-    #[serde(borrow)]
-    delta: Option<ChatDelta<'a>>,
-}
-
-#[derive(Deserialize)]
-struct ChatDelta<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    refusal: Option<&'a RawValue>,
-    // Two names of one thing, and some servers send both: not aliases, which may not come together.
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning: Option<&'a RawValue>,
-    tool_calls: Option<Tally<ToolCall<'a>>>,
-    #[serde(borrow)]
-    function_call: Option<Function<'a>>,
-}
-
-#[derive(Deserialize)]
-struct ToolCall<'a> {
-    #[serde(borrow)]
-    function: Option<Function<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Function<'a> {
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
-}
-
-impl Deltas for TextChoice<'_> {
-    fn count(&self, kinds: &mut Kinds) {
-        if has(self.text) {
-            kinds.push(DeltaKind::Content);
+fn chat_delta(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malformed> {
+    let (mut reasoning, mut content, mut refusal, mut function) = (false, false, false, false);
+    let mut tools = Kinds::default();
+    scanner.optional_object(|scanner, key| {
+        match key {
+            // Two names of one thing, and some servers send both.
+            b"reasoning_content" | b"reasoning" => reasoning |= scanner.something()?,
+            b"content" => content = scanner.something()?,
+            b"refusal" => refusal = scanner.something()?,
+            b"tool_calls" => scanner.array(|scanner| tool_call(scanner, &mut tools))?,
+            b"function_call" => function = has_arguments(scanner)?,
+            _ => drop(scanner.value()?),
         }
+        Ok(())
+    })?;
+    kinds.push_if(reasoning, DeltaKind::Reasoning);
+    kinds.push_if(content, DeltaKind::Content);
+    kinds.push_if(refusal, DeltaKind::Content);
+    for &tool in tools.as_slice() {
+        kinds.push(tool);
     }
+    kinds.push_if(function, DeltaKind::Tool);
+    Ok(())
 }
 
-impl Deltas for ChatChoice<'_> {
-    fn count(&self, kinds: &mut Kinds) {
-        let Some(delta) = &self.delta else { return };
-        if has(delta.reasoning_content) || has(delta.reasoning) {
-            kinds.push(DeltaKind::Reasoning);
+fn tool_call(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malformed> {
+    let mut arguments = false;
+    scanner.object(|scanner, key| {
+        match key {
+            b"function" => arguments = has_arguments(scanner)?,
+            _ => drop(scanner.value()?),
         }
-        for _ in [delta.content, delta.refusal]
-            .into_iter()
-            .filter(|&text| has(text))
-        {
-            kinds.push(DeltaKind::Content);
-        }
-        for &kind in delta
-            .tool_calls
-            .iter()
-            .flat_map(|calls| calls.kinds.as_slice())
-        {
-            kinds.push(kind);
-        }
-        if delta
-            .function_call
-            .as_ref()
-            .is_some_and(|function| has(function.arguments))
-        {
-            kinds.push(DeltaKind::Tool);
-        }
-    }
+        Ok(())
+    })?;
+    kinds.push_if(arguments, DeltaKind::Tool);
+    Ok(())
 }
 
-impl Deltas for ToolCall<'_> {
-    fn count(&self, kinds: &mut Kinds) {
-        if self
-            .function
-            .as_ref()
-            .is_some_and(|function| has(function.arguments))
-        {
-            kinds.push(DeltaKind::Tool);
+/// The function that comes next has a piece of arguments.
+fn has_arguments(scanner: &mut Scanner<'_>) -> Result<bool, Malformed> {
+    let mut arguments = false;
+    scanner.optional_object(|scanner, key| {
+        match key {
+            b"arguments" => arguments = scanner.something()?,
+            _ => drop(scanner.value()?),
         }
-    }
-}
-
-fn has(raw: Option<&RawValue>) -> bool {
-    raw.is_some_and(carries_something)
+        Ok(())
+    })?;
+    Ok(arguments)
 }

@@ -44,7 +44,10 @@ impl Completed {
         Some(Self {
             id: event.response.id,
             output: event.response.output,
-            usage: event.response.usage.and_then(read_usage),
+            usage: event
+                .response
+                .usage
+                .and_then(|usage| read_usage(usage.get().as_bytes())),
         })
     }
 }

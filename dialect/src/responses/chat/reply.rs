@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use serde_json::value::RawValue;
 use tokenlag_probes::{FailureKind, Outcome, Usage};
 
 use super::chunk::{Choice, Chunk, Delta, Function, failure, piece};
@@ -188,14 +189,14 @@ impl FromChat {
     }
 
     fn count(&mut self, chunk: &Chunk<'_>) {
-        if let Some(raw) = chunk.usage
-            && let Some(usage) = read_usage(raw)
+        if let Some(counts) = chunk.usage.map(json)
+            && let Some(usage) = read_usage(counts)
         {
             self.usage = Some(usage);
-            let reasoning = read_reasoning_tokens(raw).unwrap_or(0);
+            let reasoning = read_reasoning_tokens(counts).unwrap_or(0);
             self.encoder.set_reasoning_tokens(reasoning);
         }
-        let cached = chunk.timings.and_then(read_cached_from_timings);
+        let cached = chunk.timings.map(json).and_then(read_cached_from_timings);
         self.cached_by_timings = cached.or(self.cached_by_timings);
     }
 
@@ -278,4 +279,8 @@ impl FromChat {
             self.encoder.call_arguments(handle, &text, sink);
         }
     }
+}
+
+fn json(raw: &RawValue) -> &[u8] {
+    raw.get().as_bytes()
 }
