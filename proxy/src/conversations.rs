@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenlag_dialect::responses::{BadRequest, Completed, Create};
 use tokenlag_dialect::{ConversationStore, Fields, Limits};
-use tokenlag_probes::{FailureKind, Outcome};
 
 use crate::archive::{Archive, Begun, Entry, Item, Kept, Scope, Turns};
 use crate::options::StateAt;
@@ -108,26 +107,9 @@ impl Conversations {
         self.own.borrow_mut().keep(id, parent, entry(items));
     }
 
-    /// Keeps a turn that ended well, by its last event; forgets the parent of one that failed with a 4xx or 5xx.
-    pub(crate) async fn settle(
-        &self,
-        create: &Create<'_>,
-        ending: Option<&[u8]>,
-        outcome: Outcome,
-    ) {
-        match outcome {
-            Outcome::Complete => {
-                if let Some(done) = ending.and_then(Completed::parse) {
-                    self.keep(create, &done.id, done.output).await;
-                }
-            }
-            Outcome::Failed(FailureKind::ClientError | FailureKind::ServerError) => {
-                if let Some(parent) = create.previous_response_id.as_deref() {
-                    self.own.borrow_mut().remove(parent);
-                }
-            }
-            _ => {}
-        }
+    /// Forgets what the connection itself knows of a response.
+    pub(crate) fn forget(&self, id: &str) {
+        self.own.borrow_mut().remove(id);
     }
 }
 

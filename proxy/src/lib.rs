@@ -21,6 +21,7 @@ mod tap;
 mod upstream;
 mod worker;
 
+pub use front::WsLimits;
 pub use options::{ProxyOptions, StateAt};
 pub use proxy::{Addresses, Proxy, ProxyError};
 pub use upstream::Patience;

@@ -8,6 +8,7 @@ use tokenlag_channel::BaseUrl;
 use tokenlag_channel::tls::Identity;
 use tokenlag_dialect::Limits;
 
+use crate::front::WsLimits;
 use crate::upstream::Patience;
 
 /// Where a proxy listens, what it relays to, and its bounds.
@@ -26,6 +27,8 @@ pub struct ProxyOptions {
     pub state_at: StateAt,
     /// How much of them the proxy keeps in all, where it is the one; each WebSocket has a little more of its own.
     pub state_limits: Limits,
+    /// Bounds of each client's WebSocket.
+    pub websocket: WsLimits,
     /// The admin endpoint.
     pub admin: SocketAddr,
     /// The admin endpoint may listen on an address that is not loopback.
@@ -55,6 +58,7 @@ impl ProxyOptions {
                 responses: 65_536,
                 bytes: 256 * 1024 * 1024,
             },
+            websocket: WsLimits::default(),
             admin: ([127, 0, 0, 1], 9901).into(),
             admin_public: false,
             threads: 1,

@@ -15,6 +15,9 @@ pub(crate) trait Outlet {
     /// Puts in the head. `events` says in which of the two forms the body will come, `framing` how long it is.
     fn start(&mut self, head: &ResponseHead, framing: Framing, events: bool);
 
+    /// The upstream was read at `at`; what is put in next came with that. `up_written` is the tap's.
+    fn upstream_read(&mut self, _up_written: Option<Stamp>, _at: Stamp) {}
+
     /// Puts in an event.
     fn event(&mut self, event: SseEvent<'_>);
 

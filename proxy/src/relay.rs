@@ -105,6 +105,7 @@ fn pass_buffered(
 ) -> Result<(), FailureKind> {
     let broken = |error: ChannelError| error.kind();
     while let Some(chunk) = inlet.buffered().map_err(broken)? {
+        outlet.upstream_read(tap.up_written, chunk.at);
         body.pass(&chunk, outlet)?;
         tap.hold(chunk);
     }

@@ -2,7 +2,7 @@
 //! after it was written on: measuring delays no token.
 
 use tokenlag_channel::Chunk;
-use tokenlag_dialect::{Decoder, Dialect};
+use tokenlag_dialect::{Decoder, Dialect, Framing};
 use tokenlag_probes::{FailureKind, HopExchange, Outcome, Stamp, TokenMark, TraceId, Usage};
 
 /// Room for the marks of a usual reply.
@@ -57,7 +57,12 @@ impl Tap {
     /// From here on the reply's chunks are read as events of `dialect`, framed as it frames them. Without this call they
     /// are bytes.
     pub(crate) fn understand(&mut self, dialect: Dialect) {
-        self.decoder = Some(Decoder::new(dialect, dialect.framing()));
+        self.understand_framed(dialect, dialect.framing());
+    }
+
+    /// The same for events that are framed in another way.
+    pub(crate) fn understand_framed(&mut self, dialect: Dialect, framing: Framing) {
+        self.decoder = Some(Decoder::new(dialect, framing));
         self.marks.reserve(USUAL_DELTAS);
         self.out.reserve(USUAL_DELTAS);
     }

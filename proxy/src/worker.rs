@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokenlag_channel::BaseUrl;
 
 use crate::book::Book;
+use crate::front::WsLimits;
 use crate::options::{ProxyOptions, StateAt};
 use crate::upstream::Pool;
 
@@ -19,6 +20,8 @@ pub(crate) struct Worker {
     pub(crate) book: Arc<Book>,
     /// Where finished responses are kept.
     pub(crate) state_at: StateAt,
+    /// Bounds of each client's WebSocket.
+    pub(crate) websocket: WsLimits,
     drain: watch::Receiver<bool>,
     responses: Cell<u64>,
 }
@@ -34,6 +37,7 @@ impl Worker {
             upstream: options.upstream,
             book,
             state_at: options.state_at,
+            websocket: options.websocket,
             drain,
             responses: Cell::new(0),
         }

@@ -103,8 +103,14 @@ fn a_turn_sends_what_is_new_and_the_upstream_gets_it_all() {
                 let (second, _) = turn(&channel, way, &say("two", Some(id(&first)))).await;
                 let (_, outcome) = turn(&channel, way, &say("three", Some(id(&second)))).await;
                 assert_eq!(outcome, Some(Outcome::Complete));
-                // A branch from the first turn sees nothing of the second.
-                turn(&channel, way, &say("other", Some(id(&first)))).await;
+                // A branch from the first turn sees nothing of the second; a connection alone remembers its latest only.
+                let stored = say("x", None).get("store").is_none();
+                let (other, _) = turn(&channel, way, &say("other", Some(id(&first)))).await;
+                if !stored {
+                    assert_eq!(other["error"]["code"], "previous_response_not_found");
+                    assert_eq!(stack.backend.requests().len(), 3);
+                    return;
+                }
 
                 let asked: Vec<_> = stack
                     .backend

@@ -1,0 +1,96 @@
+//! The Responses API over WebSocket.
+//!
+//! Each `response.create` becomes a request upstream, each event of its reply a message. Exchanges of one lane (`stream_id`)
+//! run one after the other, those of different lanes side by side; events of a named lane say its name. A connection goes
+//! on from the latest response of each of its lanes.
+//!
+//! The lanes of a connection share its socket: a client that takes no bytes holds all of them up, and nobody else's.
+
+mod events;
+mod exchange;
+mod lanes;
+mod limits;
+mod memory;
+mod outlet;
+mod pulse;
+mod request;
+mod session;
+mod timing;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokenlag_channel::http::{RequestHead, ServerConnection};
+use tokenlag_channel::ws::{Farewell, NotGranted, Upgrade};
+use tokenlag_dialect::responses::TIMING_HEADER;
+
+use super::turn::{Conversations, concerns_upstream};
+use crate::worker::Worker;
+pub use limits::WsLimits;
+use memory::Memory;
+use session::Session;
+
+/// Serves one WebSocket to its end.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    mut connection: ServerConnection,
+    head: &RequestHead,
+) {
+    let upgrade = match Upgrade::of(head) {
+        Ok(upgrade) => upgrade,
+        Err(why) => {
+            worker.book.metrics.refused("ws", "handshake");
+            return refuse(&mut connection, &why).await;
+        }
+    };
+    let stalled = worker.websocket.stalled;
+    let Ok(socket) = upgrade.grant(connection, [], stalled).await else {
+        return;
+    };
+    let conversations = Conversations::new(&worker, head.headers.iter());
+    let memory = Memory::new(conversations, worker.state_at);
+    let wants_timing = head.headers.get(TIMING_HEADER) == Some("true");
+    let session = Session::new(
+        worker,
+        socket,
+        &head.target,
+        upstream_fields(head),
+        memory,
+        wants_timing,
+    );
+    Rc::new(session).serve().await;
+}
+
+async fn refuse(connection: &mut ServerConnection, why: &NotGranted) {
+    let mut fields = why.fields.to_vec();
+    fields.push(("content-type", "text/plain; charset=utf-8"));
+    fields.push(("connection", "close"));
+    let message = format!("{}\n", why.message);
+    // The client may be gone already.
+    let _ = connection
+        .respond(why.status, why.reason, &fields, message.as_bytes())
+        .await;
+}
+
+/// The fields of the requests that a connection's creates become.
+fn upstream_fields(head: &RequestHead) -> Vec<(Bytes, Bytes)> {
+    let kept = head
+        .headers
+        .end_to_end()
+        .filter(|(name, _)| concerns_upstream(name))
+        .map(|(name, value)| (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value)));
+    let ours = [
+        ("content-type".into(), "application/json".into()),
+        ("accept".into(), "text/event-stream".into()),
+    ];
+    kept.chain(ours).collect()
+}
+
+/// How a client broke the protocol, for the counter.
+fn broken(farewell: &Farewell) -> &'static str {
+    match farewell.code {
+        Farewell::TOO_BIG => "too_big",
+        Farewell::NOT_UTF8 => "not_utf8",
+        _ => "protocol",
+    }
+}
