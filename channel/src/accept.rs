@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -147,9 +148,7 @@ impl Acceptor {
             Spoken::Http2 => self.open_http2(Socket::clear(stream)).await,
             Spoken::Http1 | Spoken::Unknown => {
                 let early = stream.take_early();
-                let limits = self.limits.exchange;
-                let connection = ServerConnection::over(Socket::clear(stream), early, limits);
-                Ok(Accepted::Http1(connection))
+                Ok(self.open_http1(Socket::clear(stream), early))
             }
         }
     }
@@ -166,9 +165,12 @@ impl Acceptor {
             return self.open_http2(socket).await;
         }
         // A client that names no protocol means HTTP/1.1.
-        let early = bytes::BytesMut::new();
-        let connection = ServerConnection::over(socket, early, self.limits.exchange);
-        Ok(Accepted::Http1(connection))
+        Ok(self.open_http1(socket, BytesMut::new()))
+    }
+
+    fn open_http1(&self, socket: Socket, early: BytesMut) -> Accepted {
+        let (limits, room) = (self.limits.exchange, Arc::clone(&self.room));
+        Accepted::Http1(ServerConnection::over(socket, early, limits, room))
     }
 
     async fn open_http2(&self, socket: Socket) -> Result<Accepted, AcceptError> {

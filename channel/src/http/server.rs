@@ -1,6 +1,7 @@
 //! The accepting end of HTTP/1.1.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use super::body::{BodyDecoder, BodyError, Piece};
 use super::head::{Framing, HeadError, MAX_HEAD, RequestHead};
 use super::render::{push_field, start_response};
-use crate::bounds::{ExchangeLimits, Pace};
+use crate::bounds::{ExchangeLimits, Pace, Room, Share};
 use crate::socket::{Socket, Stamped};
 use crate::wire::Wire;
 use crate::{Counters, ExchangeError, tcp};
@@ -28,6 +29,9 @@ pub struct ServerConnection {
     body: BodyDecoder,
     limits: ExchangeLimits,
     pace: Pace,
+    room: Arc<Room>,
+    /// What the request takes of it.
+    share: Share,
 }
 
 /// A request whose head is there.
@@ -59,6 +63,9 @@ pub enum ServerError {
     /// The request was not whole in time.
     #[error("the request was not there within {0:?}")]
     TooSlow(Duration),
+    /// The requests that are being served fill the memory that they may have together.
+    #[error("too many requests are being served at once; try again later")]
+    NoRoom,
 }
 
 impl From<ExchangeError> for ServerError {
@@ -66,6 +73,7 @@ impl From<ExchangeError> for ServerError {
         match error {
             ExchangeError::TooSlow(limit) => Self::TooSlow(limit),
             ExchangeError::TooLarge(limit) => Self::TooLarge(limit),
+            ExchangeError::NoRoom => Self::NoRoom,
             other => Self::Io(io::Error::other(other)),
         }
     }
@@ -81,6 +89,7 @@ impl ServerError {
             Self::Head(_) | Self::Body(_) => Some((400, "Bad Request")),
             Self::TooLarge(_) => Some((413, "Content Too Large")),
             Self::TooSlow(_) => Some((408, "Request Timeout")),
+            Self::NoRoom => Some((503, "Service Unavailable")),
         }
     }
 
@@ -97,29 +106,41 @@ impl ServerError {
             Self::Body(_) => Some("malformed_body"),
             Self::TooLarge(_) => Some("body_too_large"),
             Self::TooSlow(_) => Some("slow_request"),
+            Self::NoRoom => Some("no_room"),
         }
     }
 }
 
 impl ServerConnection {
-    /// Takes over a connection.
+    /// Takes over a connection on which HTTP/1.1 alone is spoken, in clear.
     ///
     /// # Errors
     /// The socket refuses its options: the client is gone.
-    pub fn new(stream: TcpStream) -> io::Result<Self> {
+    pub fn new(stream: TcpStream, limits: ExchangeLimits) -> io::Result<Self> {
         tcp::prepare_accepted(&stream)?;
         let socket = Socket::clear(Stamped::new(stream));
-        let limits = ExchangeLimits::default();
-        Ok(Self::over(socket, BytesMut::new(), limits))
+        Ok(Self::over(
+            socket,
+            BytesMut::new(),
+            limits,
+            Room::new(limits.body),
+        ))
     }
 
     /// Goes on where it was found out what is spoken, after `early` was read.
-    pub(crate) fn over(socket: Socket, early: BytesMut, limits: ExchangeLimits) -> Self {
+    pub(crate) fn over(
+        socket: Socket,
+        early: BytesMut,
+        limits: ExchangeLimits,
+        room: Arc<Room>,
+    ) -> Self {
         Self {
             wire: Wire::accepted(socket, early, limits.stalled),
             body: BodyDecoder::new(Framing::Empty),
             limits,
             pace: Pace::new(limits),
+            share: Share::new(&room),
+            room,
         }
     }
 
@@ -135,6 +156,7 @@ impl ServerConnection {
     pub async fn next_request(&mut self) -> Result<Option<Incoming>, ServerError> {
         self.wire.readable().await?;
         self.pace = Pace::new(self.limits);
+        self.share = Share::new(&self.room);
         let mut in_head = (!self.wire.inbox.is_empty()).then(|| self.wire.read_at());
         // A head that comes byte by byte is not parsed anew with each: only once it may be whole.
         let mut looked_at = 0;
@@ -195,27 +217,33 @@ impl ServerConnection {
         }
     }
 
-    /// The whole body.
+    /// The whole body, as long as it may be and while there is memory for it.
     ///
     /// # Errors
-    /// As [`Self::body_piece`], and a body longer than `limit` bytes.
-    pub async fn whole_body(&mut self, limit: usize) -> Result<Bytes, ServerError> {
-        let Some(first) = self.body_piece().await? else {
-            return Ok(Bytes::new());
-        };
-        let mut rest: Option<BytesMut> = None;
+    /// As [`Self::body_piece`], and a body that is too long.
+    pub async fn whole_body(&mut self) -> Result<Bytes, ServerError> {
+        let limit = self.limits.body;
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
         while let Some(piece) = self.body_piece().await? {
-            let whole = rest.get_or_insert_with(|| BytesMut::from(&first[..]));
-            if whole.len() + piece.len() > limit {
+            if first.len().max(rest.len()) + piece.len() > limit {
                 return Err(ServerError::TooLarge(limit));
             }
-            whole.extend_from_slice(&piece);
+            self.share.grow(piece.len())?;
+            if first.is_empty() {
+                first = piece;
+            } else {
+                if rest.is_empty() {
+                    rest.extend_from_slice(&first);
+                }
+                rest.extend_from_slice(&piece);
+            }
         }
-        let body = rest.map_or(first, BytesMut::freeze);
-        if body.len() > limit {
-            return Err(ServerError::TooLarge(limit));
-        }
-        Ok(body)
+        Ok(if rest.is_empty() {
+            first
+        } else {
+            rest.freeze()
+        })
     }
 
     /// Whether the request's body was read to its end.

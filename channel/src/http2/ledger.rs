@@ -273,10 +273,9 @@ impl Ledger {
         }
     }
 
-    /// Streams that were refused since this was last asked for: the peer has as many as it may, or takes them back too
-    /// fast.
-    pub(crate) fn take_refused_streams(&mut self) -> u64 {
-        std::mem::take(&mut self.refused_streams)
+    /// Streams that were refused: the peer had as many as it may.
+    pub(crate) fn refused_streams(&self) -> u64 {
+        self.refused_streams
     }
 
     /// The error code of the GOAWAY that was sent.
@@ -377,7 +376,7 @@ mod tests {
             code: REFUSED_STREAM,
         };
         ledger.wrote(refusal, at(2), &mut Vec::new());
-        assert_eq!(ledger.take_refused_streams(), 1);
+        assert_eq!(ledger.refused_streams(), 1);
         assert_eq!(ledger.streams.len(), STREAMS - 1);
     }
 

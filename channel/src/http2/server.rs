@@ -33,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Shared,
     pub(crate) limits: ExchangeLimits,
     pub(crate) room: Arc<Room>,
+    is_tls: bool,
     /// Whoever drives the connection, it is the acceptor that is woken.
     acceptor: RefCell<Waker>,
     /// Exchanges that came while somebody else drove the connection.
@@ -63,6 +64,7 @@ impl Accepted {
         room: Arc<Room>,
     ) -> Result<Self, h2::Error> {
         let shared = Shared::new(Ledger::accepting());
+        let is_tls = socket.is_tls();
         let link = Link::accepted(socket, shared.clone());
         let connection = settings::server().handshake(link).await?;
         Ok(Self(Rc::new(Inner {
@@ -70,6 +72,7 @@ impl Accepted {
             shared,
             limits,
             room,
+            is_tls,
             acceptor: RefCell::new(Waker::noop().clone()),
             arrived: RefCell::default(),
             patience: RefCell::default(),
@@ -96,9 +99,14 @@ impl Accepted {
         self.0.push();
     }
 
-    /// Streams that were refused since this was last asked for.
-    pub fn take_refused_streams(&self) -> u64 {
-        self.0.shared.ledger().take_refused_streams()
+    /// Whether the connection is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.0.is_tls
+    }
+
+    /// Streams that were refused so far: the client had as many as it may.
+    pub fn refused_streams(&self) -> u64 {
+        self.0.shared.ledger().refused_streams()
     }
 
     /// Why the client was turned away; `None` where it left by itself.
