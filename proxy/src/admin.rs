@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokenlag_channel::ExchangeLimits;
 use tokenlag_channel::http::{Incoming, ServerConnection};
+use tokenlag_dialect::Dialect;
 use tokenlag_probes::TraceId;
 use tokenlag_probes::clock::{Clock, MonoClock, Stamp, wall_clock};
 use tokenlag_probes::folder::recorder_log;
@@ -30,7 +32,7 @@ const INDEX: &str = "tokenlag proxy\n\n\
     GET  /exchanges?since=CURSOR    records of finished exchanges as NDJSON, the next cursor last\n\
     GET  /exchanges?trace=ID        the record of one exchange\n\
     GET  /histograms                HdrHistogram log of the proxy's own figures, one tag a channel and figure\n\
-    GET  /config                    what the proxy was told\n\
+    GET  /config                    what the proxy was told, and what the upstream turned out to speak\n\
     GET  /certificate               what QUIC clients must trust, PEM\n\
     POST /shutdown                  finish what is under way, then exit\n";
 
@@ -38,7 +40,7 @@ const INDEX: &str = "tokenlag proxy\n\n\
 #[derive(Debug)]
 pub(crate) struct Admin {
     book: Arc<Book>,
-    config: String,
+    config: serde_json::Map<String, Value>,
     certificate: String,
     started: (SystemTime, Stamp),
 }
@@ -84,12 +86,13 @@ impl Admin {
         addresses: Addresses,
         certificate: &str,
     ) -> Self {
-        let config = json!({
+        let told = json!({
             "listen": addresses.listen,
             "quic": addresses.quic,
             "admin": addresses.admin,
             "upstream": options.upstream.to_string(),
-            "upstream_protocol": "HTTP/1.1, Responses API",
+            "upstream_channel": options.upstream_channel.to_string(),
+            "upstream_encoding": options.upstream_encoding.to_string(),
             "state_at": options.state_at.name(),
             "state_responses": options.state_limits.responses,
             "state_bytes": options.state_limits.bytes,
@@ -101,9 +104,13 @@ impl Admin {
             "grace_ms": options.grace.as_millis() as u64,
             "version": env!("CARGO_PKG_VERSION"),
         });
+        let config = match told {
+            Value::Object(members) => members,
+            _ => serde_json::Map::new(),
+        };
         Self {
             book,
-            config: format!("{config:#}\n"),
+            config,
             certificate: certificate.to_owned(),
             started: (wall_clock(), MonoClock.now()),
         }
@@ -157,7 +164,7 @@ impl Admin {
             }
             ("GET" | "HEAD", "/ready") => Answer::ok(TEXT, "ready\n"),
             ("GET" | "HEAD", "/metrics") => self.metrics(incoming),
-            ("GET" | "HEAD", "/config") => Answer::ok("application/json", self.config.as_str()),
+            ("GET" | "HEAD", "/config") => self.config(),
             ("GET" | "HEAD", "/certificate") => Answer::ok(PEM, self.certificate.as_str()),
             ("GET" | "HEAD", "/exchanges") => self.exchanges(query),
             ("GET" | "HEAD", "/histograms") => self.histograms(),
@@ -165,6 +172,14 @@ impl Admin {
             (_, "/shutdown") => Answer::error(405, "Method Not Allowed", "POST /shutdown"),
             _ => Answer::error(404, "Not Found", INDEX),
         }
+    }
+
+    /// What the proxy was told, and what it found out.
+    fn config(&self) -> Answer {
+        let mut config = self.config.clone();
+        config.insert("upstream_api".to_owned(), json!(self.book.kinds.shown()));
+        let text = format!("{:#}\n", Value::Object(config));
+        Answer::ok("application/json", text)
     }
 
     /// OpenMetrics for those who ask for it, Prometheus' older text for all others.
@@ -251,7 +266,11 @@ async fn converse(
     draining: watch::Receiver<bool>,
     stop: mpsc::Sender<()>,
 ) -> io::Result<()> {
-    let mut client = ServerConnection::new(stream)?;
+    let limits = ExchangeLimits {
+        body: 64 * 1024,
+        ..ExchangeLimits::default()
+    };
+    let mut client = ServerConnection::new(stream, limits)?;
     loop {
         let incoming = match client.next_request().await {
             Ok(Some(incoming)) => incoming,
@@ -268,8 +287,12 @@ async fn converse(
             }
         };
         // Nothing here has a body; one that is sent all the same is read past.
-        if client.whole_body(64 * 1024).await.is_err() {
+        if client.whole_body().await.is_err() {
             return Ok(());
+        }
+        if incoming.head.path() == "/config" {
+            // Whoever asks is told what the upstream speaks, where it can be found out.
+            admin.book.kinds.find(Dialect::Responses.path(), &[]).await;
         }
         let answer = admin.answer(&incoming, *draining.borrow());
         let mut fields = vec![("content-type", answer.kind), ("cache-control", "no-store")];

@@ -5,8 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokenlag_channel::BaseUrl;
-use tokenlag_channel::tls::Identity;
+use tokenlag_channel::quic::DoorLimits;
+use tokenlag_channel::tls::{ClientTls, Identity};
 use tokenlag_dialect::Limits;
+use tokenlag_probes::{Encoding, Transport};
 
 use crate::front::WsLimits;
 use crate::upstream::Patience;
@@ -14,15 +16,30 @@ use crate::upstream::Patience;
 /// Where a proxy listens, what it relays to, and its bounds.
 #[derive(Clone, Debug)]
 pub struct ProxyOptions {
-    /// TCP: HTTP/1.1 and WebSocket.
+    /// TCP: HTTP/1.1, HTTP/2 and WebSocket, in clear and inside TLS.
     pub listen: SocketAddr,
-    /// UDP: the raw QUIC channel. `None` leaves it out.
+    /// UDP: HTTP/3 and the raw QUIC channel. `None` leaves them out.
     pub quic: Option<SocketAddr>,
-    /// The certificate of the QUIC channel. `None` makes a self-signed one, which clients can trust only through
+    /// The certificate that is shown inside TLS and QUIC. `None` makes a self-signed one, which clients can trust only through
     /// [`crate::Proxy::certificate`].
     pub identity: Option<Identity>,
+    /// Whether clients may resume earlier TLS sessions.
+    pub resumption: bool,
+    /// Whether requests are taken before a QUIC handshake is over (0-RTT), where the client marks them as safe to replay.
+    pub zero_rtt: bool,
+    /// What clients may take; the number of connections is that of all threads, at each of the two doors.
+    pub limits: DoorLimits,
     /// The backend.
     pub upstream: BaseUrl,
+    /// Whom to trust as the backend, where it is dialled over TLS. `None` trusts whom the system trusts.
+    pub upstream_tls: Option<ClientTls>,
+    /// The channel by which it is dialled: `http`, `http-cold`, `http2`, `http3`, `ws` or `quic`. What a channel cannot carry
+    /// goes over HTTP/1.1 to the same address.
+    pub upstream_channel: Transport,
+    /// How it shall write tokens back (`quic` only).
+    pub upstream_encoding: Encoding,
+    /// What it speaks.
+    pub upstream_api: UpstreamApi,
     /// Where finished responses are kept.
     pub state_at: StateAt,
     /// How much of them the proxy keeps in all, where it is the one; each WebSocket has a little more of its own.
@@ -52,7 +69,14 @@ impl ProxyOptions {
             listen,
             quic: Some(listen),
             identity: None,
+            resumption: true,
+            zero_rtt: false,
+            limits: DoorLimits::default(),
             upstream,
+            upstream_tls: None,
+            upstream_channel: Transport::Http,
+            upstream_encoding: Encoding::Events,
+            upstream_api: UpstreamApi::Auto,
             state_at: StateAt::Proxy,
             state_limits: Limits {
                 responses: 65_536,
@@ -106,5 +130,64 @@ impl FromStr for StateAt {
             .into_iter()
             .find(|place| place.name() == text)
             .ok_or_else(|| UnknownPlace(text.to_owned()))
+    }
+}
+
+/// What the upstream speaks where the Responses API is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamApi {
+    /// It is found out once.
+    #[default]
+    Auto,
+    /// The Responses API over HTTP.
+    Responses,
+    /// Chat completions alone: requests and replies are translated.
+    Chat,
+    /// The Responses API over HTTP and over WebSocket: WebSockets are passed through.
+    WebSocket,
+}
+
+impl UpstreamApi {
+    /// The name in flags and files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Responses => "responses",
+            Self::Chat => "chat",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
+/// The text names nothing that an upstream can speak.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no API of an upstream; use auto, responses, chat or websocket")]
+pub struct UnknownApi(pub String);
+
+impl FromStr for UpstreamApi {
+    type Err = UnknownApi;
+
+    fn from_str(text: &str) -> Result<Self, UnknownApi> {
+        [Self::Auto, Self::Responses, Self::Chat, Self::WebSocket]
+            .into_iter()
+            .find(|api| api.name() == text)
+            .ok_or_else(|| UnknownApi(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for place in [StateAt::Proxy, StateAt::Upstream] {
+            assert_eq!(place.name().parse(), Ok(place));
+        }
+        for api in ["auto", "responses", "chat", "websocket"] {
+            assert_eq!(api.parse::<UpstreamApi>().unwrap().name(), api);
+        }
+        assert!("Chat".parse::<UpstreamApi>().is_err());
+        assert!("".parse::<StateAt>().is_err());
     }
 }

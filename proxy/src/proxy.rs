@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::admin::Admin;
 use crate::book::Book;
 use crate::front;
+use crate::front::tcp::Door;
 use crate::options::ProxyOptions;
 use crate::upstream;
 use crate::worker::Worker;
@@ -30,6 +31,7 @@ pub struct Proxy {
     options: ProxyOptions,
     addresses: Addresses,
     identity: Identity,
+    door: Door,
     sockets: Vec<Sockets>,
     admin: TcpListener,
 }
@@ -37,9 +39,9 @@ pub struct Proxy {
 /// Where a proxy listens, with the ports that the system chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Addresses {
-    /// TCP: HTTP/1.1 and WebSocket.
+    /// TCP: HTTP/1.1, HTTP/2 and WebSocket, in clear and inside TLS.
     pub listen: SocketAddr,
-    /// UDP: the raw QUIC channel.
+    /// UDP: HTTP/3 and the raw QUIC channel.
     pub quic: Option<SocketAddr>,
     /// The admin endpoint.
     pub admin: SocketAddr,
@@ -101,11 +103,11 @@ impl Proxy {
         let mut udp = options.quic;
         let mut sockets = Vec::new();
         for _ in 0..options.threads.max(1) {
-            let tcp = tcp::listen(listen, shared).map_err(bind(listen, "HTTP and WebSocket"))?;
+            let tcp = tcp::listen(listen, shared).map_err(bind(listen, "TCP"))?;
             // Port 0 is chosen once; the other threads share it.
             listen = tcp
                 .local_addr()
-                .map_err(bind(listen, "HTTP and WebSocket"))?;
+                .map_err(bind(listen, "TCP"))?;
             if let Some(address) = &mut udp
                 && address.port() == 0
                 && options.listen.ip() == address.ip()
@@ -115,8 +117,8 @@ impl Proxy {
             let socket = match &mut udp {
                 None => None,
                 Some(address) => {
-                    let socket = quic::bind(*address, shared).map_err(bind(*address, "QUIC"))?;
-                    *address = socket.local_addr().map_err(bind(*address, "QUIC"))?;
+                    let socket = quic::bind(*address, shared).map_err(bind(*address, "UDP"))?;
+                    *address = socket.local_addr().map_err(bind(*address, "UDP"))?;
                     Some(socket)
                 }
             };
@@ -128,10 +130,14 @@ impl Proxy {
             quic: udp,
             admin: admin.local_addr().map_err(bind(options.admin, "admin"))?,
         };
+        let tls = server_tls(&options, &identity);
+        let http3 = addresses.quic.map(|address| address.port());
+        let door = Door::new(&tls, options.limits, http3)?;
         Ok(Self {
             options,
             addresses,
             identity,
+            door,
             sockets,
             admin,
         })
@@ -142,7 +148,7 @@ impl Proxy {
         self.addresses
     }
 
-    /// The certificate (PEM) that QUIC clients must trust.
+    /// The certificate (PEM) that clients of TLS and QUIC must trust.
     pub fn certificate(&self) -> &str {
         &self.identity.cert_pem
     }
@@ -156,20 +162,17 @@ impl Proxy {
         let (drain, draining) = watch::channel(false);
         let book = Arc::new(Book::new(&self.options));
         let (gone, mut last_gone) = tokio::sync::mpsc::channel::<()>(1);
+        let tls = server_tls(&self.options, &self.identity);
         let mut threads = Vec::new();
         for (number, sockets) in self.sockets.into_iter().enumerate() {
             let (book, draining, gone) = (Arc::clone(&book), draining.clone(), gone.clone());
             let options = self.options.clone();
-            let tls = ServerTls {
-                identity: self.identity.clone(),
-                resumption: true,
-                early_data: false,
-            };
+            let (tls, door) = (tls.clone(), self.door.clone());
             let thread = thread::Builder::new()
                 .name(format!("proxy-{number}"))
                 .spawn(move || {
                     let grace = options.grace;
-                    let worker = Worker::new(options, book, draining);
+                    let worker = Worker::new(options, door, book, draining);
                     let served = carry(worker, sockets, &tls, grace);
                     drop(gone);
                     served
@@ -196,6 +199,14 @@ impl Proxy {
             }
         }
         Ok(())
+    }
+}
+
+fn server_tls(options: &ProxyOptions, identity: &Identity) -> ServerTls {
+    ServerTls {
+        identity: identity.clone(),
+        resumption: options.resumption,
+        early_data: options.zero_rtt,
     }
 }
 
@@ -264,7 +275,7 @@ async fn accept(
             () = worker.draining() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn_local(front::http::serve(Rc::clone(worker), stream));
+                    connections.spawn_local(front::tcp::serve(Rc::clone(worker), stream));
                 }
                 // Connections that are being served go on; new ones wait in the kernel's queue.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,

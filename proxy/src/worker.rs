@@ -1,53 +1,94 @@
 //! What one thread of the proxy works with. Connections stay on the thread that took them.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
+use tokenlag_channel::BaseUrl;
+use tokenlag_channel::quic::DoorLimits;
 use tokio::sync::watch;
 
-use tokenlag_channel::BaseUrl;
-
+use crate::archive::CREDENTIALS;
 use crate::book::Book;
 use crate::front::WsLimits;
+use crate::front::tcp::Door;
+use crate::kind::Kind;
+use crate::leg::Leg;
 use crate::options::{ProxyOptions, StateAt};
-use crate::upstream::Pool;
+use crate::upstream::{self, Pool};
 
 /// One thread's share of the proxy.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    /// Where clients over TCP come in.
+    pub(crate) door: Door,
+    /// What clients over UDP may take.
+    pub(crate) limits: DoorLimits,
     pub(crate) upstream: BaseUrl,
+    /// Over HTTP/1.1.
     pub(crate) pool: Pool,
+    /// Over another channel, for what that can carry.
+    pub(crate) leg: Option<Leg>,
     pub(crate) book: Arc<Book>,
     /// Where finished responses are kept.
     pub(crate) state_at: StateAt,
     /// Bounds of each client's WebSocket.
     pub(crate) websocket: WsLimits,
     drain: watch::Receiver<bool>,
-    responses: Cell<u64>,
 }
 
 impl Worker {
     pub(crate) fn new(
         options: ProxyOptions,
+        door: Door,
         book: Arc<Book>,
         drain: watch::Receiver<bool>,
     ) -> Self {
         Self {
-            pool: Pool::new(&options.upstream, options.patience),
+            door,
+            limits: DoorLimits {
+                // Each thread has a UDP socket of its own.
+                connections: options.limits.connections.div_ceil(options.threads.max(1)),
+                ..options.limits
+            },
+            pool: Pool::new(&options),
+            leg: upstream::leg(&options),
             upstream: options.upstream,
             book,
             state_at: options.state_at,
             websocket: options.websocket,
             drain,
-            responses: Cell::new(0),
         }
     }
 
-    /// An id for a response of the proxy's own. Ids live no longer than their connection, which stays on this thread.
+    /// An id for a response of the proxy's own.
     pub(crate) fn response_id(&self) -> String {
-        let number = self.responses.get() + 1;
-        self.responses.set(number);
-        format!("resp_tokenlag_{number}")
+        self.book.archive.new_id()
+    }
+
+    /// What the upstream speaks, found out now where it is not known. `target` is where a response is asked for, `fields` are
+    /// the client's: with its own key the upstream may be asked. Where the answers do not tell, it is taken for one that has
+    /// the Responses API: what is asked passes, and the upstream says what it thinks of it.
+    pub(crate) async fn upstream_kind<'a>(
+        &self,
+        target: &str,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Kind {
+        let known = |name: &[u8]| CREDENTIALS.iter().any(|own| name.eq_ignore_ascii_case(own));
+        let credentials: Vec<_> = fields.filter(|(name, _)| known(name)).collect();
+        let found = self.book.kinds.find(target, &credentials).await;
+        found.unwrap_or(Kind::Responses)
+    }
+
+    /// Whether a request must be whole before it goes upstream: on channels that carry no other, and where something of a
+    /// create of the Responses API is changed, or may have to be.
+    pub(crate) fn wants_whole(&self, is_create: bool) -> bool {
+        if self.leg.as_ref().is_some_and(Leg::carries_all) {
+            return true;
+        }
+        let kind = self.book.kinds.known();
+        let reads_creates = self.leg.is_some()
+            || self.state_at == StateAt::Proxy
+            || matches!(kind, None | Some(Kind::Chat));
+        is_create && reads_creates
     }
 
     /// Whether no new exchange may begin.

@@ -13,9 +13,6 @@ use crate::outlet::Outlet;
 use crate::tap::Tap;
 use crate::worker::Worker;
 
-/// The longest request body.
-pub(crate) const BODY_LIMIT: usize = 64 * 1024 * 1024;
-
 /// Where the reply to a request that is whole goes. Dropped before [`Self::finish`], it must look cut off to the client.
 pub(crate) trait ReplyOutlet: Outlet + Sized {
     /// Whether the reply was passed on to its end.

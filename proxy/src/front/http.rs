@@ -13,15 +13,13 @@ use tokenlag_channel::http::{
 };
 use tokenlag_dialect::{Dialect, SseEvent, write_event};
 use tokenlag_probes::{FailureKind, Outcome, Stamp, TraceId};
-use tokio::net::TcpStream;
 use tokio::select;
 
-use super::exchange::BODY_LIMIT;
 use super::turn::{self, Question};
 use super::{tunnel, ws};
+use crate::body::Expected;
 use crate::failure::Failure;
 use crate::inlet::Inlet;
-use crate::options::StateAt;
 use crate::outlet::Outlet;
 use crate::relay;
 use crate::tap::Tap;
@@ -31,33 +29,50 @@ use crate::worker::Worker;
 /// The channel's name in records: the proxy cannot know whether the client will come again.
 const CHANNEL: &str = "http";
 
-/// Serves one client connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
-    let Ok(mut connection) = ServerConnection::new(stream) else {
-        return;
-    };
+/// The name under which refusals are counted.
+const DOOR: &str = "http1";
+
+/// Serves one client connection to its end. What is large is boxed: an idle connection does not pay for it.
+pub(crate) async fn serve(worker: Rc<Worker>, mut connection: ServerConnection) {
     loop {
         let request = select! {
             biased;
             request = connection.next_request() => request,
-            () = worker.draining() => return,
+            () = worker.draining() => break,
         };
         let incoming = match request {
             Ok(Some(incoming)) => incoming,
             Ok(None) => return,
-            Err(error) => return refuse(&mut connection, &error).await,
+            Err(error) => {
+                refuse(&worker, &mut connection, &error).await;
+                break;
+            }
         };
         let responses = Dialect::of_path(&incoming.head.target) == Some(Dialect::Responses);
         if incoming.head.wants_websocket() && responses {
-            return ws::serve(worker, connection, &incoming.head).await;
+            return Box::pin(ws::serve(worker, connection, &incoming.head)).await;
         }
         if asks_for_tunnel(&incoming) {
-            return tunnel::serve(&worker, connection, &incoming.head).await;
+            return Box::pin(tunnel::serve(&worker, connection, &incoming.head)).await;
         }
-        if !exchange(&worker, &mut connection, &incoming).await {
-            return;
+        match Box::pin(exchange(&worker, &mut connection, &incoming)).await {
+            After::Again => {}
+            After::Close => break,
+            After::Abort => return,
         }
     }
+    connection.close().await;
+}
+
+/// What becomes of a connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// It can carry another.
+    Again,
+    /// It is closed.
+    Close,
+    /// What was cut off must look so: it is closed without the farewell of TLS, which could make it look whole.
+    Abort,
 }
 
 /// An upgrade that only the upstream can decide on. An offer of HTTP/2 in clear may be passed over (RFC 9110, section 7.8), and
@@ -69,7 +84,10 @@ fn asks_for_tunnel(incoming: &Incoming) -> bool {
         && incoming.framing == Framing::Empty
 }
 
-async fn refuse(connection: &mut ServerConnection, error: &ServerError) {
+async fn refuse(worker: &Worker, connection: &mut ServerConnection, error: &ServerError) {
+    if let Some(reason) = error.reason() {
+        worker.book.metrics.refused(DOOR, reason);
+    }
     if let Some((status, reason)) = error.status() {
         let failure = Failure {
             status,
@@ -95,15 +113,18 @@ pub(super) async fn answer(
         .await
 }
 
-/// Serves one request; says whether the connection can carry another.
-async fn exchange(worker: &Worker, client: &mut ServerConnection, incoming: &Incoming) -> bool {
+/// Serves one request.
+async fn exchange(worker: &Worker, client: &mut ServerConnection, incoming: &Incoming) -> After {
     let _active = worker.book.metrics.begin(CHANNEL);
     let traceparent = incoming.head.headers.get("traceparent");
     let trace = traceparent.and_then(TraceId::from_traceparent);
     let mut tap = Tap::new(CHANNEL, trace, incoming.in_head);
-    let (outcome, reusable) = pass(worker, client, incoming, &mut tap).await;
+    let (outcome, after) = pass(worker, client, incoming, &mut tap).await;
     worker.book.enter(tap.finish(outcome));
-    reusable && !worker.is_draining()
+    match after {
+        After::Again if worker.is_draining() => After::Close,
+        after => after,
+    }
 }
 
 async fn pass(
@@ -111,27 +132,31 @@ async fn pass(
     client: &mut ServerConnection,
     incoming: &Incoming,
     tap: &mut Tap,
-) -> (Outcome, bool) {
+) -> (Outcome, After) {
     let head = &incoming.head;
     let dialect = (head.method == "POST")
         .then(|| Dialect::of_path(&head.target))
         .flatten();
-    if dialect == Some(Dialect::Responses) && worker.state_at == StateAt::Proxy {
+    if worker.wants_whole(dialect == Some(Dialect::Responses)) {
         return pass_whole(worker, client, incoming, tap).await;
     }
     let inlet = match ask(worker, client, incoming, tap).await {
         Ok(Some(inlet)) => inlet,
-        Ok(None) => return (Outcome::Cancelled, false),
-        Err(Unasked::Client(error)) => return (unread(client, &error).await, false),
+        Ok(None) => return (Outcome::Cancelled, After::Abort),
+        Err(Unasked::Client(error)) => return (unread(worker, client, &error).await, After::Close),
         Err(Unasked::Upstream(error)) => {
             // The client may be gone already.
             let _ = answer(client, &Failure::of_upstream(&error)).await;
-            return (Outcome::Failed(error.kind()), false);
+            return (Outcome::Failed(error.kind()), After::Close);
         }
     };
     let mut outlet = HttpOutlet::new(worker, client, head);
-    let relayed = relay::reply(worker, inlet, dialect, None, tap, &mut outlet).await;
-    (relayed.outcome, outlet.is_reusable(relayed.outcome))
+    let expected = Expected {
+        dialect,
+        ..Expected::default()
+    };
+    let relayed = relay::reply(worker, inlet, expected, tap, &mut outlet).await;
+    (relayed.outcome, outlet.after(relayed.outcome))
 }
 
 /// Passes a request on whose whole body must be known first.
@@ -140,11 +165,11 @@ async fn pass_whole(
     client: &mut ServerConnection,
     incoming: &Incoming,
     tap: &mut Tap,
-) -> (Outcome, bool) {
+) -> (Outcome, After) {
     let head = &incoming.head;
     let body = match whole_body(client, incoming).await {
         Ok(body) => body,
-        Err(error) => return (unread(client, &error).await, false),
+        Err(error) => return (unread(worker, client, &error).await, After::Close),
     };
     tap.in_body = client.read_at();
     let fields: Vec<_> = upstream_fields(head)
@@ -162,14 +187,14 @@ async fn pass_whole(
     match turn::serve(worker, question, tap, &mut outlet).await {
         Ok(passed) => {
             let outcome = passed.outcome;
-            let reusable = outlet.is_reusable(outcome);
+            let after = outlet.after(outcome);
             passed.settle();
-            (outcome, reusable)
+            (outcome, after)
         }
         Err(failed) => {
             // The client may be gone already.
             let _ = answer(client, &failed.failure).await;
-            (Outcome::Failed(failed.kind), false)
+            (Outcome::Failed(failed.kind), After::Close)
         }
     }
 }
@@ -179,7 +204,7 @@ async fn whole_body(
     incoming: &Incoming,
 ) -> Result<Bytes, ServerError> {
     go_on(client, incoming).await?;
-    client.whole_body(BODY_LIMIT).await
+    client.whole_body().await
 }
 
 /// Tells a client that waits for it to send the body (RFC 9110, section 10.1.1).
@@ -192,8 +217,8 @@ async fn go_on(client: &mut ServerConnection, incoming: &Incoming) -> Result<(),
 }
 
 /// How an exchange ended whose request could not be read; the client is told why.
-async fn unread(client: &mut ServerConnection, error: &ServerError) -> Outcome {
-    refuse(client, error).await;
+async fn unread(worker: &Worker, client: &mut ServerConnection, error: &ServerError) -> Outcome {
+    refuse(worker, client, error).await;
     match error {
         ServerError::Io(_) => Outcome::Cancelled,
         _ => Outcome::Failed(FailureKind::ClientError),
@@ -239,14 +264,11 @@ async fn ask(
         }
         asked => asked,
     };
-    match asked? {
-        Some((upstream, response)) => Ok(Some(Inlet::http(
-            upstream,
-            response,
-            &incoming.head.method,
-        )?)),
-        None => Ok(None),
-    }
+    let Some((upstream, response)) = asked? else {
+        return Ok(None);
+    };
+    let (method, idle) = (&incoming.head.method, worker.pool.idle_timeout());
+    Ok(Some(Inlet::http(upstream, response, method, idle)?))
 }
 
 async fn ask_on(
@@ -359,6 +381,9 @@ fn upstream_head(worker: &Worker, head: &RequestHead, chunked: bool) -> Vec<u8> 
     if chunked {
         push_field(&mut out, b"transfer-encoding", b"chunked");
     }
+    if worker.pool.is_cold() {
+        push_field(&mut out, b"connection", b"close");
+    }
     out.extend_from_slice(b"\r\n");
     out
 }
@@ -372,6 +397,7 @@ fn upstream_fields(head: &RequestHead) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// Writes a reply to an HTTP/1.1 client.
 struct HttpOutlet<'a> {
+    worker: &'a Worker,
     client: &'a mut ServerConnection,
     out: Vec<u8>,
     chunked: bool,
@@ -383,9 +409,10 @@ struct HttpOutlet<'a> {
 }
 
 impl<'a> HttpOutlet<'a> {
-    fn new(worker: &Worker, client: &'a mut ServerConnection, head: &RequestHead) -> Self {
+    fn new(worker: &'a Worker, client: &'a mut ServerConnection, head: &RequestHead) -> Self {
         let keep = head.keep_alive() && client.body_is_done() && !worker.is_draining();
         Self {
+            worker,
             client,
             out: Vec::with_capacity(1024),
             chunked: false,
@@ -395,10 +422,14 @@ impl<'a> HttpOutlet<'a> {
         }
     }
 
-    /// Whether the connection can carry another exchange. A reply that was cut off must look so: the connection is closed
-    /// inside its body.
-    fn is_reusable(&self, outcome: Outcome) -> bool {
-        self.keep && self.ended && outcome != Outcome::Cancelled
+    /// What becomes of the connection after an exchange that ended so.
+    fn after(&self, outcome: Outcome) -> After {
+        match outcome {
+            Outcome::Cancelled => After::Abort,
+            _ if !self.ended => After::Abort,
+            _ if self.keep => After::Again,
+            _ => After::Close,
+        }
     }
 }
 
@@ -411,6 +442,10 @@ impl Outlet for HttpOutlet<'_> {
         start_response(&mut self.out, head.status, &head.reason);
         for (name, value) in head.headers.end_to_end() {
             push_field(&mut self.out, name, value);
+        }
+        let alt_svc = self.worker.door.alt_svc(self.client.is_tls());
+        if let Some(alt_svc) = alt_svc.filter(|_| head.headers.get("alt-svc").is_none()) {
+            push_field(&mut self.out, b"alt-svc", alt_svc.as_bytes());
         }
         let unbounded = matches!(framing, Framing::Chunked | Framing::UntilClose);
         self.chunked = unbounded && self.version == 1;
@@ -453,9 +488,14 @@ impl Outlet for HttpOutlet<'_> {
         if self.out.is_empty() {
             return Ok(self.client.read_at());
         }
-        let at = self.client.write_all(&self.out).await?;
+        let written = self.client.write_all(&self.out).await;
         self.out.clear();
-        Ok(at)
+        if let Err(error) = &written
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            self.worker.book.metrics.refused(DOOR, "stalled");
+        }
+        written
     }
 
     async fn gone(&mut self) {

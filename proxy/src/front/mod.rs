@@ -1,9 +1,11 @@
 //! The client-facing channels.
 
 mod exchange;
-pub(crate) mod http;
+mod http;
+mod http2;
 mod http3;
 mod quic;
+pub(crate) mod tcp;
 mod tunnel;
 mod turn;
 pub(crate) mod udp;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokenlag_channel::ChannelError;
-use tokenlag_channel::quic::{Accepted, DoorLimits, Handshake, Listener};
+use tokenlag_channel::quic::{Accepted, Handshake, Listener};
 use tokenlag_channel::tls::ServerTls;
 
 use super::{http3, quic};
@@ -23,7 +23,7 @@ pub(crate) fn listen(
     tls: &ServerTls,
 ) -> Result<Listener, ChannelError> {
     let book = Arc::clone(&worker.book);
-    Listener::new(socket, tls, DoorLimits::default(), move |strays| {
+    Listener::new(socket, tls, worker.limits, move |strays| {
         book.metrics.refused_many(DOOR, "garbage", strays);
     })
 }
