@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ impl Weigh for Kept {
 pub(crate) struct Scope(u64);
 
 /// Fields by which a client says who it is.
-const CREDENTIALS: [&[u8]; 5] = [
+pub(crate) const CREDENTIALS: [&[u8]; 5] = [
     b"authorization",
     b"api-key",
     b"x-api-key",
@@ -56,6 +57,8 @@ const CREDENTIALS: [&[u8]; 5] = [
 pub(crate) struct Archive {
     /// Keyed by chance, so that nobody can look for credentials of the same hash.
     hashes: RandomState,
+    /// Ids that were given.
+    ids: AtomicU64,
     shelves: Mutex<Shelves>,
 }
 
@@ -93,12 +96,20 @@ impl Archive {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             hashes: RandomState::new(),
+            ids: AtomicU64::new(0),
             shelves: Mutex::new(Shelves {
                 store: ConversationStore::new(limits),
                 evicted: 0,
                 begun: HashMap::new(),
             }),
         }
+    }
+
+    /// An id that no other response has, of this life of the proxy or another, and that nobody can guess.
+    pub(crate) fn new_id(&self) -> String {
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        let half = |which: u8| self.hashes.hash_one((number, which));
+        format!("resp_{:016x}{:016x}", half(0), half(1))
     }
 
     /// Whose request it is that has these fields.

@@ -1,5 +1,5 @@
 //! What the proxy's threads share: the books of finished exchanges (ledger, histograms, metrics), touched once an exchange,
-//! after its last byte was written, and the archive of finished responses.
+//! after its last byte was written, the archive of finished responses, and what is known of the upstream.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,11 @@ use tokenlag_probes::metric::Metric;
 use tokenlag_probes::{HopExchange, Outcome, Recorder};
 
 use crate::archive::Archive;
+use crate::kind::Kinds;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::options::ProxyOptions;
+use crate::upstream;
 
 /// Shared by the proxy's threads.
 #[derive(Debug)]
@@ -20,15 +23,19 @@ pub(crate) struct Book {
     pub(crate) metrics: Metrics,
     /// What can be gone on from.
     pub(crate) archive: Arc<Archive>,
+    /// What the upstream speaks.
+    pub(crate) kinds: Kinds,
 }
 
 impl Book {
-    pub(crate) fn new(ledger: Ledger, archive: Archive) -> Self {
+    pub(crate) fn new(options: &ProxyOptions) -> Self {
+        let upstream = options.upstream.clone();
         Self {
-            ledger: Mutex::new(ledger),
+            ledger: Mutex::new(Ledger::new(options.exchanges, options.deltas)),
             recorders: Mutex::new(BTreeMap::new()),
             metrics: Metrics::default(),
-            archive: Arc::new(archive),
+            archive: Arc::new(Archive::new(options.state_limits)),
+            kinds: Kinds::new(options.upstream_api, upstream, upstream::dial(options)),
         }
     }
 

@@ -181,8 +181,18 @@ impl Turn {
         if !std::mem::replace(&mut self.seen, true)
             && let Some(id) = first_id(&bytes[..bytes.len().min(ID_WITHIN)])
         {
-            self.begun = Some(self.archive.begin(self.scope, id));
+            self.begins_as(id);
         }
+    }
+
+    /// Says the id of a reply that ends well so far, where it is known.
+    pub(crate) fn begins_as(&mut self, id: &str) {
+        self.begun = Some(self.archive.begin(self.scope, id));
+    }
+
+    /// The response that the turn goes on from, where it was known here.
+    pub(crate) fn parent(&self) -> Option<&str> {
+        self.parent.as_deref()
     }
 
     /// Keeps the turn, by the finished response: its last event, or the object that answered a create which was not streamed.

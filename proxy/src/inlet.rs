@@ -1,30 +1,47 @@
 //! The upstream's end of an exchange, whatever the channel: a reply that is arriving.
 
-use tokenlag_channel::http::{Connection, Framing, Response, ResponseHead};
-use tokenlag_channel::{ChannelError, Chunk};
+use std::time::Duration;
 
-use crate::worker::Worker;
+use tokenlag_channel::http::render::reason;
+use tokenlag_channel::http::{Connection, Framing, Headers, Response, ResponseHead};
+use tokenlag_channel::{ChannelError, Chunk, Reply};
+use tokenlag_dialect as dialect;
+
+use crate::upstream::Pool;
 
 /// A reply whose head is there.
 #[derive(Debug)]
 pub(crate) struct Inlet {
     /// The head, as it goes on to the client.
     pub(crate) head: ResponseHead,
-    /// How its body is delimited.
+    /// How long its body is.
     pub(crate) length: Framing,
+    /// How its chunks are framed; where it is messages, each is one event.
+    pub(crate) framing: dialect::Framing,
     source: Source,
 }
 
+/// Where it comes from.
 #[derive(Debug)]
 enum Source {
+    /// One HTTP/1.1 connection, whose reads can be told apart.
     Http {
         connection: Box<Connection>,
         response: Box<Response>,
+        idle: Duration,
     },
+    /// Any other channel.
+    Channel {
+        reply: Box<Reply>,
+        held: Option<Chunk>,
+        done: bool,
+    },
+    /// What is there already.
+    Whole(Option<Chunk>),
 }
 
 impl Inlet {
-    /// A reply over HTTP/1.1 to a request of that `method`.
+    /// A reply over HTTP/1.1 to a request of that `method`; it may be silent for `idle`.
     ///
     /// # Errors
     /// Fields that contradict each other about the body's length.
@@ -32,22 +49,74 @@ impl Inlet {
         connection: Connection,
         response: Response,
         method: &str,
+        idle: Duration,
     ) -> Result<Self, ChannelError> {
-        let length = response
-            .head
-            .framing(method)
-            .map_err(|error| ChannelError::Protocol {
-                address: "the upstream".to_owned(),
-                reason: error.to_string(),
-            })?;
         Ok(Self {
+            length: length(&response.head, method)?,
             head: response.head.clone(),
-            length,
+            framing: dialect::Framing::Sse,
             source: Source::Http {
                 connection: Box::new(connection),
                 response: Box::new(response),
+                idle,
             },
         })
+    }
+
+    /// A reply over another channel to a request of that `method`.
+    ///
+    /// # Errors
+    /// Fields that contradict each other about the body's length.
+    pub(crate) fn channel(reply: Reply, method: &str) -> Result<Self, ChannelError> {
+        let mut headers = Headers::default();
+        let framing = reply.framing();
+        for (name, value) in reply.fields() {
+            // Events are written anew: they are as long as they come out.
+            if framing == dialect::Framing::Sse || !name.eq_ignore_ascii_case("content-length") {
+                headers.push(&name, &value);
+            }
+        }
+        let head = head(reply.status(), headers);
+        Ok(Self {
+            length: length(&head, method)?,
+            head,
+            framing,
+            source: Source::Channel {
+                reply: Box::new(reply),
+                held: None,
+                done: false,
+            },
+        })
+    }
+
+    /// The messages that answer a create, of which `first` came already.
+    pub(crate) fn messages(reply: Reply, first: Chunk) -> Self {
+        let mut headers = Headers::default();
+        headers.push("content-type", b"text/event-stream");
+        Self {
+            head: head(200, headers),
+            length: Framing::UntilClose,
+            framing: dialect::Framing::Messages,
+            source: Source::Channel {
+                reply: Box::new(reply),
+                held: Some(first),
+                done: false,
+            },
+        }
+    }
+
+    /// A reply in one piece of JSON.
+    pub(crate) fn whole(status: u16, json: Chunk) -> Self {
+        let mut headers = Headers::default();
+        headers.push("content-type", b"application/json");
+        let length = json.bytes.len();
+        headers.push("content-length", length.to_string().as_bytes());
+        Self {
+            head: head(status, headers),
+            length: Framing::Length(length as u64),
+            framing: dialect::Framing::Sse,
+            source: Source::Whole(Some(json)),
+        }
     }
 
     /// The next piece of the body that is there without waiting.
@@ -59,7 +128,9 @@ impl Inlet {
             Source::Http {
                 connection,
                 response,
+                ..
             } => connection.buffered_chunk(response),
+            Source::Channel { held, .. } | Source::Whole(held) => Ok(held.take()),
         }
     }
 
@@ -67,16 +138,27 @@ impl Inlet {
     ///
     /// # Errors
     /// The connection is gone or was silent for too long.
-    pub(crate) async fn more(&mut self, worker: &Worker) -> Result<(), ChannelError> {
+    pub(crate) async fn more(&mut self) -> Result<(), ChannelError> {
         match &mut self.source {
             Source::Http {
                 connection,
                 response,
-            } => {
-                connection
-                    .read_more(response, worker.pool.idle_timeout())
-                    .await
+                idle,
+            } => connection.read_more(response, *idle).await,
+            Source::Channel { reply, held, done } => {
+                *held = reply.next().await?;
+                *done = held.is_none();
+                Ok(())
             }
+            Source::Whole(_) => Ok(()),
+        }
+    }
+
+    /// The name of the event that the last chunk was, where its data does not tell it.
+    pub(crate) fn event_name(&self) -> Option<&str> {
+        match &self.source {
+            Source::Channel { reply, .. } => reply.event_name(),
+            Source::Http { .. } | Source::Whole(_) => None,
         }
     }
 
@@ -84,20 +166,52 @@ impl Inlet {
     pub(crate) fn is_done(&self) -> bool {
         match &self.source {
             Source::Http { response, .. } => response.is_done(),
+            Source::Channel { held, done, .. } => *done && held.is_none(),
+            Source::Whole(held) => held.is_none(),
+        }
+    }
+
+    /// Takes the reply for ended: its terminal event came, and where messages answer nothing else tells the end.
+    pub(crate) fn terminal(&mut self) {
+        if let Source::Channel { reply, done, .. } = &mut self.source
+            && matches!(**reply, Reply::Ws(_))
+        {
+            *done = true;
         }
     }
 
     /// Gives the connection back, where it can be used again. `owed` says that the request was not sent to its end.
-    pub(crate) fn give_back(self, worker: &Worker, owed: bool) {
+    pub(crate) async fn give_back(self, pool: &Pool, owed: bool) {
         match self.source {
             Source::Http {
                 connection,
                 response,
+                ..
             } => {
                 if response.is_reusable() && !owed {
-                    worker.pool.put(*connection);
+                    pool.put(*connection);
                 }
             }
+            // The reply has ended: nothing is waited for, and nothing can fail that concerns it.
+            Source::Channel { reply, .. } => drop(reply.finish().await),
+            Source::Whole(_) => {}
         }
     }
+}
+
+fn head(status: u16, headers: Headers) -> ResponseHead {
+    ResponseHead {
+        status,
+        reason: reason(status).to_owned(),
+        version: 1,
+        headers,
+    }
+}
+
+fn length(head: &ResponseHead, method: &str) -> Result<Framing, ChannelError> {
+    head.framing(method)
+        .map_err(|error| ChannelError::Protocol {
+            address: "the upstream".to_owned(),
+            reason: error.to_string(),
+        })
 }

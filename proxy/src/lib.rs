@@ -5,23 +5,28 @@
 
 mod admin;
 mod archive;
+mod body;
 mod book;
 mod conversations;
 mod exposition;
 mod failure;
 mod front;
 mod inlet;
+mod kind;
 mod ledger;
+mod leg;
 mod metrics;
 mod options;
 mod outlet;
 mod proxy;
+mod question;
 mod relay;
 mod tap;
+mod translation;
 mod upstream;
 mod worker;
 
 pub use front::WsLimits;
-pub use options::{ProxyOptions, StateAt};
+pub use options::{ProxyOptions, StateAt, UpstreamApi};
 pub use proxy::{Addresses, Proxy, ProxyError};
 pub use upstream::Patience;

@@ -1,22 +1,18 @@
 //! From the upstream to the client: each read is passed on at once and tapped after that, and nothing is read while the
 //! client is slow.
 
-use bytes::Bytes;
-use tokenlag_channel::http::{Connection, Response, ResponseHead};
+use tokenlag_channel::http::{Connection, Response};
 use tokenlag_channel::{ChannelError, Chunk};
-use tokenlag_dialect::decoder::EVENT_LIMIT;
-use tokenlag_dialect::{Dialect, Framing, SseSplitter};
-use tokenlag_probes::{FailureKind, Outcome};
+use tokenlag_dialect::Dialect;
+use tokenlag_probes::{Clock, FailureKind, MonoClock, Outcome};
 use tokio::select;
 
-use crate::conversations::Turn;
+use crate::body::{Body, Expected};
 use crate::inlet::Inlet;
 use crate::outlet::Outlet;
 use crate::tap::Tap;
+use crate::translation::Translation;
 use crate::worker::Worker;
-
-/// The longest reply in one object by which a turn is kept.
-const OBJECT_LIMIT: usize = 16 * 1024 * 1024;
 
 /// A reply that was passed on.
 #[derive(Debug)]
@@ -35,24 +31,34 @@ impl From<Outcome> for Relayed {
     }
 }
 
+impl From<FailureKind> for Relayed {
+    fn from(kind: FailureKind) -> Self {
+        Outcome::Failed(kind).into()
+    }
+}
+
 /// Passes a reply on to its end, and gives the upstream connection back where it can be used again.
 pub(crate) async fn reply(
     worker: &Worker,
     mut inlet: Inlet,
-    dialect: Option<Dialect>,
-    turn: Option<&mut Turn>,
+    mut expected: Expected<'_>,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
 ) -> Relayed {
+    if let Some(translation) = expected.translation.take_if(|wanted| !wanted.is_streamed()) {
+        inlet = match in_one_piece(worker, translation, inlet, tap, outlet).await {
+            Ok(whole) => whole,
+            Err(ended) => return ended,
+        };
+    }
     let status = inlet.head.status;
-    let mut body = Body::new(&inlet.head, dialect, turn, tap, outlet);
-    outlet.start(&inlet.head, inlet.length, body.splitter.is_some());
+    let mut body = Body::start(&inlet, expected, tap, outlet);
     loop {
         if let Err(kind) = pass_buffered(&mut inlet, &mut body, tap, outlet) {
-            return Outcome::Failed(kind).into();
+            return kind.into();
         }
         if inlet.is_done() {
-            outlet.end();
+            body.end(outlet);
         }
         match outlet.flush().await {
             Ok(at) => tap.wrote(at),
@@ -61,21 +67,27 @@ pub(crate) async fn reply(
         if inlet.is_done() {
             break;
         }
+        if tap.has_ended() {
+            inlet.terminal();
+            if inlet.is_done() {
+                continue;
+            }
+        }
         select! {
             biased;
-            read = inlet.more(worker) => {
+            read = inlet.more() => {
                 if let Err(error) = read {
-                    return Outcome::Failed(error.kind()).into();
+                    return error.kind().into();
                 }
             }
             () = outlet.gone() => return Outcome::Cancelled.into(),
         }
     }
     // After an early answer the rest of the request is still owed to this connection.
-    inlet.give_back(worker, tap.overlapped);
+    inlet.give_back(&worker.pool, tap.overlapped).await;
     Relayed {
-        outcome: tap.relayed(status),
-        ending: body.ending(tap),
+        outcome: body.outcome(tap, status),
+        ending: body.into_ending(tap),
     }
 }
 
@@ -106,77 +118,50 @@ fn pass_buffered(
     let broken = |error: ChannelError| error.kind();
     while let Some(chunk) = inlet.buffered().map_err(broken)? {
         outlet.upstream_read(tap.up_written, chunk.at);
-        body.pass(&chunk, outlet)?;
+        body.pass(&chunk, inlet.event_name(), outlet)?;
         tap.hold(chunk);
     }
     Ok(())
 }
 
-/// A reply's body on its way: as events where they are wanted, else as bytes; and what of it a turn is kept by.
-struct Body<'a> {
-    splitter: Option<SseSplitter>,
-    turn: Option<&'a mut Turn>,
-    /// A reply in one object, where a turn is to be kept by it.
-    object: Option<Vec<Bytes>>,
-    length: usize,
-}
-
-impl<'a> Body<'a> {
-    fn new(
-        head: &ResponseHead,
-        dialect: Option<Dialect>,
-        turn: Option<&'a mut Turn>,
-        tap: &mut Tap,
-        outlet: &impl Outlet,
-    ) -> Self {
-        let stream = dialect.filter(|dialect| is_readable(head, dialect.media_type()));
-        if let Some(dialect) = stream {
-            tap.understand(dialect);
+/// Reads a chat to its end, for a client that wants the response in one piece, and gives that as what comes from upstream.
+/// A reply that is none to be translated is given as it is.
+async fn in_one_piece(
+    worker: &Worker,
+    mut translation: Translation,
+    mut inlet: Inlet,
+    tap: &mut Tap,
+    outlet: &mut impl Outlet,
+) -> Result<Inlet, Relayed> {
+    if !translation.understands(&inlet.head) {
+        return Ok(inlet);
+    }
+    tap.understand(Dialect::Chat);
+    let drop_event = &mut |_: &str, _: &[u8]| {};
+    loop {
+        while let Some(chunk) = inlet.buffered().map_err(|error| error.kind())? {
+            outlet.upstream_read(tap.up_written, chunk.at);
+            translation.take(&chunk, drop_event)?;
+            tap.hold(chunk);
         }
-        let has_events = stream.is_some_and(|dialect| dialect.framing() == Framing::Sse);
-        let turn = turn.filter(|_| head.status == 200);
-        let object = turn.is_some() && is_readable(head, "application/json");
-        Self {
-            splitter: (has_events && outlet.wants_events()).then(|| SseSplitter::new(EVENT_LIMIT)),
-            turn: turn.filter(|_| stream.is_some() || object),
-            object: object.then(Vec::new),
-            length: 0,
+        if inlet.is_done() {
+            break;
+        }
+        select! {
+            biased;
+            read = inlet.more() => read.map_err(|error| error.kind())?,
+            () = outlet.gone() => return Err(Outcome::Cancelled.into()),
         }
     }
-
-    fn pass(&mut self, chunk: &Chunk, outlet: &mut impl Outlet) -> Result<(), FailureKind> {
-        if let Some(turn) = &mut self.turn {
-            turn.begins(&chunk.bytes);
-        }
-        match &mut self.splitter {
-            // An event beyond the limit cannot be turned into a message.
-            Some(splitter) => splitter
-                .feed(&chunk.bytes, &mut |event| outlet.event(event))
-                .map_err(|_| FailureKind::Protocol)?,
-            None => outlet.bytes(chunk.bytes.clone()),
-        }
-        self.length += chunk.bytes.len();
-        match &mut self.object {
-            Some(pieces) if self.length <= OBJECT_LIMIT => pieces.push(chunk.bytes.clone()),
-            Some(_) => self.object = None,
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn ending(self, tap: &Tap) -> Option<Vec<u8>> {
-        match self.object {
-            Some(pieces) => Some(pieces.concat()),
-            None => tap.terminal_event().map(<[u8]>::to_vec),
-        }
-    }
-}
-
-/// Of that media type, and not compressed.
-fn is_readable(head: &ResponseHead, media_type: &str) -> bool {
-    let plain = head
-        .headers
-        .get("content-encoding")
-        .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
-    head.is_of_type(media_type) && plain
+    let status = match translation.end(drop_event) {
+        Outcome::Complete => 200,
+        _ => 502,
+    };
+    let response = Chunk {
+        at: MonoClock.now(),
+        ordinal: 0,
+        bytes: translation.into_response(),
+    };
+    inlet.give_back(&worker.pool, tap.overlapped).await;
+    Ok(Inlet::whole(status, response))
 }

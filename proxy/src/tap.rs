@@ -98,6 +98,12 @@ impl Tap {
         }
     }
 
+    /// Whether the terminal event came.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut decoder = self.decoder.iter();
+        decoder.any(|decoder| decoder.terminal().is_some())
+    }
+
     /// The terminal event's data.
     pub(crate) fn terminal_event(&self) -> Option<&[u8]> {
         self.decoder.as_ref()?.terminal_event()

@@ -108,3 +108,11 @@ pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic)
 }
+
+/// The reason phrase that goes with a status where no other is known; empty for a status without one.
+pub fn reason(status: u16) -> &'static str {
+    ::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or_default()
+}

@@ -1,42 +1,26 @@
 //! A request that is whole, on its way upstream, and its reply on the way back.
 
-use bytes::Bytes;
 use tokenlag_channel::ChannelError;
 use tokenlag_channel::http::head::is_hop_by_hop;
 use tokenlag_channel::http::render::{push_field, start_request};
 use tokenlag_channel::http::{Connection, Response};
-use tokenlag_dialect::Dialect;
 use tokenlag_probes::Outcome;
+use tokio::select;
 
+use crate::body::Expected;
 pub(crate) use crate::conversations::Conversations;
 use crate::conversations::Turn;
 use crate::failure::Failed;
 use crate::inlet::Inlet;
+use crate::kind::{Kind, may_lack_responses};
 use crate::options::StateAt;
 use crate::outlet::Outlet;
+pub(crate) use crate::question::Question;
 use crate::relay::{self, Relayed};
 use crate::tap::Tap;
+use crate::translation::{Translation, chat_target};
 use crate::upstream::was_stale;
 use crate::worker::Worker;
-
-/// A request that is whole, as it goes upstream.
-#[derive(Clone, Debug)]
-pub(crate) struct Question<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) target: &'a str,
-    /// The client's fields, as far as they concern the upstream.
-    pub(crate) fields: &'a [(Bytes, Bytes)],
-    /// The client's `traceparent`, passed on as it came, where it is not among the fields.
-    pub(crate) traceparent: Option<&'a str>,
-    pub(crate) body: Bytes,
-}
-
-impl Question<'_> {
-    /// The API whose reply is expected.
-    fn dialect(&self) -> Option<Dialect> {
-        Dialect::of_path(self.target).filter(|_| self.method == "POST")
-    }
-}
 
 /// A reply that was passed on to the client, and the turn that may be kept now.
 #[must_use = "the turn is kept by `settle`"]
@@ -70,10 +54,9 @@ pub(crate) async fn serve(
     outlet: &mut impl Outlet,
 ) -> Result<Passed, Failed> {
     let mut turn = None;
-    if question.dialect() == Some(Dialect::Responses) && worker.state_at == StateAt::Proxy {
-        let fields = question.fields.iter();
+    if question.is_create() && worker.state_at == StateAt::Proxy {
         let archive = &worker.book.archive;
-        let scope = archive.scope(fields.map(|(name, value)| (&name[..], &value[..])));
+        let scope = archive.scope(question.fields());
         let (begun, body) = Turn::begin(archive, scope, question.body).await;
         question.body = body;
         turn = Some(begun);
@@ -106,10 +89,61 @@ async fn exchange(
     tap: &mut Tap,
     outlet: &mut impl Outlet,
 ) -> Result<Relayed, Failed> {
+    let kinds = &worker.book.kinds;
+    if question.is_create() && kinds.known() == Some(Kind::Chat) {
+        return translated(worker, question, turn, tap, outlet).await;
+    }
     let Some(inlet) = ask(worker, question, tap, outlet).await? else {
         return Ok(Outcome::Cancelled.into());
     };
-    Ok(relay::reply(worker, inlet, question.dialect(), turn, tap, outlet).await)
+    // Whether it has no such API, or means something else by it, is found out once.
+    let may_lack = question.is_create() && may_lack_responses(inlet.head.status);
+    if may_lack && kinds.known().is_none() {
+        let path = question.target.split('?').next().unwrap_or_default();
+        if worker.upstream_kind(path, question.fields()).await == Kind::Chat {
+            return translated(worker, question, turn, tap, outlet).await;
+        }
+    }
+    let expected = Expected {
+        dialect: question.dialect(),
+        turn,
+        translation: None,
+    };
+    Ok(relay::reply(worker, inlet, expected, tap, outlet).await)
+}
+
+/// Asks an upstream that has only chat completions.
+async fn translated(
+    worker: &Worker,
+    question: &Question<'_>,
+    turn: Option<&mut Turn>,
+    tap: &mut Tap,
+    outlet: &mut impl Outlet,
+) -> Result<Relayed, Failed> {
+    let parent = turn.as_ref().and_then(|turn| turn.parent());
+    let (body, translation) = Translation::begin(&question.body, worker.response_id(), parent)?;
+    // It is read here: it must not come compressed.
+    let fields = question.fields.iter();
+    let fields: Vec<_> = fields
+        .filter(|(name, _)| !name.eq_ignore_ascii_case(b"accept-encoding"))
+        .cloned()
+        .collect();
+    let chat = Question {
+        method: question.method,
+        target: &chat_target(question.target),
+        fields: &fields,
+        traceparent: question.traceparent,
+        body,
+    };
+    let Some(inlet) = ask(worker, &chat, tap, outlet).await? else {
+        return Ok(Outcome::Cancelled.into());
+    };
+    let expected = Expected {
+        dialect: chat.dialect(),
+        turn,
+        translation: Some(translation),
+    };
+    Ok(relay::reply(worker, inlet, expected, tap, outlet).await)
 }
 
 /// Sends a whole request and waits for the reply's head; `None` where the client is gone first.
@@ -122,7 +156,15 @@ async fn ask(
     tap: &mut Tap,
     outlet: &mut impl Outlet,
 ) -> Result<Option<Inlet>, ChannelError> {
-    let request = render(worker, question);
+    let target = worker.upstream.path(question.target);
+    if let Some(leg) = worker.leg.as_ref().filter(|leg| leg.takes(question)) {
+        return select! {
+            biased;
+            inlet = leg.ask(question, &target, tap) => inlet.map(Some),
+            () = outlet.gone() => Ok(None),
+        };
+    }
+    let request = render(worker, question, &target);
     let (upstream, anew) = worker.pool.take().await?;
     tap.up_connected_anew = anew;
     let asked = match ask_on(upstream, worker, &request, question.method, tap, outlet).await {
@@ -133,10 +175,11 @@ async fn ask(
         }
         asked => asked,
     };
-    match asked? {
-        Some((upstream, response)) => Inlet::http(upstream, response, question.method).map(Some),
-        None => Ok(None),
-    }
+    let Some((upstream, response)) = asked? else {
+        return Ok(None);
+    };
+    let idle = worker.pool.idle_timeout();
+    Inlet::http(upstream, response, question.method, idle).map(Some)
 }
 
 async fn ask_on(
@@ -153,20 +196,22 @@ async fn ask_on(
     Ok(head.map(|response| (upstream, response)))
 }
 
-fn render(worker: &Worker, question: &Question<'_>) -> Vec<u8> {
+fn render(worker: &Worker, question: &Question<'_>, target: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024 + question.body.len());
-    let target = worker.upstream.path(question.target);
     start_request(
         &mut out,
         question.method,
-        &target,
+        target,
         &worker.upstream.authority(),
     );
-    for (name, value) in question.fields {
+    for (name, value) in question.fields() {
         push_field(&mut out, name, value);
     }
     if let Some(traceparent) = question.traceparent {
         push_field(&mut out, b"traceparent", traceparent.as_bytes());
+    }
+    if worker.pool.is_cold() {
+        push_field(&mut out, b"connection", b"close");
     }
     if question.method != "GET" || !question.body.is_empty() {
         let length = question.body.len().to_string();

@@ -1,0 +1,312 @@
+//! The way upstream over a channel that takes whole requests: HTTP/2, HTTP/3, WebSocket, raw QUIC.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokenlag_channel::quic::frame::ReplyForm;
+use tokenlag_channel::{Channel, ChannelError, Chunk, Dial, Message, Reply, Request};
+use tokenlag_dialect::Fields;
+use tokenlag_dialect::responses::Create;
+use tokenlag_dialect::responses::bad_request::CONNECTION_LIMIT_REACHED;
+use tokenlag_probes::{Clock, Encoding, MonoClock, Stamp, Transport};
+
+use crate::inlet::Inlet;
+use crate::question::Question;
+use crate::tap::Tap;
+use crate::upstream::STALE_WITHIN;
+
+/// Openings of WebSockets that one thread keeps apart: as many clients, about, have warm ones.
+const OPENINGS: usize = 64;
+
+/// Fields of a request that have no place in the opening of a WebSocket that other requests will share: they tell of one
+/// body, one reply, one exchange.
+const OF_ONE_REQUEST: [&[u8]; 6] = [
+    b"content-type",
+    b"accept",
+    b"accept-encoding",
+    b"traceparent",
+    b"tracestate",
+    b"baggage",
+];
+
+/// One thread's connections of a channel other than HTTP/1.1.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    transport: Transport,
+    encoding: Encoding,
+    authority: String,
+    dial: Dial,
+    /// One for all.
+    channel: Channel,
+    /// WebSockets say in their opening whose they are: what one client opened carries no other's requests. The one used
+    /// last comes last.
+    sockets: RefCell<Vec<(Opening, Channel)>>,
+}
+
+/// What a WebSocket's opening says: its target, and fields.
+type Opening = (String, Vec<(String, String)>);
+
+impl Leg {
+    /// Dials nothing yet. `authority` is the name that the upstream knows itself by.
+    pub(crate) fn new(
+        transport: Transport,
+        encoding: Encoding,
+        authority: String,
+        dial: Dial,
+    ) -> Self {
+        Self {
+            transport,
+            encoding,
+            authority,
+            channel: Channel::new(transport, dial.clone()),
+            dial,
+            sockets: RefCell::default(),
+        }
+    }
+
+    /// Whether any request can travel here.
+    pub(crate) fn carries_all(&self) -> bool {
+        self.transport != Transport::Ws
+    }
+
+    /// Whether the request can travel here. WebSockets carry nothing but streamed creates of the Responses API.
+    pub(crate) fn takes(&self, question: &Question<'_>) -> bool {
+        self.carries_all()
+            || (question.is_create() && is_streamed(&question.body) && opening(question).is_some())
+    }
+
+    /// Asks, and waits for the reply's head; `target` is the question's as the upstream knows it.
+    ///
+    /// # Errors
+    /// No connection, or one that ends, falls silent or breaks its protocol before the reply began.
+    pub(crate) async fn ask(
+        &self,
+        question: &Question<'_>,
+        target: &str,
+        tap: &mut Tap,
+    ) -> Result<Inlet, ChannelError> {
+        let traceparent = question.traceparent.map(|value| {
+            let name = Bytes::from_static(b"traceparent");
+            (name, Bytes::copy_from_slice(value.as_bytes()))
+        });
+        let fields: Vec<_> = question.fields.iter().cloned().chain(traceparent).collect();
+        let message = Message {
+            method: question.method,
+            target,
+            authority: &self.authority,
+            fields: &fields,
+            body: &question.body,
+            form: match self.encoding {
+                // Whatever else is streamed keeps its bytes: what an event of another API is called is not known here.
+                _ if !question.is_create() => ReplyForm::Bytes,
+                Encoding::Events => ReplyForm::Events,
+                Encoding::Compact => ReplyForm::Compact,
+            },
+        };
+        let request = Request::pass_on(self.transport, &message)?;
+        match opening(question).filter(|_| self.transport == Transport::Ws) {
+            Some(fields) => {
+                self.ask_socket((target.to_owned(), fields), &request, tap)
+                    .await
+            }
+            None => {
+                let reply = self.channel.open(&request).await?;
+                note(tap, &reply);
+                Inlet::channel(reply, question.method)
+            }
+        }
+    }
+
+    async fn ask_socket(
+        &self,
+        opening: Opening,
+        request: &Request,
+        tap: &mut Tap,
+    ) -> Result<Inlet, ChannelError> {
+        match self.first_message(&opening, request, tap).await {
+            Err(unanswered) if unanswered.repeatable => {
+                // Others that are idle will have been closed, too.
+                self.sockets
+                    .borrow_mut()
+                    .retain(|(known, _)| *known != opening);
+                let again = self.first_message(&opening, request, tap).await;
+                again.map_err(|unanswered| unanswered.error)
+            }
+            asked => asked.map_err(|unanswered| unanswered.error),
+        }
+    }
+
+    async fn first_message(
+        &self,
+        opening: &Opening,
+        request: &Request,
+        tap: &mut Tap,
+    ) -> Result<Inlet, Unanswered> {
+        let opened = self.socket(opening).open(request).await;
+        // A message that could not be written to its end is nobody's request.
+        let mut reply = opened.map_err(|error| Unanswered {
+            repeatable: is_closed(&error),
+            error,
+        })?;
+        note(tap, &reply);
+        let kept = reply.opening().resolved.is_none();
+        let written = reply.opening().written;
+        let first = reply.next().await.map_err(|error| Unanswered {
+            repeatable: kept && is_stale(&error, written),
+            error,
+        })?;
+        let Some(first) = first else {
+            return Err(no_reply(&self.dial).into());
+        };
+        match Refusal::of(&first) {
+            // Too old a connection: the request was not looked at.
+            Some(refusal) if refusal.code.as_deref() == Some(CONNECTION_LIMIT_REACHED) && kept => {
+                Err(Unanswered {
+                    error: no_reply(&self.dial),
+                    repeatable: true,
+                })
+            }
+            Some(refusal) => {
+                // A refused create ends with this; the connection goes on.
+                let at = first.at;
+                let whole = refusal.into_inlet(at);
+                drop(reply.finish().await);
+                Ok(whole)
+            }
+            None => Ok(Inlet::messages(reply, first)),
+        }
+    }
+
+    /// The channel whose WebSockets were opened so.
+    fn socket(&self, opening: &Opening) -> Channel {
+        let mut sockets = self.sockets.borrow_mut();
+        let place = sockets.iter().position(|(known, _)| known == opening);
+        let entry = match place {
+            Some(place) => sockets.remove(place),
+            None => {
+                if sockets.len() == OPENINGS {
+                    sockets.remove(0);
+                }
+                let dial = Dial {
+                    path: opening.0.clone(),
+                    headers: opening.1.clone(),
+                    ..self.dial.clone()
+                };
+                (opening.clone(), Channel::new(self.transport, dial))
+            }
+        };
+        let channel = entry.1.clone();
+        sockets.push(entry);
+        channel
+    }
+}
+
+/// Why there is no reply.
+struct Unanswered {
+    error: ChannelError,
+    /// Nobody worked on the request: it can be sent again.
+    repeatable: bool,
+}
+
+impl From<ChannelError> for Unanswered {
+    fn from(error: ChannelError) -> Self {
+        Self {
+            error,
+            repeatable: false,
+        }
+    }
+}
+
+/// Whether a kept WebSocket had just been closed as the request was written to it.
+fn is_stale(error: &ChannelError, written: Stamp) -> bool {
+    let soon = MonoClock.now().since(written) < STALE_WITHIN.as_nanos() as i64;
+    soon && is_closed(error)
+}
+
+fn is_closed(error: &ChannelError) -> bool {
+    matches!(
+        error,
+        ChannelError::Lost { .. } | ChannelError::NoReply { .. }
+    )
+}
+
+fn no_reply(dial: &Dial) -> ChannelError {
+    ChannelError::NoReply {
+        address: tokenlag_channel::tcp::authority(&dial.host, dial.port),
+        detail: "the WebSocket was at its end".to_owned(),
+    }
+}
+
+fn note(tap: &mut Tap, reply: &Reply) {
+    let opening = reply.opening();
+    tap.up_connected_anew = opening.resolved.is_some();
+    tap.up_written = Some(opening.written);
+}
+
+/// The fields of the opening that would carry the question; `None` where one of them is not text.
+fn opening(question: &Question<'_>) -> Option<Vec<(String, String)>> {
+    let shared = question.fields.iter().filter(|(name, _)| {
+        !OF_ONE_REQUEST
+            .iter()
+            .any(|own| name.eq_ignore_ascii_case(own))
+    });
+    let text = |bytes: &Bytes| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    shared
+        .map(|(name, value)| Some((text(name)?, text(value)?)))
+        .collect()
+}
+
+/// Whether a create asks for a stream, and for nothing that a WebSocket has no words for.
+fn is_streamed(body: &[u8]) -> bool {
+    Create::parse(body).is_ok_and(|create| {
+        create.stream && create.generate && create.fields.get_bool("background") != Some(true)
+    })
+}
+
+/// A create that was refused: over HTTP it has a status.
+struct Refusal {
+    status: u16,
+    code: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Refusal {
+    /// Reads the first message that answers a create.
+    fn of(message: &Chunk) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Event {
+            r#type: String,
+            status: u16,
+            error: Box<RawValue>,
+        }
+
+        #[derive(Deserialize)]
+        struct Told {
+            code: Option<String>,
+        }
+
+        let event: Event = serde_json::from_slice(&message.bytes).ok()?;
+        if event.r#type != "error" || !(400..600).contains(&event.status) {
+            return None;
+        }
+        let told: Option<Told> = serde_json::from_str(event.error.get()).ok();
+        let mut body = Fields::default();
+        body.set("error", event.error);
+        Some(Self {
+            status: event.status,
+            code: told.and_then(|told| told.code),
+            body: body.to_vec(),
+        })
+    }
+
+    fn into_inlet(self, at: Stamp) -> Inlet {
+        let chunk = Chunk {
+            at,
+            ordinal: 0,
+            bytes: self.body.into(),
+        };
+        Inlet::whole(self.status, chunk)
+    }
+}
