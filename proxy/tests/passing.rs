@@ -156,7 +156,7 @@ fn garbage_and_smuggling_are_refused() {
     let stack = Stack::start("");
     run(async {
         for request in [
-            "\x16\x03\x01\x02\x00\x01\x00",
+            "\x15\x03\x01\x02\x00\x01\x00",
             "hello\r\n\r\n",
             "GET / HTTP/3.0\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -21,12 +21,13 @@ use tokio::task::LocalSet;
 pub const IDLE: Duration = Duration::from_secs(5);
 
 /// Every way through the proxy.
-pub const CHANNELS: [(Transport, Encoding); 5] = [
+pub const CHANNELS: [(Transport, Encoding); 6] = [
     (Transport::HttpCold, Encoding::Events),
     (Transport::Http, Encoding::Events),
     (Transport::Ws, Encoding::Events),
     (Transport::Quic, Encoding::Events),
     (Transport::Quic, Encoding::Compact),
+    (Transport::Http2, Encoding::Events),
 ];
 
 pub struct Stack {
