@@ -1,0 +1,169 @@
+//! Our channels, both ends, behind the doors that the proxy has.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokenlag_channel::accept::{Accepted, Acceptor};
+use tokenlag_channel::http::ServerConnection;
+use tokenlag_channel::quic::{self, DoorLimits, Listener};
+use tokenlag_channel::tls::{ClientTls, ServerTls, self_signed};
+use tokenlag_channel::ws::{Received, Upgrade};
+use tokenlag_channel::{Ask, Channel, Dial, Request};
+use tokenlag_probes::{Encoding, TraceId, Transport};
+use tokio::net::TcpListener;
+use tokio::task::spawn_local;
+
+use crate::{Echo, PAYLOAD};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A channel, and the request that goes over it.
+pub struct Ours {
+    channel: Channel,
+    request: Request,
+}
+
+/// A channel in clear, and a server behind a TCP door.
+pub async fn over_tcp(transport: Transport) -> Ours {
+    let (tls, _) = identity();
+    let acceptor = Acceptor::new(&tls, DoorLimits::default()).expect("a good certificate");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("loopback listens");
+    let port = listener.local_addr().expect("it is bound").port();
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            match acceptor.accept(stream).await {
+                Ok(Accepted::Http1(connection)) => drop(spawn_local(serve_http(connection))),
+                Ok(Accepted::Http2(connection)) => drop(spawn_local(async move {
+                    while let Some(exchange) = connection.next_exchange().await {
+                        spawn_local(async move {
+                            let (incoming, mut writer) =
+                                exchange.request().await.expect("a good request");
+                            writer.head(200, &[]);
+                            writer.data(incoming.body);
+                            writer.finish().await.expect("the client waits");
+                        });
+                    }
+                })),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    ours(transport, port, None)
+}
+
+async fn serve_http(mut connection: ServerConnection) {
+    while let Ok(Some(incoming)) = connection.next_request().await {
+        if incoming.head.wants_websocket() {
+            let upgrade = Upgrade::of(&incoming.head).expect("a good opening");
+            let socket = upgrade
+                .grant(connection, [], PATIENCE)
+                .await
+                .expect("the client waits");
+            while let Ok(Received::Text { text, .. }) = socket.receive().await {
+                socket.send([text]).await.expect("the client waits");
+            }
+            return;
+        }
+        let body = connection.whole_body().await.expect("a whole request");
+        connection
+            .respond(200, "OK", &[], &body)
+            .await
+            .expect("the client waits");
+    }
+}
+
+/// A channel over QUIC, and a server behind a UDP door.
+pub async fn over_udp(transport: Transport) -> Ours {
+    let (tls, trust) = identity();
+    let socket = quic::bind((Ipv4Addr::LOCALHOST, 0).into(), false).expect("loopback binds");
+    let listener =
+        Listener::new(socket, &tls, DoorLimits::default(), |_| {}).expect("a good certificate");
+    let port = listener.local_addr().expect("it is bound").port();
+    spawn_local(async move {
+        while let Some(handshake) = listener.accept().await {
+            match handshake.finish().await.expect("a handshake") {
+                quic::Accepted::Quic(connection) => drop(spawn_local(async move {
+                    while let Some(exchange) = connection.next_exchange().await {
+                        spawn_local(async move {
+                            let (incoming, mut writer) =
+                                exchange.request().await.expect("a good request");
+                            writer.head(200, Vec::new(), false);
+                            writer.data(incoming.body);
+                            writer.finish().await.expect("the client waits");
+                        });
+                    }
+                })),
+                quic::Accepted::Http3(mut connection) => drop(spawn_local(async move {
+                    while let Some(exchange) = connection.next_exchange().await {
+                        spawn_local(async move {
+                            let (incoming, mut writer) =
+                                exchange.request().await.expect("a good request");
+                            writer.head(200, &[]);
+                            writer.data(incoming.body);
+                            writer.finish().await.expect("the client waits");
+                        });
+                    }
+                })),
+            }
+        }
+    });
+    ours(transport, port, Some(trust))
+}
+
+fn identity() -> (ServerTls, ClientTls) {
+    let identity = self_signed(&["localhost", "127.0.0.1"]).expect("good names");
+    let trust = ClientTls::trusting(identity.cert_pem.as_bytes()).expect("just made");
+    let tls = ServerTls {
+        identity,
+        resumption: false,
+        early_data: false,
+    };
+    (tls, trust)
+}
+
+fn ours(transport: Transport, port: u16, tls: Option<ClientTls>) -> Ours {
+    let ask = Ask {
+        path: "/v1/responses",
+        authority: "127.0.0.1",
+        headers: &[],
+        body: PAYLOAD,
+        trace: TraceId::from_bits(1),
+        encoding: Encoding::Events,
+    };
+    let dial = Dial {
+        host: "127.0.0.1".to_owned(),
+        port,
+        path: "/v1/responses".to_owned(),
+        headers: Vec::new(),
+        connect_timeout: PATIENCE,
+        idle_timeout: PATIENCE,
+        tls,
+    };
+    Ours {
+        channel: Channel::new(transport, dial),
+        request: Request::render(transport, &ask).expect("a good request"),
+    }
+}
+
+impl Echo for Ours {
+    async fn round_trip(&mut self) {
+        let mut reply = self
+            .channel
+            .open(&self.request)
+            .await
+            .expect("the server answers");
+        let mut count = 0;
+        let is_ws = matches!(self.channel, Channel::Ws(_));
+        while let Some(chunk) = reply.next().await.expect("it answers whole") {
+            count += chunk.bytes.len();
+            // A WebSocket's reply has no end of its own.
+            if is_ws {
+                break;
+            }
+        }
+        assert!(count >= PAYLOAD.len());
+        reply.finish().await.expect("it is over");
+    }
+}
