@@ -75,7 +75,7 @@ impl Admin {
     /// Reads one answer; `true` when there is no more for now.
     async fn page(&mut self, fetched: &mut Fetched) -> anyhow::Result<bool> {
         let path = format!("/exchanges?since={}", self.next);
-        let body = http::get(&self.base, &path, &[], PATIENCE)
+        let body = http::get(&self.base, None, &path, &[], PATIENCE)
             .await
             .context("cannot fetch the proxy's stamps; is --proxy-admin its admin endpoint?")?;
         let mut lines = body

@@ -15,7 +15,7 @@ use crate::cpu::Usage;
 use crate::ledger::{Closing, Ledger};
 use crate::lost::Lost;
 use crate::progress::Display;
-use crate::rig::Alarm;
+use crate::rig::{Alarm, Sidecar};
 use crate::writer::{Entry, Failed, Writer};
 
 /// How long the last stamps may take to come once the run is stopped.
@@ -59,8 +59,24 @@ enum Desk {
 pub struct Proxy {
     /// Its admin endpoint.
     pub admin: Admin,
-    /// Its process, where it runs on this host.
+    /// Its process, where it was started here.
     pub pid: Option<u32>,
+    /// The processes that stand before it in pairs.
+    pub sidecars: Vec<Sidecar>,
+}
+
+impl Proxy {
+    /// The processes that carry a row's traffic; none where that of this proxy is not known.
+    fn carrying(&self, row: Row) -> Vec<u32> {
+        let is_for = |sidecar: &&Sidecar| {
+            (sidecar.transport, sidecar.encoding) == (row.transport, row.encoding)
+        };
+        let beside = self.sidecars.iter().filter(is_for).map(|it| it.pid);
+        match self.pid {
+            Some(pid) if row.transport != Transport::Direct => beside.chain([pid]).collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Book {
@@ -128,31 +144,37 @@ impl Book {
         }
     }
 
-    fn usages(&self) -> [Option<Usage>; 2] {
-        let proxy = self.proxy.as_ref().and_then(|proxy| proxy.pid);
-        [Usage::of_this_thread(), proxy.and_then(Usage::of)]
+    /// What generator and the row's proxies have used.
+    fn usages(&self, row: Row) -> [Option<Usage>; 2] {
+        let carrying = self.proxy.as_ref().map(|proxy| proxy.carrying(row));
+        let pids = carrying.filter(|pids| !pids.is_empty());
+        [Usage::of_this_thread(), pids.and_then(Usage::of_all)]
     }
 
-    fn counters(&self, row: Row, channels: tokenlag_channel::Counters) -> Counters {
-        let after = self.usages();
+    fn counters(&self, lane: &Lane, channels: tokenlag_channel::Counters) -> Counters {
+        let after = self.usages(lane.row);
         let spent = |who: usize| Some(after[who]?.since(&self.before[who]?));
-        let (client, proxy) = (
-            spent(0),
-            spent(1).filter(|_| row.transport != Transport::Direct),
-        );
+        let (client, proxy) = (spent(0), spent(1));
+        let encrypted = lane.endpoint.dial.tls.is_some();
+        let if_encrypted = |count: u64| encrypted.then_some(count);
         Counters {
             wire_bytes_sent: Some(channels.bytes_sent),
             wire_bytes_received: Some(channels.bytes_received),
+            channel_bytes_sent: Some(channels.channel_bytes_sent),
+            channel_bytes_received: Some(channels.channel_bytes_received),
             reads: Some(channels.reads),
             writes: Some(channels.writes),
             connections_opened: Some(channels.connections_opened),
+            // A connection counts as opened when its handshake is over.
+            handshakes_made: if_encrypted(channels.connections_opened),
+            handshakes_resumed: if_encrypted(channels.handshakes_resumed),
+            early_data_accepted: if_encrypted(channels.early_data_accepted),
             client_cpu_ns: client.map(|(cpu, ..)| cpu),
             client_run_queue: client.map(|(_, queue, _)| queue),
             client_context_switches: client.map(|(.., switches)| switches),
             proxy_cpu_ns: proxy.map(|(cpu, ..)| cpu),
             proxy_run_queue: proxy.map(|(_, queue, _)| queue),
             proxy_context_switches: proxy.map(|(.., switches)| switches),
-            ..Counters::default()
         }
     }
 
@@ -213,7 +235,7 @@ impl Observer for Book {
             at: MonoClock.now(),
         };
         self.give(starts).map_err(|Failed| self.failure())?;
-        self.before = self.usages();
+        self.before = self.usages(lane.row);
         Ok(())
     }
 
@@ -224,7 +246,7 @@ impl Observer for Book {
         end: CellEnd,
     ) -> anyhow::Result<()> {
         let row = lane.row;
-        let counters = self.counters(row, end.counters);
+        let counters = self.counters(lane, end.counters);
         self.lost.add(row, &end);
         let joined = self.joined(row).await.context("the run cannot go on")?;
         let closing = Closing {

@@ -1,4 +1,4 @@
-//! Certificates that the user gives as files.
+//! Whom the load generator trusts: files that the user gives, or the system's own store.
 
 use std::fs;
 use std::path::Path;
@@ -6,11 +6,14 @@ use std::path::Path;
 use anyhow::Context;
 use tokenlag_channel::tls::ClientTls;
 
-/// Trust in the certificates of a PEM file, and in nobody else.
+/// Trust in the certificates of a PEM file and in nobody else; without a file, in whom the system trusts.
 ///
 /// # Errors
-/// It cannot be read, or holds no certificate.
-pub fn trusted(path: &Path) -> anyhow::Result<ClientTls> {
+/// The file cannot be read or holds no certificate, or the system has none.
+pub fn trusted(file: Option<&Path>) -> anyhow::Result<ClientTls> {
+    let Some(path) = file else {
+        return Ok(ClientTls::of_system()?);
+    };
     let pem = fs::read(path)
         .with_context(|| format!("cannot read the certificate {}", path.display()))?;
     ClientTls::trusting(&pem).with_context(|| format!("{} cannot be trusted", path.display()))

@@ -21,12 +21,19 @@ impl Usage {
         for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
             // A thread that ended since is no error.
             if let Some(thread) = Self::of_thread(&task.path()) {
-                usage.cpu_ns += thread.cpu_ns;
-                usage.run_queue.add(&thread.run_queue);
-                usage.context_switches += thread.context_switches;
+                usage.add(&thread);
             }
         }
         Some(usage)
+    }
+
+    /// Of several processes together; `None` where /proc does not tell of one of them.
+    pub fn of_all(pids: impl IntoIterator<Item = u32>) -> Option<Self> {
+        let mut sum = Self::default();
+        for pid in pids {
+            sum.add(&Self::of(pid)?);
+        }
+        Some(sum)
     }
 
     /// Of the calling thread alone: what others of this process do beside it is none of what it measures.
@@ -52,6 +59,12 @@ impl Usage {
             },
             context_switches,
         })
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.cpu_ns += other.cpu_ns;
+        self.run_queue.add(&other.run_queue);
+        self.context_switches += other.context_switches;
     }
 
     /// What was used since `earlier`: CPU time, waits, context switches.
@@ -93,5 +106,8 @@ mod tests {
         let (cpu_ns, ..) = Usage::of_this_thread().unwrap().since(&before_here);
         assert!(cpu_ns > 0);
         assert_eq!(Usage::of(u32::MAX), None);
+        let both = Usage::of_all([pid, pid]).unwrap();
+        assert!(both.cpu_ns >= 2 * before.cpu_ns);
+        assert_eq!(Usage::of_all([pid, u32::MAX]), None);
     }
 }

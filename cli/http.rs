@@ -6,23 +6,31 @@ use anyhow::{Context, bail};
 use tokenlag_channel::Dial;
 use tokenlag_channel::http::Connection;
 use tokenlag_channel::http::render::{push_field, start_request};
+use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::BaseUrl;
 
 /// The most that an answer may hold.
 const BODY_LIMIT: usize = 256 << 20;
 
-/// The body of `path` at `base`.
+/// The body of `path` at `base`; over TLS where the address says so, from whom `trust` or else the system trusts.
 ///
 /// # Errors
 /// No connection, silence, or a status other than 200; says which.
 pub async fn get(
     base: &BaseUrl,
+    trust: Option<&ClientTls>,
     path: &str,
     headers: &[(String, String)],
     limit: Duration,
 ) -> anyhow::Result<Vec<u8>> {
-    let url = format!("http://{}{path}", base.authority());
-    let work = request(base, path, headers, limit);
+    let scheme = if base.is_tls() { "https" } else { "http" };
+    let url = format!("{scheme}://{}{path}", base.authority());
+    let tls = match (base.is_tls(), trust) {
+        (false, _) => None,
+        (true, Some(trust)) => Some(trust.clone()),
+        (true, None) => Some(ClientTls::of_system()?),
+    };
+    let work = request(base, tls, path, headers, limit);
     let (status, body) = tokio::time::timeout(limit, work)
         .await
         .with_context(|| format!("GET {url}: no answer within {limit:?}"))??;
@@ -35,6 +43,7 @@ pub async fn get(
 
 async fn request(
     base: &BaseUrl,
+    tls: Option<ClientTls>,
     path: &str,
     headers: &[(String, String)],
     limit: Duration,
@@ -46,7 +55,7 @@ async fn request(
         headers: Vec::new(),
         connect_timeout: limit,
         idle_timeout: limit,
-        tls: None,
+        tls,
     };
     let mut wire = Vec::with_capacity(256);
     start_request(&mut wire, "GET", path, &base.authority());

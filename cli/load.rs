@@ -6,10 +6,10 @@ use std::rc::Rc;
 use anyhow::Context;
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::{BaseUrl, Endpoint, Lane};
-use tokenlag_probes::Transport;
 
 use crate::args::load::LoadArgs;
-use crate::exit::{Exit, Usage};
+use crate::conditions::Found;
+use crate::exit::Exit;
 use crate::measure::{self, Measured, Run};
 use crate::pinning::Pinning;
 use crate::plan::Plan;
@@ -19,7 +19,7 @@ use crate::{alarm, certificates, finish, host, models};
 /// Runs the command.
 pub fn run(args: LoadArgs) -> anyhow::Result<Exit> {
     let plan = Plan::of_load(&args)?;
-    let trust = trust(&args)?;
+    let trust = trust(&args, &plan)?;
     let place = measure::claim(args.output.out.as_deref(), "load")?;
     let outcome = alarm::block_on(async {
         let (alarm, interrupted) = alarm::alarm();
@@ -41,9 +41,8 @@ async fn measured(
     let model = match &plan.model {
         Some(model) => model.clone(),
         None => {
-            alarm
-                .or_stopped(models::only_one(url, &plan.work.headers))
-                .await?
+            let asked = models::only_one(url, trust.as_ref(), &plan.work.headers);
+            alarm.or_stopped(asked).await?
         }
     };
     let run = Run {
@@ -52,6 +51,7 @@ async fn measured(
         model,
         lanes: vec![Rc::new(lane(plan, url, trust))],
         proxy: None,
+        found: Found::default(),
         host: host::read(),
         pinning: Pinning::default(),
         warnings: Vec::new(),
@@ -64,23 +64,27 @@ async fn measured(
 fn lane(plan: &Plan, url: &BaseUrl, trust: Option<ClientTls>) -> Lane {
     let row = plan.work.rows[0];
     let headers = plan.work.headers.clone();
-    let mut endpoint = Endpoint::new(url, plan.work.dialect, headers, plan.work.limits);
-    if let Some(tls) = trust.filter(|_| row.transport == Transport::Quic) {
-        endpoint = endpoint.over_tls(tls);
-    }
+    let endpoint = Endpoint::new(url, plan.work.dialect, headers, plan.work.limits);
     Lane {
         row,
         index: 0,
-        endpoint,
+        endpoint: match trust {
+            Some(trust) if is_encrypted(plan, url) => endpoint.over_tls(plan.wire.client(trust)),
+            _ => endpoint,
+        },
     }
 }
 
-fn trust(args: &LoadArgs) -> anyhow::Result<Option<ClientTls>> {
-    match &args.trust {
-        Some(path) => certificates::trusted(path).map(Some),
-        None if args.channel == Transport::Quic => {
-            Err(Usage("quic needs --trust FILE.pem, the other end's certificate".to_owned()).into())
+/// Whether the load goes over TLS; what is asked beside it does where the address says so.
+fn is_encrypted(plan: &Plan, url: &BaseUrl) -> bool {
+    url.is_tls() || plan.wire.dials_tls(plan.work.rows[0].transport)
+}
+
+fn trust(args: &LoadArgs, plan: &Plan) -> anyhow::Result<Option<ClientTls>> {
+    match &plan.work.url {
+        Some(url) if is_encrypted(plan, url) => {
+            certificates::trusted(args.wire.trust.as_deref()).map(Some)
         }
-        None => Ok(None),
+        _ => Ok(None),
     }
 }

@@ -11,6 +11,7 @@ use tokenlag_probes::{Clock, Host, MonoClock, Report, RunRecord, Seeds, clock};
 
 use crate::args::shared::OutputArgs;
 use crate::book::{Book, Handing, Proxy};
+use crate::conditions::{self, Found};
 use crate::exit::Usage;
 use crate::ledger::Ledger;
 use crate::pinning::Pinning;
@@ -40,6 +41,8 @@ pub struct Run<'a> {
     pub host: Host,
     /// Which process runs where.
     pub pinning: Pinning,
+    /// What the command found out about the other ends, for the record.
+    pub found: Found,
     /// What only the command can see: the topology.
     pub warnings: Vec<tokenlag_probes::Warning>,
     /// Where the run's folder will be.
@@ -163,6 +166,7 @@ impl Run<'_> {
             bootstrap: plan.seed,
         };
         record.open_loop = plan.arrivals.is_open();
+        record.conditions = conditions::of(plan, &self.host, self.found);
         record.baselines = plan.work.baselines.clone();
         record.warnings = self.warnings.clone();
         record.calibration.clock_read_ns = Some(MonoClock.read_cost(CLOCK_READS));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
+use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::BaseUrl;
 
 use crate::exit::Usage;
@@ -11,11 +12,15 @@ use crate::http;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The name of the only model that the backend lists.
+/// The name of the only model that the backend lists; for `trust` see [`http::get`].
 ///
 /// # Errors
 /// The backend does not answer, or lists none or several: then they are named.
-pub async fn only_one(base: &BaseUrl, headers: &[(String, String)]) -> anyhow::Result<String> {
+pub async fn only_one(
+    base: &BaseUrl,
+    trust: Option<&ClientTls>,
+    headers: &[(String, String)],
+) -> anyhow::Result<String> {
     #[derive(Deserialize)]
     struct List {
         data: Vec<Model>,
@@ -24,7 +29,7 @@ pub async fn only_one(base: &BaseUrl, headers: &[(String, String)]) -> anyhow::R
     struct Model {
         id: String,
     }
-    let body = http::get(base, &base.path("/v1/models"), headers, PATIENCE)
+    let body = http::get(base, trust, &base.path("/v1/models"), headers, PATIENCE)
         .await
         .context("cannot ask the backend for its models; name one with --model")?;
     let list: List = serde_json::from_slice(&body)

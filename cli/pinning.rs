@@ -13,23 +13,34 @@ pub struct Pinning {
     pub generator: Option<usize>,
     /// The proxy.
     pub proxy: Option<usize>,
+    /// The proxies of pairs that stand beside the generator.
+    pub sidecar: Option<usize>,
     /// The backend.
     pub backend: Option<usize>,
 }
 
 impl Pinning {
     /// The backend on the last core, so that its work never takes the path's time; generator and proxy on the first
-    /// ones, on one and the same where there are but two.
+    /// ones, on one and the same where there are but two. The second proxy of a pair has a core of its own where there are
+    /// four, and shares the first proxy's elsewhere: what stamps the tokens keeps its core to itself as long as it can.
     pub fn choose(pin: Pin) -> Self {
         match (pin, &cores()[..]) {
-            (Pin::Auto, [first, second, .., last]) => Self {
+            (Pin::Auto, [first, second, third, .., last]) => Self {
                 generator: Some(*first),
                 proxy: Some(*second),
+                sidecar: Some(*third),
+                backend: Some(*last),
+            },
+            (Pin::Auto, [first, second, last]) => Self {
+                generator: Some(*first),
+                proxy: Some(*second),
+                sidecar: Some(*second),
                 backend: Some(*last),
             },
             (Pin::Auto, [first, last]) => Self {
                 generator: Some(*first),
                 proxy: Some(*first),
+                sidecar: Some(*first),
                 backend: Some(*last),
             },
             _ => Self::default(),

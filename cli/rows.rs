@@ -2,18 +2,27 @@
 
 use std::str::FromStr;
 
-use tokenlag_probes::{Encoding, Row, State, Transport};
+use tokenlag_probes::{Encoding, Row, State, StateAt, Transport};
 
-/// The rows of a comparison where none are asked for.
-const DEFAULT: [Row; 7] = [
-    Row::events(Transport::Direct, State::Full),
+/// The rows of a comparison where none are asked for: each channel as its users have it, and all but the cold one with
+/// both states.
+const DEFAULT: [Row; 12] = [
+    DIRECT,
     Row::HTTP_COLD_FULL,
     Row::HTTP_FULL,
+    Row::events(Transport::Http, State::Incremental),
+    Row::events(Transport::Http2, State::Full),
+    Row::events(Transport::Http2, State::Incremental),
+    Row::events(Transport::Http3, State::Full),
+    Row::events(Transport::Http3, State::Incremental),
     Row::events(Transport::Ws, State::Full),
     Row::events(Transport::Ws, State::Incremental),
     Row::events(Transport::Quic, State::Full),
     Row::events(Transport::Quic, State::Incremental),
 ];
+
+/// The control.
+const DIRECT: Row = Row::events(Transport::Direct, State::Full);
 
 /// A row as it is written: `ws/incremental`, `quic/full/compact`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,82 +57,123 @@ fn part<T: FromStr<Err: ToString>>(text: Option<&str>, what: &str) -> Result<T, 
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// The rows to run, in the order of the tables. Channels and states that are both named are crossed; one alone picks
-/// from the default rows. The control and the baselines come along unless it is said otherwise.
-pub fn select(
-    channels: &[Transport],
-    states: &[State],
-    baselines: &[RowName],
-    direct: bool,
-) -> Result<Vec<Row>, String> {
-    let mut rows: Vec<Row> = if channels.is_empty() || states.is_empty() {
-        let picked = |row: &Row| {
-            (channels.is_empty() || channels.contains(&row.transport))
-                && (states.is_empty() || states.contains(&row.state))
-        };
-        DEFAULT.into_iter().filter(picked).collect()
+/// What is asked for; an empty list: nothing is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Channels.
+    pub channels: &'a [Transport],
+    /// States.
+    pub states: &'a [State],
+    /// Encodings.
+    pub encodings: &'a [Encoding],
+    /// Rows that come along, whatever else is asked for.
+    pub baselines: &'a [RowName],
+    /// The control comes along.
+    pub direct: bool,
+    /// Where conversations are kept; `None`: where the proxy keeps them unless it is told otherwise.
+    pub state_at: Option<StateAt>,
+}
+
+/// The rows to run, in the order of the tables: channels, states and encodings crossed. A channel that lacks all of the
+/// encodings asked for has the events that it always has, so that others can be compared with it. The control and the
+/// baselines come along unless it is said otherwise.
+///
+/// # Errors
+/// A row that cannot be had, and what to ask for instead; or no row at all.
+pub fn select(wanted: &Wanted<'_>) -> Result<Vec<Row>, String> {
+    let mut rows = crossed(wanted);
+    rows.extend(wanted.baselines.iter().map(|name| name.0));
+    if wanted.direct {
+        rows.push(DIRECT);
     } else {
-        let crossed = channels.iter().flat_map(|&transport| {
-            let rows = states
-                .iter()
-                .map(move |&state| Row::events(transport, state));
-            rows.filter(keeps_state)
-        });
-        crossed.collect()
-    };
-    rows.extend(baselines.iter().map(|name| name.0));
-    rows.retain(|row| row.transport != Transport::Direct);
-    if direct {
-        rows.push(Row::events(Transport::Direct, State::Full));
+        rows.retain(|row| row.transport != Transport::Direct);
     }
     rows.sort_unstable();
     rows.dedup();
-    let asked = rows.iter().map(|row| row.transport);
-    for transport in asked.chain(channels.iter().copied()) {
-        check_built(transport)?;
+    for row in &rows {
+        check(row, wanted.state_at)?;
     }
-    if let Some(row) = rows.iter().find(|row| !keeps_state(row)) {
-        return Err(format!("{row}: {STATELESS}"));
-    }
-    let lacks_encoding = |row: &&Row| !row.transport.has_encoding(row.encoding);
-    if let Some(row) = rows.iter().find(lacks_encoding) {
-        return Err(format!("{row}: only quic has the compact encoding"));
+    let compact = |row: &Row| row.encoding == Encoding::Compact;
+    if wanted.encodings.contains(&Encoding::Compact) && !rows.iter().any(compact) {
+        return Err(format!("{NOT_COMPACT}; name one of them in --channels"));
     }
     match rows[..] {
-        [] => Err(format!("no row is left to run; {STATELESS}")),
+        [] => Err("no row is left to run; name some in --channels".to_owned()),
         _ => Ok(rows),
     }
 }
 
-/// Refuses a channel that has a name and is not built into this command.
-pub fn check_built(transport: Transport) -> Result<(), String> {
-    match transport {
-        Transport::Http2 | Transport::Http3 => {
-            Err(format!("{transport}: this build cannot dial it"))
+fn crossed(wanted: &Wanted<'_>) -> Vec<Row> {
+    let pairs: Vec<(Transport, State)> = match wanted.channels {
+        [] => DEFAULT
+            .iter()
+            .map(|row| (row.transport, row.state))
+            .filter(|(_, state)| wanted.states.is_empty() || wanted.states.contains(state))
+            .collect(),
+        channels => channels
+            .iter()
+            .flat_map(|&transport| {
+                let states = states_of(transport, wanted.states);
+                states.iter().map(move |&state| (transport, state))
+            })
+            .collect(),
+    };
+    let rows = pairs.into_iter().flat_map(|(transport, state)| {
+        let has = |encoding: &Encoding| transport.has_encoding(*encoding);
+        let mut encodings: Vec<Encoding> = wanted.encodings.iter().copied().filter(has).collect();
+        if encodings.is_empty() {
+            encodings.push(Encoding::Events);
         }
-        _ if transport.is_pair() => Err(format!(
-            "{transport}: this build cannot put two proxies in line"
-        )),
-        _ => Ok(()),
+        encodings.into_iter().map(move |encoding| Row {
+            transport,
+            state,
+            encoding,
+        })
+    });
+    rows.collect()
+}
+
+/// The states of a channel that was named. The control resends the conversation unless it is said otherwise.
+fn states_of(transport: Transport, asked: &[State]) -> &[State] {
+    match (asked, transport) {
+        ([], Transport::Direct) => &[State::Full],
+        ([], _) => &[State::Full, State::Incremental],
+        (asked, _) => asked,
     }
 }
 
-/// Why some channels have one state only.
-const STATELESS: &str =
-    "the proxy keeps conversations on ws and quic alone, so other channels have --state full";
+const NOT_COMPACT: &str = "only quic and pair-quic have the compact encoding";
 
-/// Whether the row's state can be had on its channel: HTTP passes through the proxy untouched.
-fn keeps_state(row: &Row) -> bool {
-    row.state == State::Full || matches!(row.transport, Transport::Ws | Transport::Quic)
+/// Refuses what cannot be had.
+fn check(row: &Row, state_at: Option<StateAt>) -> Result<(), String> {
+    if !row.transport.has_encoding(row.encoding) {
+        return Err(format!("{row}: {NOT_COMPACT}"));
+    }
+    let kept_by_proxy = state_at != Some(StateAt::Upstream);
+    if row.transport == Transport::Direct && row.state == State::Incremental && kept_by_proxy {
+        return Err(format!(
+            "{row}: there is no proxy on its way that keeps conversations; leave direct out of --channels ({DIRECT} comes \
+             along by itself), or let the backend keep them for all rows with --state-at upstream"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(channels: &[Transport], states: &[State], baselines: &[&str], direct: bool) -> String {
-        let baselines: Vec<RowName> = baselines.iter().map(|name| name.parse().unwrap()).collect();
-        let rows = select(channels, states, &baselines, direct).unwrap();
+    const NOTHING: Wanted<'_> = Wanted {
+        channels: &[],
+        states: &[],
+        encodings: &[],
+        baselines: &[],
+        direct: false,
+        state_at: None,
+    };
+
+    fn names(wanted: Wanted<'_>) -> String {
+        let rows = select(&wanted).unwrap();
         let names: Vec<String> = rows.iter().map(Row::to_string).collect();
         names.join(" ")
     }
@@ -133,27 +183,122 @@ mod tests {
         use State::{Full, Incremental};
         use Transport::{Http, Ws};
         assert_eq!(
-            names(&[], &[], &[], true),
-            "direct/full http-cold/full http/full ws/full ws/incremental quic/full quic/incremental"
+            names(Wanted {
+                direct: true,
+                ..NOTHING
+            }),
+            "direct/full http-cold/full http/full http/incremental http2/full http2/incremental http3/full \
+             http3/incremental ws/full ws/incremental quic/full quic/incremental"
         );
         assert_eq!(
-            names(&[Ws, Http], &[], &[], true),
-            "direct/full http/full ws/full ws/incremental"
+            names(Wanted {
+                channels: &[Ws, Http],
+                direct: true,
+                ..NOTHING
+            }),
+            "direct/full http/full http/incremental ws/full ws/incremental"
         );
         assert_eq!(
-            names(&[], &[Incremental], &[], false),
-            "ws/incremental quic/incremental"
+            names(Wanted {
+                states: &[Incremental],
+                ..NOTHING
+            }),
+            "http/incremental http2/incremental http3/incremental ws/incremental quic/incremental"
         );
         assert_eq!(
-            names(&[Http, Ws], &[Full, Incremental], &[], false),
-            "http/full ws/full ws/incremental"
+            names(Wanted {
+                channels: &[Transport::HttpCold],
+                states: &[Incremental],
+                ..NOTHING
+            }),
+            "http-cold/incremental"
         );
+        let cold = ["http-cold/full".parse().unwrap()];
         assert_eq!(
-            names(&[Ws], &[Full], &["http-cold/full"], false),
+            names(Wanted {
+                channels: &[Ws],
+                states: &[Full],
+                baselines: &cold,
+                ..NOTHING
+            }),
             "http-cold/full ws/full"
         );
-        assert!(select(&[Transport::Direct], &[], &[], false).is_err());
-        assert!(select(&[Http], &[Incremental], &[], false).is_err());
+    }
+
+    #[test]
+    fn encodings_are_crossed_where_the_channel_has_them() {
+        use Encoding::{Compact, Events};
+        use Transport::{Http, PairQuic, Quic};
+        let full = Wanted {
+            states: &[State::Full],
+            ..NOTHING
+        };
+        assert_eq!(
+            names(Wanted {
+                channels: &[Http, Quic, PairQuic],
+                encodings: &[Events, Compact],
+                ..full
+            }),
+            "http/full quic/full quic/full/compact pair-quic/full pair-quic/full/compact"
+        );
+        assert_eq!(
+            names(Wanted {
+                channels: &[Http, Quic],
+                encodings: &[Compact],
+                ..full
+            }),
+            "http/full quic/full/compact"
+        );
+        let none = select(&Wanted {
+            channels: &[Http],
+            encodings: &[Compact],
+            ..full
+        });
+        assert!(none.unwrap_err().contains("only quic"));
+        let baselines = ["http/full/compact".parse().unwrap()];
+        let none = select(&Wanted {
+            baselines: &baselines,
+            ..full
+        });
+        assert!(
+            none.unwrap_err()
+                .starts_with("http/full/compact: only quic")
+        );
+    }
+
+    #[test]
+    fn the_control_has_a_state_only_where_the_backend_keeps_it() {
+        let named = Wanted {
+            channels: &[Transport::Direct],
+            states: &[State::Full, State::Incremental],
+            direct: true,
+            ..NOTHING
+        };
+        let refused = select(&named).unwrap_err();
+        assert!(refused.starts_with("direct/incremental: "), "{refused}");
+        assert!(refused.contains("--state-at upstream"), "{refused}");
+        assert_eq!(
+            names(Wanted {
+                state_at: Some(StateAt::Upstream),
+                ..named
+            }),
+            "direct/full direct/incremental"
+        );
+        assert_eq!(
+            names(Wanted {
+                states: &[],
+                ..named
+            }),
+            "direct/full"
+        );
+        assert!(
+            select(&Wanted {
+                direct: false,
+                states: &[],
+                ..named
+            })
+            .is_err()
+        );
     }
 
     #[test]

@@ -8,20 +8,22 @@ use anyhow::{Context, bail};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
+use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::Identity;
 use tokenlag_proxy::{Proxy, ProxyOptions};
 use tokio::sync::oneshot;
 
 use crate::alarm::block_on;
 use crate::args::serve::{ChildArgs, ProxyArgs};
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
 use crate::rig::Ready;
 use crate::signals::{self, Ends};
-use crate::{output, pinning};
+use crate::{certificates, output, pinning};
 
 /// Runs `tokenlag proxy`.
 pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
     args.child.enter()?;
+    check_upstream(&args)?;
     let identity = match (&args.cert, &args.key) {
         (Some(cert), Some(key)) => Some(Identity {
             cert_pem: read(cert)?,
@@ -29,9 +31,21 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
         }),
         _ => None,
     };
+    let trust = args.upstream_trust.as_deref();
+    let upstream_tls = trust.map(|file| certificates::trusted(Some(file)));
+    let mut limits = DoorLimits::default();
+    limits.connections = args.max_connections.unwrap_or(limits.connections);
     let options = ProxyOptions {
         quic: (!args.no_quic).then(|| args.quic.unwrap_or(args.listen)),
         identity,
+        resumption: !args.no_resumption,
+        zero_rtt: args.zero_rtt,
+        limits,
+        upstream_tls: upstream_tls.transpose()?,
+        upstream_channel: args.upstream_channel,
+        upstream_encoding: args.upstream_encoding,
+        upstream_api: args.upstream_api,
+        state_at: args.state_at,
         admin: args.admin,
         admin_public: args.admin_public,
         threads: args.threads,
@@ -146,6 +160,21 @@ impl ChildArgs {
         });
         let _ = asked.await;
     }
+}
+
+/// Refuses what the way to the upstream cannot do.
+fn check_upstream(args: &ProxyArgs) -> Result<(), Usage> {
+    let channel = args.upstream_channel;
+    let encrypted = args.upstream.is_tls() || channel.is_encrypted_always();
+    let what = if !channel.has_encoding(args.upstream_encoding) {
+        let encoding = args.upstream_encoding;
+        format!("--upstream-encoding {encoding} needs --upstream-channel quic")
+    } else if args.upstream_trust.is_some() && !encrypted {
+        "--upstream-trust: the way to the upstream is in clear; write --upstream as https, or reach it over http3 or quic".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Usage(what))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

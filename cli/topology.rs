@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::Warning;
+use tokenlag_probes::{StateAt, Warning};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -35,6 +35,23 @@ pub async fn backend_behind(listen: &BaseUrl, admin: &BaseUrl) -> anyhow::Result
             Err(Usage(what).into())
         }
     }
+}
+
+/// Where the proxy keeps conversations; `None` where it does not say.
+///
+/// # Errors
+/// It cannot be asked.
+pub async fn state_at(admin: &BaseUrl) -> anyhow::Result<Option<StateAt>> {
+    #[derive(Deserialize)]
+    struct Config {
+        state_at: Option<StateAt>,
+    }
+    let body = http::get(admin, None, "/config", &[], PATIENCE)
+        .await
+        .context("cannot ask the proxy how it is set up; is --proxy-admin its admin endpoint?")?;
+    let config: Config =
+        serde_json::from_slice(&body).context("the proxy's /config cannot be read")?;
+    Ok(config.state_at)
 }
 
 /// Reasons not to trust a comparison that lie in who is where.
@@ -92,7 +109,7 @@ async fn upstream(listen: &BaseUrl, admin: &BaseUrl) -> anyhow::Result<BaseUrl> 
     struct Config {
         upstream: String,
     }
-    let body = http::get(admin, "/config", &[], PATIENCE).await?;
+    let body = http::get(admin, None, "/config", &[], PATIENCE).await?;
     let config: Config = serde_json::from_slice(&body)
         .context("the proxy's /config names no upstream; is it of another version?")?;
     let upstream: BaseUrl = config.upstream.parse()?;

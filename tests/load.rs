@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Backend, assert_code, json, run, stderr, stdout, tokenlag, wait_until};
+use support::{Backend, Proxy, assert_code, json, run, stderr, stdout, tokenlag, wait_until};
 
 /// Runs a small load and gives its report and its manifest.
 #[track_caller]
@@ -88,6 +88,46 @@ fn later_turns_carry_the_conversation() {
             inputs.windows(2).all(|pair| pair[1] >= pair[0] + 6),
             "{api}: {inputs:?}"
         );
+    }
+}
+
+#[test]
+fn every_channel_of_a_proxy_is_loaded_at_one_address() {
+    let backend = Backend::start();
+    let proxy = Proxy::start(&backend.url);
+    let folder = tempfile::tempdir().unwrap();
+    let encrypted = format!("https://{}", proxy.listen);
+    let clear = format!("http://{}", proxy.listen);
+    for (channel, url, state) in [
+        ("http-cold", &encrypted, "full"),
+        ("http", &encrypted, "incremental"),
+        ("http2", &clear, "incremental"),
+        ("http2", &encrypted, "incremental"),
+        ("ws", &encrypted, "full"),
+        ("http3", &clear, "incremental"),
+        ("quic", &encrypted, "incremental"),
+    ] {
+        let scheme = url.split(':').next().unwrap();
+        let out = folder.path().join(format!("{channel}-{scheme}"));
+        let mut more = vec!["--api", "responses", "--turns", "2", "--num-prompts", "4"];
+        more.extend(["--channel", channel, "--state", state]);
+        let is_encrypted = url == &encrypted || channel == "http3";
+        if is_encrypted {
+            more.extend(["--trust", &proxy.trust, "--resumption", "on"]);
+        }
+        let (report, record) = check_load(url, &out, &more);
+        let row = &report["channels"][0];
+        assert_eq!(
+            (&row["channel"], &row["state"]),
+            (&channel.into(), &state.into())
+        );
+        assert_eq!(row["completed"], 4, "{channel}: {row}");
+        assert_eq!(
+            row["counters"]["handshakes_made"].is_null(),
+            !is_encrypted,
+            "{row}"
+        );
+        assert_eq!(record["conditions"]["tls"], url == &encrypted);
     }
 }
 

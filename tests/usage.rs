@@ -53,8 +53,16 @@ fn an_unknown_value_names_the_known_ones() {
         &["responses, chat or completions"],
     );
     check_usage(
-        &["compare", "--url", "https://127.0.0.1:1"],
-        &["https is not spoken yet"],
+        &["compare", "--url", "ftp://127.0.0.1:1"],
+        &["its scheme is neither http nor https"],
+    );
+    check_usage(
+        &["proxy", "--upstream-channel", "pair-ws"],
+        &["an upstream is reached over http, http-cold, http2, http3, ws or quic"],
+    );
+    check_usage(
+        &["compare", "--state-at", "backend"],
+        &["known: proxy, upstream"],
     );
     check_usage(
         &["compare", "--fail-if", "ttfb.p99 > 1s"],
@@ -71,16 +79,64 @@ fn flags_that_make_no_sense_together_say_so() {
     );
     check_usage(&["compare", "--proxy", "127.0.0.1:1"], &["--proxy-admin"]);
     check_usage(
+        &["compare", "--channels", "direct", "--state", "incremental"],
+        &[
+            "direct/incremental: there is no proxy",
+            "--state-at upstream",
+        ],
+    );
+    check_usage(
+        &["compare", "--channels", "http,ws", "--encoding", "compact"],
+        &["only quic and pair-quic have the compact encoding"],
+    );
+    check_usage(
+        &["compare", "--zero-rtt"],
+        &["--zero-rtt needs --resumption on"],
+    );
+    check_usage(
         &[
             "compare",
-            "--proxy",
-            "127.0.0.1:1",
-            "--proxy-admin",
-            "127.0.0.1:2",
             "--channels",
-            "quic",
+            "http,ws",
+            "--tls",
+            "--resumption",
+            "on",
+            "--zero-rtt",
         ],
-        &["--proxy-quic", "--trust"],
+        &["no row can send before its handshake is over; http3 and quic can"],
+    );
+    check_usage(
+        &["compare", "--channels", "http", "--resumption", "on"],
+        &["every row is in clear", "--tls"],
+    );
+    check_usage(&["compare", "--cert", "cert.pem"], &["--key"]);
+    check_usage(
+        &["compare", "--trust", "cert.pem"],
+        &["--trust is for a proxy that is already running"],
+    );
+    check_usage(
+        &["compare", "--upstream-trust", "cert.pem"],
+        &["--upstream-trust is for a backend with an https address"],
+    );
+    let load = ["load", "--url", "http://127.0.0.1:1", "--api", "responses"];
+    check_usage(
+        &[&load[..], &["--channel", "pair-ws"]].concat(),
+        &[
+            "tokenlag proxy --upstream-channel ws",
+            "--channel http-cold",
+        ],
+    );
+    check_usage(
+        &[&load[..], &["--channel", "http2", "--encoding", "compact"]].concat(),
+        &["only quic has --encoding compact"],
+    );
+    check_usage(
+        &[&load[..], &["--trust", "cert.pem"]].concat(),
+        &["--trust: every row is in clear", "an https address"],
+    );
+    check_usage(
+        &["proxy", "--zero-rtt", "--no-resumption"],
+        &["cannot be used with"],
     );
 }
 

@@ -4,20 +4,28 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{State, Transport};
+use tokenlag_probes::{Encoding, State, StateAt, Transport};
 
 use super::shared::{OutputArgs, TargetArgs, WorkArgs};
 use super::values::Pin;
+use super::wire::WireArgs;
 
 /// Flags of `compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Channels: http-cold, http, ws, quic (direct is always there) [default: all]
+    /// Channels: http-cold, http, http2, http3, ws, quic (direct is always there), and pairs of proxies with such a channel
+    /// between them: pair-http, pair-http2, pair-http3, pair-ws, pair-quic [default: all but the pairs]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub channels: Vec<Transport>,
-    /// Who remembers the conversation: full (resent at each turn), incremental (ws and quic) [default: both]
+    /// Who remembers the conversation: full (resent at each turn), incremental [default: both]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub state: Vec<State>,
+    /// How tokens are written: events, compact (quic and pair-quic alone) [default: events]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub encoding: Vec<Encoding>,
+    /// Where conversations are kept for incremental rows: proxy, upstream [default: proxy, or where --proxy keeps them]
+    #[arg(long, value_name = "WHERE")]
+    pub state_at: Option<StateAt>,
     /// A row to compare the others with, as in http/full; may be repeated [default: http-cold/full and http/full]
     #[arg(long, value_name = "ROW")]
     pub baseline: Vec<crate::rows::RowName>,
@@ -27,7 +35,7 @@ pub struct CompareArgs {
     /// Turns that each row takes [default: 40, with --quick 24]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub blocks: Option<u32>,
-    /// The same in at most 20 seconds of load
+    /// Fewer channels and shorter answers: at most 20 seconds of load
     #[arg(long)]
     pub quick: bool,
     /// A proxy that is already running
@@ -36,15 +44,33 @@ pub struct CompareArgs {
     /// Its admin endpoint
     #[arg(long, value_name = "ADDR", requires = "proxy")]
     pub proxy_admin: Option<BaseUrl>,
-    /// Its QUIC address, host:port
+    /// Where it takes http3 and quic [default: the host and port of --proxy]
     #[arg(long, value_name = "ADDR", requires = "proxy")]
     pub proxy_quic: Option<BaseUrl>,
-    /// The certificate that it shows on QUIC
-    #[arg(long, value_name = "FILE.pem", requires = "proxy")]
-    pub trust: Option<PathBuf>,
+    /// Speak TLS 1.3 to the proxy on every row; http3 and quic always do
+    #[arg(long)]
+    pub tls: bool,
+    /// The certificate chain of the proxy that is started here, PEM [default: a self-signed one for the run, which the load
+    /// generator alone trusts]
+    #[arg(
+        long,
+        value_name = "FILE.pem",
+        requires = "key",
+        conflicts_with = "proxy"
+    )]
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE.pem", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Whom to trust as an https backend, PEM [default: whom the system trusts]
+    #[arg(long, value_name = "FILE.pem")]
+    pub upstream_trust: Option<PathBuf>,
     /// Whether processes that are started here are bound to cores
     #[arg(long, value_enum, default_value_t)]
     pub pin: Pin,
+    /// How to send it.
+    #[command(flatten)]
+    pub wire: WireArgs,
     /// Whom to ask.
     #[command(flatten)]
     pub target: TargetArgs,

@@ -1,12 +1,11 @@
 //! Flags of `load`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use tokenlag_dialect::Dialect;
-use tokenlag_probes::{State, Transport};
+use tokenlag_probes::{Encoding, State, Transport};
 
 use super::shared::{OutputArgs, TargetArgs, WorkArgs};
+use super::wire::WireArgs;
 
 /// Flags of `load`.
 #[derive(Debug, Args)]
@@ -14,15 +13,19 @@ pub struct LoadArgs {
     /// The API: responses, chat or completions
     #[arg(long, default_value = "chat")]
     pub api: Dialect,
-    /// The channel: direct, http-cold, http, ws or quic
+    /// The channel: http-cold, http, http2, http3, ws or quic, at the host and port of --url. http3 and quic are always
+    /// encrypted, the others where --url begins with https
     #[arg(long, default_value = "http")]
     pub channel: Transport,
     /// Who remembers the conversation: full or incremental (responses only)
     #[arg(long, default_value = "full")]
     pub state: State,
-    /// The certificate that the other end shows on quic
-    #[arg(long, value_name = "FILE.pem")]
-    pub trust: Option<PathBuf>,
+    /// How tokens are written back: events or compact (quic only)
+    #[arg(long, default_value = "events")]
+    pub encoding: Encoding,
+    /// How to send it.
+    #[command(flatten)]
+    pub wire: WireArgs,
     /// Whom to ask.
     #[command(flatten)]
     pub target: TargetArgs,

@@ -6,6 +6,7 @@ pub mod report;
 pub mod serve;
 pub mod shared;
 pub mod values;
+pub mod wire;
 
 use clap::{Parser, Subcommand};
 

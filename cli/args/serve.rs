@@ -7,11 +7,27 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use tokenlag_channel::BaseUrl;
+use tokenlag_probes::row::UnknownName;
+use tokenlag_probes::{Encoding, Transport};
+use tokenlag_proxy::{StateAt, UpstreamApi};
 
 use super::values::duration;
 
 fn one_or_more() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
+}
+
+/// A channel that an upstream can be dialled over.
+fn upstream_channel(name: &str) -> Result<Transport, String> {
+    let channel: Transport = name
+        .parse()
+        .map_err(|error: UnknownName| error.to_string())?;
+    if channel.is_pair() || channel == Transport::Direct {
+        return Err(
+            "an upstream is reached over http, http-cold, http2, http3, ws or quic".to_owned(),
+        );
+    }
+    Ok(channel)
 }
 
 /// Flags that only the rig gives, to its children.
@@ -31,18 +47,34 @@ pub struct ChildArgs {
 /// Flags of `proxy`.
 #[derive(Debug, Args)]
 pub struct ProxyArgs {
-    /// Where to take HTTP and WebSocket
+    /// Where to take HTTP/1.1, HTTP/2 and WebSocket, in clear and over TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     pub listen: SocketAddr,
-    /// Where to take tokenlag's QUIC channel (UDP) [default: the port of --listen]
+    /// Where to take HTTP/3 and tokenlag's QUIC channel (UDP) [default: the port of --listen]
     #[arg(long, value_name = "ADDR")]
     pub quic: Option<SocketAddr>,
-    /// Leave out the QUIC channel
-    #[arg(long, conflicts_with_all = ["quic", "cert", "key"])]
+    /// Leave out HTTP/3 and the QUIC channel
+    #[arg(long, conflicts_with = "quic")]
     pub no_quic: bool,
-    /// The backend's address
+    /// The backend's address, http or https; or another tokenlag proxy's
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub upstream: BaseUrl,
+    /// How to reach it: http, http-cold, http2, http3, ws or quic. http3 and quic go to the UDP port of the same number and
+    /// are always encrypted
+    #[arg(long, value_name = "CHANNEL", default_value = "http", value_parser = upstream_channel)]
+    pub upstream_channel: Transport,
+    /// How tokens are written on the way from it: events, or compact between two tokenlag proxies over quic
+    #[arg(long, value_name = "ENCODING", default_value = "events")]
+    pub upstream_encoding: Encoding,
+    /// Whom to trust as an encrypted upstream, PEM [default: whom the system trusts]
+    #[arg(long, value_name = "FILE.pem")]
+    pub upstream_trust: Option<PathBuf>,
+    /// What it speaks: responses, chat (translated), websocket (the Responses API on WebSocket too), or auto, which asks it
+    #[arg(long, value_name = "API", default_value = "auto")]
+    pub upstream_api: UpstreamApi,
+    /// Who keeps finished responses, so that a client goes on from them by previous_response_id: proxy, upstream
+    #[arg(long, value_name = "WHERE", default_value = "proxy")]
+    pub state_at: StateAt,
     /// Where to serve health, metrics and stamps
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
@@ -58,12 +90,23 @@ pub struct ProxyArgs {
     /// How long exchanges under way may go on at the end
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = duration)]
     pub grace: Duration,
-    /// The certificate chain for QUIC, PEM [default: one made for this process]
-    #[arg(long, value_name = "FILE", requires = "key")]
+    /// The certificate chain for TLS and QUIC, PEM [default: one made for this process]
+    #[arg(long, value_name = "FILE.pem", requires = "key")]
     pub cert: Option<PathBuf>,
     /// Its private key, PEM
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "FILE.pem", requires = "cert")]
     pub key: Option<PathBuf>,
+    /// Let no client resume an earlier encrypted session
+    #[arg(long)]
+    pub no_resumption: bool,
+    /// Serve requests that come with the handshake of a resumed session (0-RTT, on HTTP/3 and QUIC) at once, where their
+    /// client marks them as safe to be served twice
+    #[arg(long, conflicts_with = "no_resumption")]
+    pub zero_rtt: bool,
+    /// Connections that are held at the same time, over TCP and over UDP each; further ones are closed at once
+    /// [default: 20000]
+    #[arg(long, value_name = "COUNT", value_parser = one_or_more())]
+    pub max_connections: Option<usize>,
     /// What the rig says.
     #[command(flatten)]
     pub child: ChildArgs,

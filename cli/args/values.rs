@@ -121,6 +121,17 @@ pub enum Pattern {
     Gamma,
 }
 
+/// Something that is there or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is there
+    #[value(alias = "true")]
+    On,
+    /// It is not
+    #[value(alias = "false")]
+    Off,
+}
+
 /// Whether processes are bound to cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -6,10 +6,10 @@ use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{BaseUrl, CellPlan, Connections, Workload};
 use tokenlag_probes::Row;
 
-use super::{Plan, flags};
+use super::{Plan, Wire, flags};
 use crate::args::compare::CompareArgs;
 use crate::exit::Usage;
-use crate::rows;
+use crate::rows::{self, Wanted};
 
 /// Turns that each row takes where nothing else is said: enough for narrow intervals.
 const BLOCKS: u32 = 40;
@@ -36,8 +36,18 @@ const OPEN_LOOP_CELL: Duration = Duration::from_secs(1);
 impl Plan {
     /// The plan of `compare`.
     pub fn of_compare(args: &CompareArgs) -> anyhow::Result<Self> {
-        let rows = rows::select(&args.channels, &args.state, &args.baseline, !args.no_direct);
+        let rows = rows::select(&Wanted {
+            channels: &args.channels,
+            states: &args.state,
+            encodings: &args.encoding,
+            baselines: &args.baseline,
+            direct: !args.no_direct,
+            state_at: args.state_at,
+        });
         let rows = rows.map_err(Usage)?;
+        let tls = args.tls || args.proxy.as_ref().is_some_and(BaseUrl::is_tls);
+        let wire = Wire::new(&args.wire, tls, &rows)?;
+        check_certificates(args)?;
         let baselines = if args.baseline.is_empty() {
             vec![Row::HTTP_COLD_FULL, Row::HTTP_FULL]
         } else {
@@ -79,11 +89,16 @@ impl Plan {
             },
             duration: cell_duration,
             turns: workload.turns,
-            connections: Connections::PerSession,
+            connections: match wire.multiplex {
+                true => Connections::Shared,
+                false => Connections::PerSession,
+            },
         };
         let duration = limit.filter(|_| !arrivals.is_open());
         let mut plan = Self::new(&args.target, work, Dialect::Responses, workload, cell)?;
         plan.set_rows(rows, baselines);
+        plan.wire = wire;
+        plan.state_at = args.state_at;
         plan.proxy = args.proxy.as_ref().map(BaseUrl::to_string);
         plan.blocks = blocks;
         plan.duration_s = limit.map(|span| span.as_secs_f64());
@@ -91,4 +106,19 @@ impl Plan {
         plan.pin = args.pin;
         Ok(plan)
     }
+}
+
+/// Refuses files that nobody would read.
+fn check_certificates(args: &CompareArgs) -> Result<(), Usage> {
+    let what = if args.wire.trust.is_some() && args.proxy.is_none() && args.cert.is_none() {
+        "--trust is for a proxy that is already running, or for a certificate of your own (--cert, --key): without, one is made \
+         for the run, and trusted"
+    } else if args.upstream_trust.is_some()
+        && !args.target.url.as_ref().is_some_and(BaseUrl::is_tls)
+    {
+        "--upstream-trust is for a backend with an https address; give it with --url"
+    } else {
+        return Ok(());
+    };
+    Err(Usage(what.to_owned()))
 }

@@ -3,6 +3,7 @@
 mod compare;
 mod flags;
 mod load;
+mod wire;
 
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{Arrivals, Asking, BaseUrl, CellPlan, Limits, Workload};
-use tokenlag_probes::Row;
+use tokenlag_probes::{Row, State, StateAt};
 
 use crate::args::shared::{TargetArgs, WorkArgs};
 use crate::args::values::Pin;
+pub use wire::Wire;
 
 /// What a run will do.
 #[derive(Debug, Serialize)]
@@ -36,6 +38,11 @@ pub struct Plan {
     pub rows: Vec<String>,
     /// Rows that the others are compared with.
     pub baselines: Vec<String>,
+    /// How channels are encrypted and shared.
+    #[serde(flatten)]
+    pub wire: Wire,
+    /// Where conversations are kept; `None`: nobody said.
+    pub state_at: Option<StateAt>,
     /// The sessions' shape.
     pub workload: Workload,
     /// When sessions start.
@@ -99,6 +106,8 @@ impl Plan {
             ignore_eos: target.ignore_eos,
             rows: Vec::new(),
             baselines: Vec::new(),
+            wire: Wire::default(),
+            state_at: None,
             workload,
             arrivals: cell.arrivals,
             concurrency: cell.concurrency,
@@ -133,6 +142,12 @@ impl Plan {
         self.work.baselines = baselines;
     }
 
+    /// Some row goes on from what is kept of its conversation.
+    pub fn is_incremental(&self) -> bool {
+        let incremental = |row: &Row| row.state == State::Incremental;
+        self.work.rows.iter().any(incremental)
+    }
+
     /// What every request asks of `model`.
     pub fn asking(&self, model: String) -> Asking {
         Asking {
@@ -142,6 +157,7 @@ impl Plan {
             // The sampling seed is 32 bits wide in several servers.
             seed: self.seed & u64::from(u32::MAX),
             ignore_eos: self.ignore_eos,
+            store: self.is_incremental(),
             extra: self.extra_body.clone(),
         }
     }

@@ -48,7 +48,7 @@ pub struct Ready {
 
 /// A child that is running, or was.
 pub struct Child {
-    name: &'static str,
+    name: String,
     pid: u32,
     end: Option<oneshot::Sender<()>>,
     watch: JoinHandle<()>,
@@ -64,7 +64,7 @@ pub struct Starting {
 impl Child {
     /// Starts this program once more, with other arguments.
     pub fn start(
-        name: &'static str,
+        name: &str,
         args: Vec<OsString>,
         core: Option<usize>,
         alarm: &Alarm,
@@ -105,7 +105,7 @@ impl Child {
         let (end, asked) = oneshot::channel();
         let fallen = Rc::new(RefCell::new(None));
         let watch = tokio::task::spawn_local(watch(Watched {
-            name,
+            name: name.to_owned(),
             process,
             stderr,
             asked,
@@ -113,7 +113,7 @@ impl Child {
             alarm: alarm.clone(),
         }));
         let child = Self {
-            name,
+            name: name.to_owned(),
             pid,
             end: Some(end),
             watch,
@@ -168,7 +168,7 @@ impl Starting {
                 .map_err(|_| anyhow!("the {} did not say where it listens", child.name))?;
             let base = address(&health(ready.clone()).unwrap_or_default())?;
             let deadline = MonoClock.now() + READY;
-            while let Err(error) = http::get(&base, path, &[], READY).await {
+            while let Err(error) = http::get(&base, None, path, &[], READY).await {
                 if MonoClock.now() > deadline {
                     return Err(error);
                 }
@@ -177,7 +177,7 @@ impl Starting {
             anyhow::Ok(ready)
         };
         let outcome = alarm.stop.or(timeout(READY, steps)).await;
-        let name = child.name;
+        let name = &child.name;
         match outcome {
             Some(Ok(Ok(ready))) => return Ok((child, ready)),
             Some(Ok(Err(error))) => {
@@ -199,7 +199,7 @@ impl Starting {
 }
 
 struct Watched {
-    name: &'static str,
+    name: String,
     process: tokio::process::Child,
     stderr: ChildStderr,
     asked: oneshot::Receiver<()>,
@@ -215,7 +215,7 @@ async fn watch(mut watched: Watched) {
         status = watched.process.wait() => {
             // Its last words may still be in the pipe.
             let _ = timeout(Duration::from_millis(100), reading).await;
-            *watched.fallen.borrow_mut() = Some(obituary(watched.name, status.ok(), &tail.borrow()));
+            *watched.fallen.borrow_mut() = Some(obituary(&watched.name, status.ok(), &tail.borrow()));
             watched.alarm.stopper.stop();
         }
         _ = watched.asked => {

@@ -14,7 +14,6 @@ const ATTEMPTS: u32 = 64;
 /// A self-signed certificate and its key as files.
 pub struct Identity {
     folder: PathBuf,
-    cert_pem: Vec<u8>,
 }
 
 impl Identity {
@@ -22,21 +21,13 @@ impl Identity {
     pub fn create() -> anyhow::Result<Self> {
         let made = tls::self_signed(&["localhost", "127.0.0.1"])?;
         let folder = private_folder().context("cannot make a folder for temporary files")?;
-        let identity = Self {
-            folder,
-            cert_pem: made.cert_pem.into_bytes(),
-        };
-        write(&identity.cert(), &identity.cert_pem)?;
+        let identity = Self { folder };
+        write(&identity.cert(), made.cert_pem.as_bytes())?;
         write(&identity.key(), made.key_pem.as_bytes())?;
         Ok(identity)
     }
 
-    /// The certificate.
-    pub fn cert_pem(&self) -> &[u8] {
-        &self.cert_pem
-    }
-
-    /// Its file.
+    /// The certificate's file.
     pub fn cert(&self) -> PathBuf {
         self.folder.join("cert.pem")
     }

@@ -2,17 +2,18 @@
 
 mod child;
 mod identity;
+mod proxies;
 
 use std::ffi::OsString;
 use std::rc::Rc;
 
 use anyhow::Context;
-use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::{BaseUrl, Stop, Stopper};
 
 use crate::pinning::Pinning;
 pub use child::{Child, Ready};
-use identity::Identity;
+pub use identity::Identity;
+pub use proxies::{Leg, ProxyAddresses, Setup, Sidecar};
 
 /// Sequences that the embedded model decodes at once: each has a cache in memory.
 const SLOTS: std::ops::RangeInclusive<usize> = 8..=64;
@@ -24,21 +25,6 @@ pub const NOTHING_MEASURED: &str = "stopped before anything was measured";
 #[derive(Default)]
 pub struct Rig {
     children: Vec<Child>,
-}
-
-/// Where the proxy can be reached.
-#[derive(Clone, Debug)]
-pub struct ProxyAddresses {
-    /// HTTP and WebSocket.
-    pub listen: BaseUrl,
-    /// The QUIC channel.
-    pub quic: Option<BaseUrl>,
-    /// Health and stamps.
-    pub admin: BaseUrl,
-    /// Trust in the certificate that it shows.
-    pub trust: Option<ClientTls>,
-    /// Its process, where it was started here.
-    pub pid: Option<u32>,
 }
 
 /// What ends a run early: raised by a child's death too.
@@ -82,37 +68,6 @@ impl Rig {
             .as_deref()
             .context("the backend did not say where it listens")
             .and_then(address)
-    }
-
-    /// Starts a proxy in front of `upstream`.
-    pub async fn start_proxy(
-        &mut self,
-        upstream: &BaseUrl,
-        pinning: Pinning,
-        alarm: &Alarm,
-    ) -> anyhow::Result<ProxyAddresses> {
-        let identity = Identity::create().context("cannot make a certificate for the run")?;
-        let mut args = words(["proxy", "--listen", "127.0.0.1:0", "--quic", "127.0.0.1:0"]);
-        args.extend(words([
-            "--admin",
-            "127.0.0.1:0",
-            "--upstream",
-            &upstream.to_string(),
-        ]));
-        args.extend(["--cert".into(), identity.cert().into()]);
-        args.extend(["--key".into(), identity.key().into()]);
-        let child = Child::start("proxy", args, pinning.proxy, alarm)?;
-        // The proxy has read its key by then; the files go with the identity, at this function's end.
-        let (child, ready) = child.ready("/live", |ready| ready.admin, alarm).await?;
-        let addresses = ProxyAddresses {
-            listen: address(ready.listen.as_deref().unwrap_or_default())?,
-            quic: ready.quic.as_deref().map(address).transpose()?,
-            admin: address(ready.admin.as_deref().unwrap_or_default())?,
-            trust: Some(ClientTls::trusting(identity.cert_pem())?),
-            pid: Some(child.pid()),
-        };
-        self.children.push(child);
-        Ok(addresses)
     }
 
     /// Why the run cannot go on: the first child that ended before it was asked to.

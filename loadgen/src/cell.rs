@@ -26,6 +26,9 @@ pub enum Connections {
     PerSession,
     /// A session takes one that an earlier session left, if there is any.
     Pooled,
+    /// All sessions of a cell send over one channel at the same time: one connection where it carries exchanges side by
+    /// side, elsewhere a common pool with as many as were needed at once.
+    Shared,
 }
 
 /// What a cell does.
@@ -138,6 +141,7 @@ pub async fn run_into(
         sink,
         sessions: JoinSet::new(),
         idle: Vec::new(),
+        shared_channel: None,
         farewells: JoinSet::new(),
         end: CellEnd::default(),
     };
@@ -154,6 +158,8 @@ struct Running<'a, S> {
     sessions: JoinSet<(SessionEnd, Channel)>,
     /// Channels that are idle and may be used again.
     idle: Vec<Channel>,
+    /// The one that all sessions use, where they share.
+    shared_channel: Option<Channel>,
     farewells: JoinSet<()>,
     end: CellEnd,
 }
@@ -164,7 +170,8 @@ impl<S: Sink> Running<'_, S> {
         self.start_sessions().await;
         while self.come_home().await {}
         self.end.ended = MonoClock.now();
-        for channel in std::mem::take(&mut self.idle) {
+        let open = std::mem::take(&mut self.idle).into_iter();
+        for channel in open.chain(self.shared_channel.take()) {
             self.close(channel);
         }
         while self.farewells.join_next().await.is_some() {}
@@ -219,11 +226,23 @@ impl<S: Sink> Running<'_, S> {
         };
         self.end.sessions += 1;
         let (shared, lane, turns) = (self.shared.clone(), self.lane.clone(), self.plan.turns);
-        let channel = self.idle.pop().unwrap_or_else(|| lane.channel());
+        let channel = self.channel();
         self.sessions.spawn_local(async move {
             let end = session::run(&shared, &lane, name, turns, &channel).await;
             (end, channel)
         });
+    }
+
+    /// The channel of a session that starts.
+    fn channel(&mut self) -> Channel {
+        match self.plan.connections {
+            Connections::PerSession => self.lane.channel(),
+            Connections::Pooled => self.idle.pop().unwrap_or_else(|| self.lane.channel()),
+            Connections::Shared => {
+                let shared = &mut self.shared_channel;
+                shared.get_or_insert_with(|| self.lane.channel()).clone()
+            }
+        }
     }
 
     /// Waits for the arrival that is due next, or for the stop; sessions that end meanwhile come home.
@@ -259,6 +278,8 @@ impl<S: Sink> Running<'_, S> {
         match self.plan.connections {
             Connections::Pooled => self.idle.push(channel),
             Connections::PerSession => self.close(channel),
+            // Others may still use it.
+            Connections::Shared => {}
         }
     }
 

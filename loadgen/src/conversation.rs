@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use tokenlag_dialect::responses::Completed;
 use tokenlag_dialect::responses::request::user_message;
 use tokenlag_dialect::{Dialect, Framing, SseSplitter};
-use tokenlag_probes::{Row, State, Transport};
+use tokenlag_probes::State;
 
 /// What every request of a run asks for, whatever its prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,9 @@ pub struct Asking {
     pub seed: u64,
     /// Ask the model to go on to `output` tokens whatever it says (vLLM's and llama-server's `ignore_eos`).
     pub ignore_eos: bool,
+    /// Ask for responses to be kept, so that a later turn can go on from them (Responses API). All rows that are compared
+    /// ask the same: what keeping costs is then in none of the differences.
+    pub store: bool,
     /// Further members of every body; they replace ours of the same name.
     pub extra: Map<String, Value>,
 }
@@ -29,7 +32,7 @@ pub struct Asking {
 #[derive(Debug)]
 pub struct Conversation<'a> {
     asking: &'a Asking,
-    row: Row,
+    state: State,
     /// Input items (Responses) or messages (chat) so far; for completions, one string.
     history: Vec<Box<RawValue>>,
     previous: Option<String>,
@@ -46,10 +49,10 @@ pub struct Said<'a> {
 
 impl<'a> Conversation<'a> {
     /// A conversation before its first turn. Only the Responses API can be `incremental`.
-    pub fn new(asking: &'a Asking, row: Row) -> Self {
+    pub fn new(asking: &'a Asking, state: State) -> Self {
         Self {
             asking,
-            row,
+            state,
             history: Vec::new(),
             previous: None,
         }
@@ -70,7 +73,7 @@ impl<'a> Conversation<'a> {
         match asking.dialect {
             Dialect::Responses => {
                 set("max_output_tokens", asking.output.into());
-                set("store", needs_storage(self.row).into());
+                set("store", asking.store.into());
                 if let Some(previous) = &self.previous {
                     set("previous_response_id", previous.as_str().into());
                 }
@@ -96,7 +99,7 @@ impl<'a> Conversation<'a> {
 
     /// Takes a turn's input and its reply into the history.
     pub fn advance(&mut self, input: &str, said: &Said<'_>) {
-        match (self.asking.dialect, self.row.state) {
+        match (self.asking.dialect, self.state) {
             (Dialect::Responses, State::Incremental) => {
                 self.previous = Completed::parse(said.terminal).map(|completed| completed.id);
             }
@@ -160,13 +163,6 @@ fn raw(value: &impl Serialize) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("strings and structs of strings are always JSON")
 }
 
-/// Whether the reply must be stored to be gone on from. Where a connection keeps its turns nothing is stored: then all
-/// rows that are compared ask the same of the backend.
-fn needs_storage(row: Row) -> bool {
-    let keeps_turns = matches!(row.transport, Transport::Ws | Transport::Quic);
-    row.state == State::Incremental && !keeps_turns
-}
-
 /// The text of a chat or completions stream.
 fn text_of(bytes: &[u8]) -> String {
     let mut text = String::new();
@@ -201,6 +197,7 @@ mod tests {
             output: 8,
             seed: 3,
             ignore_eos: true,
+            store: false,
             extra: Map::new(),
         }
     }
@@ -211,8 +208,6 @@ mod tests {
 
     const TERMINAL: &[u8] = br#"{"type":"response.completed","response":{"id":"resp_1","output":[{"type":"reasoning"},{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hello"}]}]}}"#;
 
-    const WS_INCREMENTAL: Row = Row::events(Transport::Ws, State::Incremental);
-
     #[test]
     fn full_resends_every_item_and_incremental_names_the_response() {
         let asking = asking(Dialect::Responses);
@@ -220,7 +215,7 @@ mod tests {
             terminal: TERMINAL,
             bytes: b"",
         };
-        let mut full = Conversation::new(&asking, Row::HTTP_FULL);
+        let mut full = Conversation::new(&asking, State::Full);
         full.advance("one", &said);
         let body = parsed(&full.body("two"));
         let input = body["input"].as_array().unwrap();
@@ -231,7 +226,7 @@ mod tests {
         assert_eq!(body["max_output_tokens"], 8);
         assert_eq!(body.get("previous_response_id"), None);
 
-        let mut incremental = Conversation::new(&asking, WS_INCREMENTAL);
+        let mut incremental = Conversation::new(&asking, State::Incremental);
         incremental.advance("one", &said);
         let body = parsed(&incremental.body("two"));
         assert_eq!(body["input"].as_array().unwrap().len(), 1);
@@ -239,26 +234,23 @@ mod tests {
     }
 
     #[test]
-    fn only_what_no_connection_keeps_is_stored() {
-        let asking = asking(Dialect::Responses);
-        for (transport, state, stored) in [
-            (Transport::Http, State::Full, false),
-            (Transport::Ws, State::Full, false),
-            (Transport::Ws, State::Incremental, false),
-            (Transport::Quic, State::Incremental, false),
-            (Transport::Http, State::Incremental, true),
-            (Transport::Direct, State::Incremental, true),
-        ] {
-            let row = Row::events(transport, state);
-            let body = parsed(&Conversation::new(&asking, row).body("x"));
-            assert_eq!(body["store"], stored, "{row}");
+    fn every_row_of_a_run_asks_alike_for_storage() {
+        for store in [false, true] {
+            let asking = Asking {
+                store,
+                ..asking(Dialect::Responses)
+            };
+            for state in [State::Full, State::Incremental] {
+                let body = parsed(&Conversation::new(&asking, state).body("x"));
+                assert_eq!(body["store"], store, "{state}");
+            }
         }
     }
 
     #[test]
     fn chat_and_completions_carry_what_was_said() {
         let chat = asking(Dialect::Chat);
-        let mut conversation = Conversation::new(&chat, Row::HTTP_FULL);
+        let mut conversation = Conversation::new(&chat, State::Full);
         let said = Said {
             terminal: b"[DONE]",
             bytes: b"data: {\"choices\":[{\"delta\":{\"content\":\"he\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"y\"}}]}\n\ndata: [DONE]\n\n",
@@ -270,7 +262,7 @@ mod tests {
         assert_eq!(body["stream_options"]["include_usage"], true);
 
         let completions = asking(Dialect::Completions);
-        let mut conversation = Conversation::new(&completions, Row::HTTP_FULL);
+        let mut conversation = Conversation::new(&completions, State::Full);
         let said = Said {
             terminal: b"[DONE]",
             bytes: b"data: {\"choices\":[{\"text\":\"hey\"}]}\n\n",
@@ -284,7 +276,7 @@ mod tests {
         let mut asking = asking(Dialect::Responses);
         asking.extra.insert("temperature".to_owned(), 1.into());
         asking.extra.insert("top_k".to_owned(), 5.into());
-        let body = parsed(&Conversation::new(&asking, Row::HTTP_FULL).body("x"));
+        let body = parsed(&Conversation::new(&asking, State::Full).body("x"));
         assert_eq!(body["temperature"], 1);
         assert_eq!(body["top_k"], 5);
     }

@@ -93,7 +93,7 @@ pub async fn run(
         ..SessionEnd::default()
     };
     let nonce = nonce(shared.prompts.seed, name.phase, name.serial);
-    let mut conversation = Conversation::new(&shared.asking, lane.row);
+    let mut conversation = Conversation::new(&shared.asking, lane.row.state);
     let mut due = name.due;
     for turn in 0..turns {
         let place = Place {

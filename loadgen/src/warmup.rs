@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tokenlag_channel::{Ask, Request};
-use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row};
+use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, State};
 
 use crate::arrivals::Arrivals;
 use crate::cell::{self, CellName, CellPlan, Connections};
@@ -56,7 +56,7 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         let serial = serial + at as u64;
         let nonce = nonce(shared.prompts.seed, Phase::Warmup, serial);
         let body =
-            Conversation::new(&asking, Row::HTTP_FULL).body(&shared.prompts.probe(words, &nonce));
+            Conversation::new(&asking, State::Full).body(&shared.prompts.probe(words, &nonce));
         let place = Place {
             block: u32::MAX,
             session: at as u32,

@@ -98,7 +98,9 @@ async fn connections_belong_to_sessions_or_to_a_pool() {
     for (transport, connections, made) in [
         (Transport::Http, Connections::PerSession, 6),
         (Transport::Http, Connections::Pooled, 2),
+        (Transport::Http, Connections::Shared, 2),
         (Transport::HttpCold, Connections::Pooled, 12),
+        (Transport::HttpCold, Connections::Shared, 12),
     ] {
         let backend = backend();
         let (shared, _stopper) = shared(2, PATIENCE);

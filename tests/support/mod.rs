@@ -32,6 +32,51 @@ pub fn tokenlag(args: &[&str]) -> Command {
     command
 }
 
+/// A comparison small enough for a test, whole enough to have every part; with `more` flags.
+pub fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let small =
+        "compare --blocks 2 --turns 2 --isl 48 --later-isl 8 --osl 6 --ui none --allow-untrusted";
+    small.split(' ').chain(more.iter().copied()).collect()
+}
+
+/// Runs a small comparison that succeeds, with `more` flags; gives its report and its manifest.
+#[track_caller]
+pub fn compared(more: &[&str]) -> (Value, Value) {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let mut args = small(more);
+    args.extend(["--out", out.to_str().expect("text")]);
+    assert_code(&run(&args), 0);
+    (json(&out.join("report.json")), json(&out.join("run.json")))
+}
+
+/// A report's rows by name, as in `quic/full/compact`; every exchange of theirs completed, and all but the control's were
+/// joined with the proxy's stamps.
+#[track_caller]
+pub fn rows_of(report: &Value) -> Vec<(String, &Value)> {
+    let rows = report["channels"].as_array().expect("there are rows");
+    let named = |row: &Value| {
+        let part = |name: &str| row[name].as_str().expect("a name");
+        let mut name = format!("{}/{}", part("channel"), part("state"));
+        if part("encoding") == "compact" {
+            name.push_str("/compact");
+        }
+        assert_eq!(row["failed"], 0, "{row}");
+        let joined = row["metrics"]["roundtrip_overhead"]["count"].as_u64();
+        let expected = row["completed"]
+            .as_u64()
+            .filter(|_| part("channel") != "direct");
+        assert_eq!(joined, expected, "{row}");
+        name
+    };
+    rows.iter().map(|row| (named(row), row)).collect()
+}
+
+/// A counter of a row; `None` where it was not measured.
+pub fn counter(row: &Value, name: &str) -> Option<f64> {
+    row["counters"][name].as_f64()
+}
+
 /// Runs it to its end.
 pub fn run(args: &[&str]) -> Output {
     tokenlag(args).output().expect("the command starts")
@@ -157,13 +202,18 @@ pub struct Proxy {
     pub listen: String,
     pub quic: String,
     pub admin: String,
-    /// The certificate that it shows on QUIC, PEM.
-    pub certificate: String,
+    /// The file with the certificate that it shows on encrypted channels.
+    pub trust: String,
     _files: tempfile::TempDir,
 }
 
 impl Proxy {
     pub fn start(upstream: &str) -> Self {
+        Self::start_with(upstream, &[])
+    }
+
+    /// The same with further flags.
+    pub fn start_with(upstream: &str, more: &[&str]) -> Self {
         let identity =
             tokenlag_channel::tls::self_signed(&["127.0.0.1"]).expect("a certificate is made");
         let files = tempfile::tempdir().expect("there is room for files");
@@ -172,19 +222,10 @@ impl Proxy {
         fs::write(&key, &identity.key_pem).expect("the key is written");
         let (cert, key) = (cert.to_str().expect("text"), key.to_str().expect("text"));
         let any = "127.0.0.1:0";
-        let (process, ready) = start(&[
-            "proxy",
-            "--listen",
-            any,
-            "--admin",
-            any,
-            "--upstream",
-            upstream,
-            "--cert",
-            cert,
-            "--key",
-            key,
-        ]);
+        let mut args = vec!["proxy", "--listen", any, "--admin", any];
+        args.extend(["--upstream", upstream, "--cert", cert, "--key", key]);
+        args.extend(more);
+        let (process, ready) = start(&args);
         let address = |name: &str| {
             ready[name]
                 .as_str()
@@ -195,7 +236,7 @@ impl Proxy {
             listen: address("listen"),
             quic: address("quic"),
             admin: address("admin"),
-            certificate: identity.cert_pem,
+            trust: cert.to_owned(),
             process,
             _files: files,
         }

@@ -35,6 +35,7 @@ fn shared_with(turns: u32, exchange: Duration, stop: Stop) -> Shared {
             output: 20,
             seed: SEED,
             ignore_eos: true,
+            store: true,
             extra: serde_json::Map::new(),
         },
         prompts: Prompts {

@@ -1,0 +1,27 @@
+//! Flags that `compare` and `load` share: how channels are encrypted, and who shares them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::Switch;
+
+/// How the load generator's channels are encrypted, and who shares them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Channels")]
+pub struct WireArgs {
+    /// Whom to trust on encrypted channels, PEM [default: whom the system trusts]
+    #[arg(long, value_name = "FILE.pem")]
+    pub trust: Option<PathBuf>,
+    /// Whether a connection may resume the encrypted session of an earlier one; off: every handshake is a full one
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    pub resumption: Switch,
+    /// Send requests with the handshake of a resumed session, on quic and http3. Who records one on the way can have it
+    /// served again: the run's requests are marked as safe for that. Needs --resumption on
+    #[arg(long)]
+    pub zero_rtt: bool,
+    /// All sessions that run side by side share one connection (http2, http3, quic), or one pool of as many as they need at
+    /// once (http-cold, http, ws), instead of a connection each
+    #[arg(long)]
+    pub multiplex: bool,
+}

@@ -1,0 +1,40 @@
+//! What was on in a run, for its record.
+
+use tokenlag_channel::quic::CONGESTION_CONTROL;
+use tokenlag_probes::{CertificateSource, Conditions, Host, Row, StateAt, Transport};
+
+use crate::plan::Plan;
+
+/// What only the command can know of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// Where the certificate of the encrypted channels comes from.
+    pub certificate: Option<CertificateSource>,
+    /// Where the proxy keeps conversations.
+    pub state_at: Option<StateAt>,
+}
+
+/// The conditions of the run that `plan` describes, on `host`. What concerns none of its rows is left out.
+pub fn of(plan: &Plan, host: &Host, found: Found) -> Conditions {
+    let rows = &plan.work.rows;
+    let wire = plan.wire;
+    let encrypted = any(rows, |leg| wire.carries_tls(leg));
+    let is_quic = |leg: Transport| leg.is_encrypted_always();
+    let tcp = any(rows, |leg| !is_quic(leg)).then(|| host.congestion_control.clone());
+    Conditions {
+        tls: Some(wire.tls),
+        certificate: found.certificate.filter(|_| encrypted),
+        resumption: encrypted.then_some(wire.resumption),
+        zero_rtt: encrypted.then_some(wire.zero_rtt),
+        state_at: found.state_at.filter(|_| plan.is_incremental()),
+        multiplex: Some(wire.multiplex),
+        tcp_congestion_control: tcp.filter(|name| !name.is_empty()),
+        quic_congestion_control: any(rows, is_quic).then(|| CONGESTION_CONTROL.to_owned()),
+    }
+}
+
+/// Whether `is` holds of a row's channel, or of that between the two proxies of a pair.
+fn any(rows: &[Row], is: impl Fn(Transport) -> bool) -> bool {
+    let leg = |row: &Row| row.transport.leg().unwrap_or(row.transport);
+    rows.iter().map(leg).any(is)
+}

@@ -1,0 +1,54 @@
+//! Where each row's requests go, and how they are encrypted.
+
+use std::rc::Rc;
+
+use tokenlag_loadgen::{BaseUrl, Endpoint, Lane};
+use tokenlag_probes::{Row, Transport};
+
+use crate::ends::Ends;
+use crate::plan::Plan;
+
+/// A lane for each row of the plan.
+pub fn lanes(plan: &Plan, ends: &Ends) -> Vec<Rc<Lane>> {
+    let rows = plan.work.rows.iter().enumerate();
+    let lane = |(index, &row): (usize, &Row)| {
+        Rc::new(Lane {
+            row,
+            index: index as u32,
+            endpoint: endpoint(plan, row, ends),
+        })
+    };
+    rows.map(lane).collect()
+}
+
+fn endpoint(plan: &Plan, row: Row, ends: &Ends) -> Endpoint {
+    let to = |base: &BaseUrl| {
+        let headers = plan.work.headers.clone();
+        Endpoint::new(base, plan.work.dialect, headers, plan.work.limits)
+    };
+    let Some(proxy) = ends
+        .proxy
+        .as_ref()
+        .filter(|_| row.transport != Transport::Direct)
+    else {
+        let endpoint = to(&ends.backend);
+        return match &ends.backend_trust {
+            Some(trust) => endpoint.over_tls(trust.clone()),
+            None => endpoint,
+        };
+    };
+    let is_for =
+        |it: &&crate::rig::Sidecar| (it.transport, it.encoding) == (row.transport, row.encoding);
+    if let Some(sidecar) = ends.sidecars.iter().find(is_for) {
+        return to(&sidecar.listen);
+    }
+    let at = proxy.reached_over(row.transport);
+    let endpoint = to(&proxy.listen).at(at.host().to_owned(), at.port());
+    match &proxy.trust {
+        // Each row has a memory of its own: none resumes what another began.
+        Some(trust) if plan.wire.dials_tls(row.transport) => {
+            endpoint.over_tls(plan.wire.client(trust.forgetful()))
+        }
+        _ => endpoint,
+    }
+}

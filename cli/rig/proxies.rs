@@ -1,0 +1,181 @@
+//! The proxies of a run: one in front of the backend, and for each pair another beside the load generator.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use tokenlag_channel::tls::ClientTls;
+use tokenlag_loadgen::BaseUrl;
+use tokenlag_probes::{Encoding, StateAt, Transport};
+
+use super::child::{Child, Ready};
+use super::{Alarm, Rig, address, words};
+use crate::pinning::Pinning;
+
+/// Where the proxy in front of the backend can be reached.
+#[derive(Clone, Debug)]
+pub struct ProxyAddresses {
+    /// HTTP and WebSocket.
+    pub listen: BaseUrl,
+    /// HTTP/3 and tokenlag's own channel; `None`: at the same host and port.
+    pub quic: Option<BaseUrl>,
+    /// Health and stamps.
+    pub admin: BaseUrl,
+    /// Whom to trust there; `None`: no row's connection is encrypted.
+    pub trust: Option<ClientTls>,
+    /// Its process, where it was started here.
+    pub pid: Option<u32>,
+}
+
+impl ProxyAddresses {
+    /// Where it takes such a channel, or that between the two proxies of a pair.
+    pub fn reached_over(&self, transport: Transport) -> &BaseUrl {
+        let leg = transport.leg().unwrap_or(transport);
+        match &self.quic {
+            Some(quic) if leg.is_encrypted_always() => quic,
+            _ => &self.listen,
+        }
+    }
+}
+
+/// How the proxy in front of the backend is set up.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// The backend.
+    pub upstream: &'a BaseUrl,
+    /// Whom to trust there; `None`: whom the system trusts.
+    pub upstream_trust: Option<&'a Path>,
+    /// Its certificate.
+    pub cert: &'a Path,
+    /// Its private key.
+    pub key: &'a Path,
+    /// Where conversations are kept; `None`: as it does by itself.
+    pub state_at: Option<StateAt>,
+    /// Clients may resume sessions.
+    pub resumption: bool,
+    /// Clients may send with the handshake.
+    pub zero_rtt: bool,
+}
+
+/// The channel between the two proxies of a pair.
+#[derive(Clone, Debug)]
+pub struct Leg {
+    /// The row's channel.
+    pub transport: Transport,
+    /// How tokens are written on it.
+    pub encoding: Encoding,
+    /// The proxy at its other end, as this channel reaches it.
+    pub to: BaseUrl,
+    /// Whom to trust there; `None`: whom the system trusts.
+    pub trust: Option<PathBuf>,
+}
+
+/// The proxy of a pair that stands beside the load generator.
+#[derive(Clone, Debug)]
+pub struct Sidecar {
+    /// The row's channel.
+    pub transport: Transport,
+    /// How tokens are written between the two.
+    pub encoding: Encoding,
+    /// Where it takes requests, in clear.
+    pub listen: BaseUrl,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl Rig {
+    /// Starts the proxy in front of the backend.
+    pub async fn start_proxy(
+        &mut self,
+        setup: &Setup<'_>,
+        pinning: Pinning,
+        alarm: &Alarm,
+    ) -> anyhow::Result<ProxyAddresses> {
+        let mut args = proxy_at(setup.upstream);
+        args.extend(words(["--quic", "127.0.0.1:0"]));
+        args.extend(["--cert".into(), setup.cert.into()]);
+        args.extend(["--key".into(), setup.key.into()]);
+        if let Some(trust) = setup.upstream_trust {
+            args.extend(["--upstream-trust".into(), trust.into()]);
+        }
+        if let Some(place) = setup.state_at {
+            args.extend(words(["--state-at", &place.to_string()]));
+        }
+        if !setup.resumption {
+            args.extend(words(["--no-resumption"]));
+        }
+        if setup.zero_rtt {
+            args.extend(words(["--zero-rtt"]));
+        }
+        let (ready, pid) = self.add("proxy", args, pinning.proxy, alarm).await?;
+        Ok(ProxyAddresses {
+            listen: address(ready.listen.as_deref().unwrap_or_default())?,
+            quic: ready.quic.as_deref().map(address).transpose()?,
+            admin: address(ready.admin.as_deref().unwrap_or_default())?,
+            trust: None,
+            pid: Some(pid),
+        })
+    }
+
+    /// Starts the proxy of a pair that stands beside the load generator. It keeps no conversation: the other one does, or
+    /// the backend, as on all rows of the run.
+    pub async fn start_sidecar(
+        &mut self,
+        leg: &Leg,
+        pinning: Pinning,
+        alarm: &Alarm,
+    ) -> anyhow::Result<Sidecar> {
+        let channel = leg.transport.leg().unwrap_or(leg.transport).to_string();
+        let mut args = proxy_at(&leg.to);
+        args.extend(words([
+            "--no-quic",
+            "--state-at",
+            "upstream",
+            "--upstream-api",
+            "responses",
+            "--upstream-channel",
+            &channel,
+            "--upstream-encoding",
+            &leg.encoding.to_string(),
+        ]));
+        if let Some(trust) = &leg.trust {
+            args.extend(["--upstream-trust".into(), trust.into()]);
+        }
+        let name = format!("sidecar of {}", leg.transport);
+        let (ready, pid) = self.add(&name, args, pinning.sidecar, alarm).await?;
+        Ok(Sidecar {
+            transport: leg.transport,
+            encoding: leg.encoding,
+            listen: address(ready.listen.as_deref().unwrap_or_default())?,
+            pid,
+        })
+    }
+
+    /// Starts a proxy and waits until it is up: by then it has read its files.
+    async fn add(
+        &mut self,
+        name: &str,
+        args: Vec<OsString>,
+        core: Option<usize>,
+        alarm: &Alarm,
+    ) -> anyhow::Result<(Ready, u32)> {
+        let starting = Child::start(name, args, core, alarm)?;
+        let (child, ready) = starting.ready("/live", |ready| ready.admin, alarm).await?;
+        let pid = child.pid();
+        self.children.push(child);
+        Ok((ready, pid))
+    }
+}
+
+fn proxy_at(upstream: &BaseUrl) -> Vec<OsString> {
+    let any = "127.0.0.1:0";
+    let upstream = upstream.to_string();
+    words([
+        "proxy",
+        "--listen",
+        any,
+        "--admin",
+        any,
+        "--upstream",
+        &upstream,
+    ])
+}

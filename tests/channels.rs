@@ -1,0 +1,168 @@
+//! `compare` over every channel: encrypted, with state at either place, shared, and in pairs.
+
+mod support;
+
+use serde_json::Value;
+use support::{compared, counter, rows_of};
+
+fn names<'a>(rows: &'a [(String, &Value)]) -> Vec<&'a str> {
+    rows.iter().map(|(name, _)| &**name).collect()
+}
+
+#[test]
+fn the_factorial_over_tls_says_where_its_savings_come_from() {
+    let channels = "http-cold,http,http2,http3,ws,quic";
+    let (report, record) = compared(&[
+        "--channels",
+        channels,
+        "--state",
+        "full,incremental",
+        "--tls",
+    ]);
+    let rows = rows_of(&report);
+    assert_eq!(rows.len(), 13);
+    for (name, row) in &rows {
+        assert_eq!(row["completed"], 4, "{row}");
+        let connections = counter(row, "connections_opened");
+        let encrypted = name != "direct/full";
+        let made = counter(row, "handshakes_made");
+        assert_eq!(made, connections.filter(|_| encrypted), "{name}");
+        let resumed = counter(row, "handshakes_resumed");
+        assert_eq!(
+            resumed,
+            encrypted.then_some(0.0),
+            "{name}: every handshake is a full one"
+        );
+        for way in ["sent", "received"] {
+            let wire = counter(row, &format!("wire_bytes_{way}_per_token"));
+            let channel = counter(row, &format!("channel_bytes_{way}_per_token"));
+            match encrypted {
+                true => assert!(wire > channel, "{name}: {wire:?} {channel:?}"),
+                false => assert_eq!(wire, channel, "{name}"),
+            }
+        }
+    }
+    let conditions = &report["conditions"];
+    assert_eq!(conditions["tls"], true);
+    assert_eq!(conditions["certificate"], "self-signed");
+    assert_eq!(conditions["resumption"], false);
+    assert_eq!(conditions["zero_rtt"], false);
+    assert_eq!(conditions["state_at"], "proxy");
+    assert_eq!(conditions["multiplex"], false);
+    assert!(
+        conditions["tcp_congestion_control"].is_string(),
+        "{conditions}"
+    );
+    assert!(
+        conditions["quic_congestion_control"].is_string(),
+        "{conditions}"
+    );
+    assert_eq!(&record["conditions"], conditions);
+    assert_eq!(record["plan"]["tls"], true);
+    let savings = report["savings"].as_array().expect("savings are told");
+    assert!(!savings.is_empty());
+}
+
+#[test]
+fn sessions_resume_and_requests_go_out_with_the_handshake() {
+    let channels = ["--channels", "http2,http3,ws,quic", "--state", "full"];
+    let resumed = ["--tls", "--resumption", "on", "--no-direct"];
+    let (report, _) = compared(&[&channels[..], &resumed].concat());
+    for (name, row) in rows_of(&report) {
+        assert!(
+            counter(row, "handshakes_resumed") > Some(0.0),
+            "{name}: {row}"
+        );
+        assert_eq!(counter(row, "early_data_accepted"), Some(0.0), "{name}");
+    }
+    assert_eq!(report["conditions"]["resumption"], true);
+
+    let early = [&channels[..], &resumed, &["--zero-rtt"]].concat();
+    let (report, _) = compared(&early);
+    for (name, row) in rows_of(&report) {
+        let sends = name.starts_with("http3") || name.starts_with("quic");
+        let accepted = counter(row, "early_data_accepted");
+        assert_eq!(accepted > Some(0.0), sends, "{name}: {row}");
+    }
+    assert_eq!(report["conditions"]["zero_rtt"], true);
+}
+
+#[test]
+fn conversations_are_kept_by_the_backend_where_it_is_asked_to() {
+    let (report, record) = compared(&[
+        "--channels",
+        "direct,http-cold,http2,ws,quic",
+        "--state",
+        "full,incremental",
+        "--state-at",
+        "upstream",
+    ]);
+    let rows = rows_of(&report);
+    assert_eq!(names(&rows)[..2], ["direct/full", "direct/incremental"]);
+    assert_eq!(rows.len(), 10);
+    for (full, incremental) in rows.iter().step_by(2).zip(rows.iter().skip(1).step_by(2)) {
+        assert_eq!(full.1["completed"], 4, "{}", full.0);
+        assert_eq!(incremental.1["completed"], 4, "{}", incremental.0);
+        let sent = |row| counter(row, "channel_bytes_sent_per_token");
+        assert!(
+            sent(incremental.1) < sent(full.1),
+            "{}: what the other end keeps is not sent again",
+            incremental.0
+        );
+        let read = |row| counter(row, "input_tokens_per_exchange");
+        assert_eq!(read(incremental.1), read(full.1), "{}", incremental.0);
+    }
+    assert_eq!(record["conditions"]["state_at"], "upstream");
+}
+
+#[test]
+fn sessions_share_a_connection_where_they_are_told_to() {
+    let (report, _) = compared(&[
+        "--channels",
+        "http2,ws,quic",
+        "--state",
+        "full",
+        "--no-direct",
+        "--multiplex",
+        "--concurrency",
+        "3",
+    ]);
+    for (name, row) in rows_of(&report) {
+        assert_eq!(row["completed"], 2 * 3 * 2, "{name}");
+        // Two blocks; on a WebSocket exchanges take turns, so that there is one for each that runs.
+        let connections = counter(row, "connections_opened");
+        let expected = if name == "ws/full" { 6.0 } else { 2.0 };
+        assert_eq!(connections, Some(expected), "{name}");
+    }
+    assert_eq!(report["conditions"]["multiplex"], true);
+}
+
+#[test]
+fn pairs_carry_plain_http_over_any_channel() {
+    let channels = "http-cold,pair-http,pair-http2,pair-http3,pair-ws,pair-quic";
+    for tls in [false, true] {
+        let mut args = vec!["--channels", channels, "--encoding", "events,compact"];
+        if tls {
+            args.push("--tls");
+        }
+        let (report, _) = compared(&args);
+        let rows = rows_of(&report);
+        assert_eq!(rows.len(), 1 + 6 * 2 + 2);
+        for (name, row) in &rows {
+            assert_eq!(row["completed"], 4, "{row}");
+            if name == "direct/full" {
+                continue;
+            }
+            // The application beside the first proxy connects for each exchange, in clear.
+            assert_eq!(counter(row, "connections_opened"), Some(4.0), "{name}");
+            let in_clear = name.starts_with("pair-") || !tls;
+            assert_eq!(
+                row["counters"]["handshakes_made"].is_null(),
+                in_clear,
+                "{name}"
+            );
+            assert!(counter(row, "proxy_cpu_ns_per_token") > Some(0.0), "{name}");
+        }
+        assert!(names(&rows).contains(&"pair-quic/incremental/compact"));
+    }
+}
