@@ -232,7 +232,7 @@ impl<'a, O: Outlet> Written<'a, O> {
 }
 
 /// The `type` member of an event: its name in a stream.
-fn type_of(event: &[u8]) -> Option<String> {
+pub(crate) fn type_of(event: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Typed {
         r#type: String,

@@ -171,11 +171,15 @@ impl Inlet {
         }
     }
 
-    /// Takes the reply for ended: its terminal event came, and where messages answer nothing else tells the end.
-    pub(crate) fn terminal(&mut self) {
-        if let Source::Channel { reply, done, .. } = &mut self.source
-            && matches!(**reply, Reply::Ws(_))
-        {
+    /// Whether the reply is over with its terminal event: nothing else tells the end of messages on a WebSocket.
+    pub(crate) fn ends_with_terminal(&self) -> bool {
+        matches!(&self.source, Source::Channel { reply, .. } if matches!(**reply, Reply::Ws(_)))
+            && !self.is_done()
+    }
+
+    /// The terminal event came.
+    pub(crate) fn end(&mut self) {
+        if let Source::Channel { done, .. } = &mut self.source {
             *done = true;
         }
     }

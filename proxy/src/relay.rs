@@ -67,11 +67,14 @@ pub(crate) async fn reply(
         if inlet.is_done() {
             break;
         }
-        if tap.has_ended() {
-            inlet.terminal();
-            if inlet.is_done() {
-                continue;
+        if tap.has_ended() && inlet.ends_with_terminal() {
+            inlet.end();
+            // A reply that broke off says so in an event where it comes as messages; where it goes on as bytes it is cut off.
+            if let Some(broken) = tap.broke_off().filter(|_| !outlet.wants_events()) {
+                inlet.give_back(&worker.pool, false).await;
+                return broken.into();
             }
+            continue;
         }
         select! {
             biased;

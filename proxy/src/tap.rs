@@ -5,6 +5,8 @@ use tokenlag_channel::Chunk;
 use tokenlag_dialect::{Decoder, Dialect, Framing};
 use tokenlag_probes::{FailureKind, HopExchange, Outcome, Stamp, TokenMark, TraceId, Usage};
 
+use crate::body::type_of;
+
 /// Room for the marks of a usual reply.
 const USUAL_DELTAS: usize = 512;
 
@@ -102,6 +104,12 @@ impl Tap {
     pub(crate) fn has_ended(&self) -> bool {
         let mut decoder = self.decoder.iter();
         decoder.any(|decoder| decoder.terminal().is_some())
+    }
+
+    /// How the reply broke off, where an `error` event ended it instead of one that ends a response.
+    pub(crate) fn broke_off(&self) -> Option<Outcome> {
+        let error = type_of(self.terminal_event()?)? == "error";
+        self.decoder.as_ref()?.outcome().filter(|_| error)
     }
 
     /// The terminal event's data.
