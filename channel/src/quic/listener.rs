@@ -292,7 +292,7 @@ fn refusal(error: &ConnectionError) -> Refusal {
     let is = |alert| code == TransportErrorCode::crypto(alert);
     if is(120) {
         Refusal::Alpn
-    } else if (42..=48).any(is) {
+    } else if (42..=48).any(is) || is(51) {
         Refusal::Distrusted(said)
     } else {
         Refusal::Broken(said)

@@ -1,0 +1,219 @@
+//! The channels of the UDP port, both ends on loopback: `tokenlag/1` and HTTP/3.
+
+mod udp;
+
+use tokenlag_channel::ChannelError;
+use tokenlag_channel::quic::DoorLimits;
+use tokenlag_channel::tls::ClientTls;
+use tokenlag_probes::{FailureKind, Transport};
+use tokio::task::spawn_local;
+use udp::{BOTH, ask, chunks, identity, request, run, server, server_with, text, tls};
+
+#[test]
+fn a_request_and_its_reply_pass_whole() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            let body = "b".repeat(300_000);
+            let request = request(transport, "/v1/responses?pieces=2", &body);
+            let mut reply = channel.open(&request).await.unwrap();
+            assert_eq!(reply.status(), 200, "{transport}");
+            let field = ("x-reply".to_owned(), "yes".into());
+            assert!(reply.fields().contains(&field), "{transport}");
+            let text = text(&chunks(&mut reply).await.unwrap());
+            assert_eq!(text, body.repeat(2), "{transport}");
+
+            let incoming = server.seen.requests.borrow_mut().pop().unwrap();
+            assert_eq!(incoming.method, "POST");
+            assert_eq!(incoming.target, "/v1/responses?pieces=2");
+            assert_eq!(incoming.field("X-Name"), Some("value"));
+            assert!(incoming.field("traceparent").is_some());
+            assert_eq!(incoming.body, body);
+            assert!(incoming.in_head <= incoming.in_body);
+            channel.close().await;
+        }
+    });
+}
+
+#[test]
+fn bytes_inside_are_those_of_the_streams_and_fewer_than_those_on_the_wire() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            ask(&channel, transport, "/", "x").await.unwrap();
+            let before = channel.counters();
+            let body = "b".repeat(10_000);
+            let path = "/?pieces=3";
+            ask(&channel, transport, path, &body).await.unwrap();
+            let after = channel.counters();
+            let sent = after.channel_bytes_sent - before.channel_bytes_sent;
+            let received = after.channel_bytes_received - before.channel_bytes_received;
+            // A head, and a few bytes around each piece.
+            assert!((10_000..10_400).contains(&sent), "{transport}: {sent}");
+            assert!(
+                (30_000..30_200).contains(&received),
+                "{transport}: {received}"
+            );
+            assert!(after.bytes_sent - before.bytes_sent > sent);
+            assert!(after.bytes_received - before.bytes_received > received);
+            assert_eq!(after.connections_opened, 1);
+        }
+    });
+}
+
+#[test]
+fn more_exchanges_than_a_connection_has_streams_come_to_their_end() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            let exchanges: Vec<_> = (0..300)
+                .map(|number| {
+                    let channel = channel.clone();
+                    spawn_local(async move {
+                        let body = format!("number {number}");
+                        let (text, _) = ask(&channel, transport, "/", &body).await.unwrap();
+                        assert_eq!(text, body);
+                    })
+                })
+                .collect();
+            for exchange in exchanges {
+                exchange.await.unwrap();
+            }
+            assert_eq!(channel.counters().connections_opened, 1, "{transport}");
+        }
+    });
+}
+
+#[test]
+fn a_reply_that_was_cut_off_looks_cut_off_and_the_connection_lives_on() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            let cut = ask(&channel, transport, "/cut", "some").await.unwrap_err();
+            assert_eq!(cut.kind(), FailureKind::ConnectionLost, "{transport}");
+            let (text, _) = ask(&channel, transport, "/", "whole").await.unwrap();
+            assert_eq!(text, "whole", "{transport}");
+            assert_eq!(channel.counters().connections_opened, 1, "{transport}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_gives_up_is_noticed() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            let request = request(transport, "/wait", "x");
+            let mut reply = channel.open(&request).await.unwrap();
+            assert!(reply.next().await.unwrap().is_some());
+            drop(reply);
+            server.seen.given_up.notified().await;
+            let (text, _) = ask(&channel, transport, "/", "y").await.unwrap();
+            assert_eq!(text, "y");
+            assert_eq!(channel.counters().connections_opened, 1, "{transport}");
+        }
+    });
+}
+
+#[test]
+fn each_piece_has_the_stamp_of_the_read_that_brought_it() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            let request = request(transport, "/?pieces=200", &"b".repeat(700));
+            let mut reply = channel.open(&request).await.unwrap();
+            let opening = reply.opening();
+            assert!(opening.resolved.unwrap() <= opening.connected);
+            assert!(opening.connected <= opening.written);
+            assert!(opening.written <= reply.head().unwrap());
+            let chunks = chunks(&mut reply).await.unwrap();
+            assert_eq!(text(&chunks).len(), 140_000);
+            assert!(reply.head().unwrap() <= chunks[0].at);
+            for pair in chunks.windows(2) {
+                assert!(pair[0].at <= pair[1].at, "{transport}");
+                assert!(pair[0].ordinal <= pair[1].ordinal, "{transport}");
+                // What one read brought has one stamp, and the next read has another ordinal.
+                assert_eq!(
+                    pair[0].ordinal == pair[1].ordinal,
+                    pair[0].at == pair[1].at,
+                    "{transport}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_server_that_leaves_ends_what_runs_and_the_next_exchange_goes_elsewhere() {
+    run(async {
+        let server = server();
+        let transport = Transport::Http3;
+        let channel = server.channel(transport);
+        let request = request(transport, "/wait", "x");
+        let mut running = channel.open(&request).await.unwrap();
+        assert!(running.next().await.unwrap().is_some());
+        server.seen.leave.notify_one();
+        let (text, _) = ask(&channel, transport, "/", "elsewhere").await.unwrap();
+        assert_eq!(text, "elsewhere");
+        assert_eq!(server.seen.connections.get(), 2);
+        server.seen.go_on.notify_one();
+        assert!(running.next().await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_told_from_other_failures() {
+    run(async {
+        // With early data the connection is there before the client has judged the certificate.
+        for server in [server(), server_with(tls(true), DoorLimits::default())] {
+            let stranger = ClientTls::trusting(identity().cert_pem.as_bytes()).unwrap();
+            for transport in BOTH {
+                let channel = server.channel_with(transport, &stranger);
+                let error = channel.connect().await.unwrap_err();
+                assert!(
+                    matches!(error, ChannelError::Handshake { .. }),
+                    "{transport}: {error}"
+                );
+                let verdict = server.seen.verdict().await;
+                assert_eq!(verdict, Some("certificate"), "{transport}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_without_certificates_to_trust_is_told_so() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let mut dial = server.dial.clone();
+            dial.tls = None;
+            let channel = tokenlag_channel::Channel::new(transport, dial);
+            let error = channel.connect().await.unwrap_err();
+            assert!(matches!(error, ChannelError::Tls(_)), "{transport}");
+        }
+    });
+}
+
+#[test]
+fn a_connection_beyond_the_limit_is_refused() {
+    run(async {
+        let limits = DoorLimits {
+            connections: 1,
+            ..DoorLimits::default()
+        };
+        let server = server_with(tls(false), limits);
+        let first = server.channel(Transport::Quic);
+        ask(&first, Transport::Quic, "/", "x").await.unwrap();
+        let second = server.channel(Transport::Http3);
+        second.connect().await.unwrap_err();
+        assert_eq!(server.seen.verdict().await, Some("full"));
+        ask(&first, Transport::Quic, "/", "y").await.unwrap();
+    });
+}
