@@ -174,3 +174,19 @@ proptest! {
         prop_assert_eq!((store.len(), store.bytes()), (0, 0));
     }
 }
+
+#[test]
+fn a_store_can_be_shared_by_threads() {
+    let shared = std::sync::Mutex::new(store(10, 1 << 20));
+    std::thread::scope(|scope| {
+        for name in ["a", "b"] {
+            let shared = &shared;
+            scope.spawn(move || {
+                assert!(shared.lock().unwrap().insert(name, None, vec![item(name)]));
+            });
+        }
+    });
+    let store = shared.into_inner().unwrap();
+    assert_eq!(history(&store, "a").as_deref(), Some("a"));
+    assert_eq!(history(&store, "b").as_deref(), Some("b"));
+}
