@@ -12,7 +12,7 @@ use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::prompt::nonce;
 use tokenlag_loadgen::{BaseUrl, Lane, Phase};
 use tokenlag_probes::{State, Transport};
-use tokenlag_proxy::{Addresses, Proxy, ProxyOptions};
+use tokenlag_proxy::{Addresses, Proxy, ProxyOptions, UpstreamApi};
 use tokenlag_scripted::ScriptedBackend;
 use tokio::task::LocalSet;
 
@@ -22,6 +22,8 @@ fn proxy(backend: &ScriptedBackend) -> (Addresses, Vec<u8>) {
     let mut options = ProxyOptions::new(any, backend.url().parse().unwrap());
     options.admin = any;
     options.grace = Duration::ZERO;
+    // What it speaks is said, so that every request that the backend sees is one of the rows'.
+    options.upstream_api = UpstreamApi::Responses;
     let proxy = Proxy::bind(options).unwrap();
     let (addresses, certificate) = (proxy.addresses(), proxy.certificate().as_bytes().to_vec());
     tokio::task::spawn_local(proxy.run(std::future::pending()));
@@ -31,17 +33,21 @@ fn proxy(backend: &ScriptedBackend) -> (Addresses, Vec<u8>) {
 fn rows(addresses: Addresses, certificate: &[u8]) -> Vec<Rc<Lane>> {
     let base = BaseUrl::of("127.0.0.1", addresses.listen.port());
     let mut lanes = Vec::new();
-    // Over HTTP the proxy keeps no state.
-    for (transport, state) in [
-        (Transport::HttpCold, State::Full),
-        (Transport::Http, State::Full),
-        (Transport::Ws, State::Full),
-        (Transport::Ws, State::Incremental),
-        (Transport::Quic, State::Full),
-        (Transport::Quic, State::Incremental),
-    ] {
+    let channels = [
+        Transport::HttpCold,
+        Transport::Http,
+        Transport::Http2,
+        Transport::Http3,
+        Transport::Ws,
+        Transport::Quic,
+    ];
+    let states = [State::Full, State::Incremental];
+    for (transport, state) in channels
+        .iter()
+        .flat_map(|&channel| states.map(|state| (channel, state)))
+    {
         let mut lane = lane(lanes.len() as u32, transport, state, &base);
-        if let (Transport::Quic, Some(quic)) = (transport, addresses.quic) {
+        if let (true, Some(quic)) = (transport.is_encrypted_always(), addresses.quic) {
             let endpoint = lane.endpoint.clone();
             let tls = ClientTls::trusting(certificate).unwrap();
             let endpoint = endpoint
