@@ -104,6 +104,10 @@ fn generate(
             return reply_error(stream, 400, &error.to_string(), Some(SCRIPT_HEADER), close);
         }
     };
+    if script.only.is_some_and(|only| only != dialect) {
+        let message = format!("no {} {} here", request.method, request.path);
+        return reply_error(stream, 404, &message, None, close);
+    }
     let asked = match Asked::parse(dialect, &request.body) {
         Ok(asked) => asked,
         Err(reason) => return reply_error(stream, 400, &reason, None, close),

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use tokenlag_dialect::Dialect;
+
 /// Most tokens, events and writes that a script may ask for.
 const MOST: u32 = 100_000;
 /// The longest time that a script may ask for.
@@ -73,6 +75,8 @@ pub struct Script {
     pub ending: Ending,
     /// This token's event (from 1) is broken JSON.
     pub malformed: Option<u32>,
+    /// The one API that there is; the others answer 404. `None`: all are there.
+    pub only: Option<Dialect>,
     /// Answer with this HTTP status and an error body instead.
     pub status: Option<u16>,
     /// Prompt tokens of the usage; `None`: the words of the request's body.
@@ -99,6 +103,7 @@ impl Default for Script {
             stall: None,
             ending: Ending::default(),
             malformed: None,
+            only: None,
             status: None,
             input: None,
             cached: 0,
@@ -170,6 +175,12 @@ impl Script {
             "close" => self.ending = Ending::Close(count(value, 1)?),
             "reset" => self.ending = Ending::Reset(count(value, 1)?),
             "malformed" => self.malformed = Some(count(value, 1)?),
+            "only" => {
+                let only = value
+                    .parse()
+                    .map_err(|_| "is responses, chat or completions")?;
+                self.only = Some(only);
+            }
             "status" => {
                 let status = value.parse().ok().filter(|code| (400..600).contains(code));
                 self.status = Some(status.ok_or("is an HTTP error status, 400 to 599")?);
@@ -186,7 +197,7 @@ impl Script {
             _ => {
                 return Err("unknown key; known: ttft, gap, tokens, tokens_per_event, events_per_write, \
                             writes_per_event, piece_pause, early, pings, head, stall, truncate, close, reset, \
-                            malformed, status, input, cached, usage"
+                            malformed, only, status, input, cached, usage"
                     .to_owned());
             }
         }
@@ -238,7 +249,7 @@ mod tests {
     #[test]
     fn a_line_sets_every_field() {
         let script: Script = "ttft=5ms, gap=200us,tokens=9,tokens_per_event=2,events_per_write=3,writes_per_event=4,\
-                              piece_pause=0,early=token,pings=2,head=1ms,stall=3:20ms,reset=7,malformed=4,status=503,\
+                              piece_pause=0,early=token,pings=2,head=1ms,stall=3:20ms,reset=7,malformed=4,only=chat,status=503,\
                               input=11,cached=5,usage=no"
             .parse()
             .unwrap();
@@ -259,6 +270,7 @@ mod tests {
             }),
             ending: Ending::Reset(7),
             malformed: Some(4),
+            only: Some(Dialect::Chat),
             status: Some(503),
             input: Some(11),
             cached: 5,
@@ -278,6 +290,7 @@ mod tests {
         check_error("status=200", "400 to 599");
         check_error("stall=20ms", "stall=7:20ms");
         check_error("tokns=3", "unknown key; known: ttft");
+        check_error("only=soap", "is responses, chat or completions");
         check_error("early=soon", "is head or token");
         check_error("usage=maybe", "is yes or no");
     }
