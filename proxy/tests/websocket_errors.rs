@@ -41,7 +41,7 @@ async fn raw(socket: &mut Socket, message: &str) -> Value {
 
 #[test]
 fn what_a_client_does_wrong() {
-    let stack = Stack::start("ttft=0,gap=0");
+    let stack = socket::start("ttft=0,gap=0");
     run(async {
         let mut socket = connect(&stack).await;
         let error = turn(&mut socket, &create(Some("a"), "hi", Some("resp_no"))).await;
@@ -108,7 +108,7 @@ fn what_a_client_does_wrong() {
 
 #[test]
 fn what_the_upstream_refuses() {
-    let stack = Stack::start("status=429");
+    let stack = socket::start("status=429");
     run(async {
         let mut socket = connect(&stack).await;
         let error = turn(&mut socket, &create(Some("a"), "hi", None)).await;
@@ -129,7 +129,7 @@ fn what_the_upstream_cuts_off() {
         "ttft=0,gap=0,truncate=2",
         "ttft=0,gap=0,reset=2",
     ] {
-        let stack = Stack::start(line);
+        let stack = socket::start(line);
         run(async {
             let mut socket = connect(&stack).await;
             say(&mut socket, &create(Some("a"), "hi", None)).await;

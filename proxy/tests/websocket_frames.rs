@@ -5,7 +5,7 @@ mod stack;
 
 use serde_json::{Value, json};
 use socket::{Raw, connect, create, frame, id, refused, turn};
-use stack::{Stack, run};
+use stack::run;
 use tokenlag_channel::ws::MAX_MESSAGE;
 use tokio::io::AsyncWriteExt;
 
@@ -16,7 +16,7 @@ const PING: u8 = 0x89;
 /// Sends bytes after the opening: the connection is closed with this code, it is counted, and others do not notice.
 #[track_caller]
 fn check(bytes: &[u8], code: u16, reason: &str) {
-    let stack = Stack::start("ttft=0,gap=0");
+    let stack = socket::start("ttft=0,gap=0");
     run(async {
         let mut other = connect(&stack).await;
         let (mut raw, _) = Raw::open(&stack, "").await;
@@ -75,9 +75,9 @@ fn a_message_has_a_longest_length() {
 
 #[test]
 fn a_message_in_pieces_has_the_same_longest_length() {
-    let stack = Stack::start("");
+    let stack = socket::start("");
     run(async {
-        let (mut raw, _) = Raw::open(&stack, "").await;
+        let (raw, _) = Raw::open(&stack, "").await;
         let (mut reading, mut writing) = raw.0.into_split();
         let piece = frame(0x00, &[b' '; 1 << 20]);
         let send = async {
@@ -103,7 +103,7 @@ fn a_message_in_pieces_has_the_same_longest_length() {
 
 #[test]
 fn a_goodbye_is_answered() {
-    let stack = Stack::start("");
+    let stack = socket::start("");
     run(async {
         let (mut raw, _) = Raw::open(&stack, "").await;
         raw.send(&frame(CLOSE, b"\x03\xe8done")).await;
@@ -121,7 +121,7 @@ fn a_goodbye_is_answered() {
 
 #[test]
 fn a_message_may_come_in_pieces_with_pings_between_them() {
-    let stack = Stack::start("ttft=0,gap=0");
+    let stack = socket::start("ttft=0,gap=0");
     run(async {
         let (mut raw, _) = Raw::open(&stack, "").await;
         let message = create(None, "öäü", None).to_string();
@@ -148,7 +148,7 @@ fn a_message_may_come_in_pieces_with_pings_between_them() {
 
 #[test]
 fn an_offer_of_compression_is_declined_and_the_connection_works() {
-    let stack = Stack::start("ttft=0,gap=0");
+    let stack = socket::start("ttft=0,gap=0");
     run(async {
         for offer in [
             "permessage-deflate; client_max_window_bits",
@@ -170,7 +170,7 @@ fn an_offer_of_compression_is_declined_and_the_connection_works() {
 
 #[test]
 fn half_a_frame_and_a_hang_up_harm_nobody() {
-    let stack = Stack::start("ttft=0,gap=0");
+    let stack = socket::start("ttft=0,gap=0");
     run(async {
         let (mut raw, _) = Raw::open(&stack, "").await;
         raw.send(&frame(TEXT, &[b' '; 300])[..100]).await;
@@ -183,7 +183,7 @@ fn half_a_frame_and_a_hang_up_harm_nobody() {
 
 #[test]
 fn an_opening_that_is_none_is_told_why() {
-    let stack = Stack::start("");
+    let stack = socket::start("");
     run(async {
         for (fields, status) in [
             (

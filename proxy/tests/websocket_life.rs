@@ -8,11 +8,12 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use socket::{
-    Raw, connect, connect_with, create, event, event_of_type, frame, id, last_event, limited, next,
-    refused, say, turn,
+    Raw, all_read, connect, connect_with, create, event, event_of_type, frame, id, last_event,
+    limited, next, refused, say, turn,
 };
-use stack::{IDLE, Stack, run, trace};
+use stack::{IDLE, run, trace};
 use tokenlag_probes::Outcome;
+use tokenlag_scripted::SCRIPT_HEADER;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
@@ -24,7 +25,7 @@ const PING: u8 = 0x89;
 
 #[test]
 fn a_ping_is_answered_while_a_reply_streams() {
-    let stack = Stack::start(SLOW);
+    let stack = socket::start(SLOW);
     run(async {
         let mut socket = connect(&stack).await;
         say(&mut socket, &create(None, "hi", None)).await;
@@ -90,7 +91,7 @@ fn a_client_that_takes_nothing_is_given_up_and_others_do_not_notice() {
         ))
         .await;
         // Another connection does not.
-        let mut other = connect(&stack).await;
+        let mut other = connect_with(&stack, &[(SCRIPT_HEADER, "tokens=3")]).await;
         id(&turn(&mut other, &create(None, "hi", None)).await);
         assert_eq!(stack.record(name).await.outcome, Outcome::Cancelled);
         assert_eq!(refused(&stack, "stalled").await, 1);
@@ -159,13 +160,13 @@ fn an_idle_old_connection_is_told_at_once() {
 
 #[test]
 fn a_shutdown_finishes_what_is_under_way_and_takes_nothing_more() {
-    let mut stack = Stack::start(SLOW);
+    let mut stack = socket::start(SLOW);
     run(async {
         let mut socket = connect(&stack).await;
         let mut idle = connect(&stack).await;
         say(&mut socket, &create(Some("a"), "hi", None)).await;
         say(&mut socket, &create(Some("a"), "waits", None)).await;
-        event_of_type(&mut socket, "response.created").await;
+        all_read(&mut socket).await;
         let drained = stack.begin_shutdown();
         let farewell = next(&mut idle).await.unwrap_err().unwrap();
         assert_eq!(farewell.code, CloseCode::Away);
@@ -194,7 +195,7 @@ fn a_shutdown_finishes_what_is_under_way_and_takes_nothing_more() {
 
 #[test]
 fn who_asks_is_told_what_a_response_took_before_its_last_event() {
-    let stack = Stack::start("ttft=40ms,gap=10ms");
+    let stack = socket::start("ttft=40ms,gap=10ms");
     run(async {
         let asked = [("x-responsesapi-include-timing-metrics", "true")];
         let mut socket = connect_with(&stack, &asked).await;
@@ -232,7 +233,7 @@ fn who_asks_is_told_what_a_response_took_before_its_last_event() {
 
 #[test]
 fn a_client_that_leaves_is_left() {
-    let stack = Stack::start("ttft=0,gap=0,stall=2:3s");
+    let stack = socket::start("ttft=0,gap=0,stall=2:3s");
     run(async {
         let mut socket = connect(&stack).await;
         let name = trace(2);

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use socket::{connect, create, event, id, is_last, say};
 use stack::{Stack, run};
+use tokenlag_proxy::UpstreamApi;
 use tokenlag_scripted::{Script, ScriptedBackend};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -84,7 +85,10 @@ fn calls_and_reasoning_are_part_of_the_conversation() {
         let (address, mut asked) = upstream(vec![first.clone(), second]).await;
         let backend = ScriptedBackend::start(Script::default()).unwrap();
         let url = format!("http://{address}").parse().unwrap();
-        let stack = Stack::in_front_of(backend, url, |options| options);
+        let stack = Stack::in_front_of(backend, url, |mut options| {
+            options.upstream_api = UpstreamApi::Responses;
+            options
+        });
         let mut socket = connect(&stack).await;
 
         let tools = json!([{"type": "function", "name": "run", "parameters": {"type": "object"}, "strict": true}]);

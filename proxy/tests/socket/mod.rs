@@ -3,19 +3,24 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokenlag_proxy::WsLimits;
+use tokenlag_proxy::{UpstreamApi, WsLimits};
 use tokenlag_scripted::{Script, ScriptedBackend};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::stack::{IDLE, Stack, get};
 
 pub type Socket = WebSocketStream<TcpStream>;
+
+/// A proxy in front of a backend with this script.
+pub fn start(script: &str) -> Stack {
+    limited(script, |_| {})
+}
 
 /// A proxy whose WebSockets have these bounds.
 pub fn limited(script: &str, adjust: impl FnOnce(&mut WsLimits)) -> Stack {
@@ -23,6 +28,8 @@ pub fn limited(script: &str, adjust: impl FnOnce(&mut WsLimits)) -> Stack {
     let backend = ScriptedBackend::start(script).unwrap();
     let upstream = backend.url().parse().unwrap();
     Stack::in_front_of(backend, upstream, |mut options| {
+        // Nothing is asked of the backend but what the test asks.
+        options.upstream_api = UpstreamApi::Responses;
         adjust(&mut options.websocket);
         options
     })
@@ -84,6 +91,19 @@ pub async fn event_of_type(socket: &mut Socket, kind: &str) -> Value {
         let event = event(socket).await;
         if event["type"] == kind {
             return event;
+        }
+    }
+}
+
+/// Returns when the server has read all that was sent; events that come meanwhile are passed over.
+pub async fn all_read(socket: &mut Socket) {
+    let ping = Message::Ping(Bytes::from_static(b"all read?"));
+    socket.send(ping).await.unwrap();
+    loop {
+        match timeout(IDLE, socket.next()).await.expect("in time") {
+            Some(Ok(Message::Pong(_))) => return,
+            Some(Ok(Message::Text(_))) => {}
+            other => panic!("{other:?}"),
         }
     }
 }

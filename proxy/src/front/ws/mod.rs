@@ -4,6 +4,8 @@
 //! run one after the other, those of different lanes side by side; events of a named lane say its name. A connection goes
 //! on from the latest response of each of its lanes.
 //!
+//! Where the upstream speaks WebSocket itself, none of this is done here: the two sockets are joined.
+//!
 //! The lanes of a connection share its socket: a client that takes no bytes holds all of them up, and nobody else's.
 
 mod events;
@@ -11,10 +13,12 @@ mod exchange;
 mod lanes;
 mod limits;
 mod memory;
+mod native;
 mod outlet;
 mod pulse;
 mod request;
 mod session;
+mod taps;
 mod timing;
 
 use std::rc::Rc;
@@ -25,6 +29,8 @@ use tokenlag_channel::ws::{Farewell, NotGranted, Upgrade};
 use tokenlag_dialect::responses::TIMING_HEADER;
 
 use super::turn::{Conversations, concerns_upstream};
+use crate::kind::Kind;
+use crate::leg::Leg;
 use crate::worker::Worker;
 pub use limits::WsLimits;
 use memory::Memory;
@@ -43,6 +49,9 @@ pub(crate) async fn serve(
             return refuse(&mut connection, &why).await;
         }
     };
+    if passes_through(&worker, head).await {
+        return Box::pin(native::serve(&worker, connection, head, upgrade)).await;
+    }
     let stalled = worker.websocket.stalled;
     let Ok(socket) = upgrade.grant(connection, [], stalled).await else {
         return;
@@ -59,6 +68,13 @@ pub(crate) async fn serve(
         wants_timing,
     );
     Rc::new(session).serve().await;
+}
+
+/// Whether the upstream speaks WebSocket itself, and is to be spoken to so.
+async fn passes_through(worker: &Worker, head: &RequestHead) -> bool {
+    let another_channel = worker.leg.as_ref().is_some_and(Leg::carries_all);
+    let fields = head.headers.iter();
+    !another_channel && worker.upstream_kind(&head.target, fields).await == Kind::WebSocket
 }
 
 async fn refuse(connection: &mut ServerConnection, why: &NotGranted) {

@@ -158,17 +158,13 @@ fn stream_id(event: &[u8]) -> Name {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::Archive;
-    use crate::ledger::Ledger;
-    use tokenlag_dialect::Limits;
+    use crate::options::ProxyOptions;
     use tokenlag_probes::HopExchange;
 
     fn book() -> Book {
-        let limits = Limits {
-            responses: 1,
-            bytes: 1024,
-        };
-        Book::new(Ledger::new(16, 64), Archive::new(limits))
+        let listen = ([127, 0, 0, 1], 0).into();
+        let upstream = "http://127.0.0.1:1".parse().unwrap();
+        Book::new(&ProxyOptions::new(listen, upstream))
     }
 
     fn at(nanos: u64) -> Stamp {
