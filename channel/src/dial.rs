@@ -121,7 +121,7 @@ impl Channel {
         Ok(match self {
             Self::Http(client) => Reply::Http(client.open(request).await?),
             Self::Http2(client) => Reply::Http2(client.open(request).await?),
-            Self::Http3(client) => Reply::Http3(client.open(request).await?),
+            Self::Http3(client) => Reply::Http3(Box::new(client.open(request).await?)),
             Self::Ws(client) => Reply::Ws(client.open(request).await?),
             Self::Quic(client) => Reply::Quic(client.open(request).await?),
         })
@@ -158,7 +158,7 @@ pub enum Reply {
     /// An HTTP/2 response.
     Http2(http2::ClientReply),
     /// An HTTP/3 response.
-    Http3(http3::ClientReply),
+    Http3(Box<http3::ClientReply>),
     /// The messages that answer a `response.create`.
     Ws(ws::ClientReply),
     /// A stream of frames.
