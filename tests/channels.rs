@@ -140,14 +140,13 @@ fn sessions_share_a_connection_where_they_are_told_to() {
 #[test]
 fn pairs_carry_plain_http_over_any_channel() {
     let channels = "http-cold,pair-http,pair-http2,pair-http3,pair-ws,pair-quic";
-    for tls in [false, true] {
-        let mut args = vec!["--channels", channels, "--encoding", "events,compact"];
-        if tls {
-            args.push("--tls");
-        }
+    let in_clear = ["--encoding", "events,compact"];
+    let over_tls = ["--tls", "--state", "full"];
+    for (more, tls, count) in [(&in_clear[..], false, 15), (&over_tls, true, 7)] {
+        let args = [&["--channels", channels], more].concat();
         let (report, _) = compared(&args);
         let rows = rows_of(&report);
-        assert_eq!(rows.len(), 1 + 6 * 2 + 2);
+        assert_eq!(rows.len(), count);
         for (name, row) in &rows {
             assert_eq!(row["completed"], 4, "{row}");
             if name == "direct/full" {
@@ -163,6 +162,9 @@ fn pairs_carry_plain_http_over_any_channel() {
             );
             assert!(counter(row, "proxy_cpu_ns_per_token") > Some(0.0), "{name}");
         }
-        assert!(names(&rows).contains(&"pair-quic/incremental/compact"));
+        assert_eq!(
+            names(&rows).contains(&"pair-quic/incremental/compact"),
+            !tls
+        );
     }
 }
