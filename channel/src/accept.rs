@@ -42,6 +42,7 @@ impl std::fmt::Debug for Acceptor {
 
 /// A connection on which the client may ask.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum Accepted {
     /// HTTP/1.1, and what it can be upgraded to.
     Http1(ServerConnection),

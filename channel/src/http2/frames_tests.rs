@@ -21,7 +21,7 @@ fn walk(bytes: &[u8], cuts: &[usize]) -> Vec<(u64, Found)> {
     while !rest.is_empty() {
         let count = cuts.next().map_or(1, |&cut| cut.clamp(1, rest.len()));
         walker.walk(&rest[..count], Stamp::from_nanos(piece), &mut |found| {
-            all.push((piece as u64, found));
+            all.push((piece, found));
         });
         rest = &rest[count..];
         piece += 1;
