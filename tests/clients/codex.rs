@@ -1,7 +1,7 @@
 //! The Codex command line over the WebSocket, and how its run would look had it fallen back to HTTP.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ pub struct Codex {
     home: TempDir,
     folder: TempDir,
     /// What it must trust.
-    certificate: PathBuf,
+    certificate: String,
 }
 
 impl Codex {
@@ -103,11 +103,11 @@ impl Codex {
             certificate: proxy.certificate(),
         };
         let websockets = way != Way::Http;
-        let scheme = if way == Way::WebSocketInTls {
+        let base = proxy.url(if way == Way::WebSocketInTls {
             "https"
         } else {
             "http"
-        };
+        });
         let config = format!(
             "model = \"tokenlag-tiny\"\n\
              model_provider = \"tokenlag\"\n\
@@ -116,13 +116,12 @@ impl Codex {
              enabled = false\n\
              [model_providers.tokenlag]\n\
              name = \"tokenlag\"\n\
-             base_url = \"{scheme}://{}/v1\"\n\
+             base_url = \"{base}/v1\"\n\
              wire_api = \"responses\"\n\
              supports_websockets = {websockets}\n\
              # A second try would hide that the first had failed.\n\
              request_max_retries = 0\n\
-             stream_max_retries = 0\n",
-            proxy.listen()
+             stream_max_retries = 0\n"
         );
         codex.put(codex.home.path(), "config.toml", &config);
         codex

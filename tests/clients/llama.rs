@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::codex::{Codex, Way, assert_is_of};
 use crate::install;
-use crate::python::check;
+use crate::python::{WEBSOCKET, check};
 use crate::stage::{Proxy, assert_complete, channels, get};
 use crate::support::{assert_code, closed_port, json, run, stderr, stdout, wait_until};
 
@@ -27,11 +27,7 @@ fn llama_server_is_measured_and_gets_a_websocket() {
     assert_is_of(&records[1], &turn);
 
     println!("the openai package over the WebSocket");
-    let count = check(
-        "python/over_websocket.py",
-        &format!("http://{}/v1", proxy.listen()),
-        None,
-    );
+    let count = check(WEBSOCKET, &proxy.url("http"), &[]);
     assert_eq!(channels(&proxy.records(2 + count)), vec!["ws"; 2 + count]);
 
     let out = tempfile::tempdir().expect("there is room for files");

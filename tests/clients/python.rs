@@ -1,6 +1,5 @@
-//! Python packages: `openai` against the backend and through the proxy, over HTTP and the WebSocket, and niquests over HTTP/3.
+//! Python packages: `openai` over HTTP and the WebSocket, niquests over HTTP/3.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -13,11 +12,7 @@ use crate::support::stdout;
 #[test]
 fn openai_package_is_content_with_the_backend() {
     let backend = Backend::start();
-    check(
-        "python/over_http.py",
-        &format!("{}/v1", backend.url()),
-        None,
-    );
+    check(HTTP, &backend.url(), &[]);
 }
 
 /// The same checks: what passes is not altered, and the proxy keeps what `previous_response_id` names.
@@ -25,27 +20,15 @@ fn openai_package_is_content_with_the_backend() {
 fn openai_package_is_content_with_the_proxy() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
-    let count = check(
-        "python/over_http.py",
-        &format!("http://{}/v1", proxy.listen()),
-        None,
-    );
-    let records = proxy.records(count);
-    assert!(
-        channels(&records).iter().all(|channel| *channel == "http"),
-        "{records:#?}"
-    );
+    let count = check(HTTP, &proxy.url("http"), &["--proxy"]);
+    assert_eq!(channels(&proxy.records(count)), vec!["http"; count]);
 }
 
 #[test]
 fn openai_package_is_content_with_the_websocket() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
-    let count = check(
-        "python/over_websocket.py",
-        &format!("http://{}/v1", proxy.listen()),
-        None,
-    );
+    let count = check(WEBSOCKET, &proxy.url("http"), &[]);
     let records = proxy.records(count);
     assert_eq!(channels(&records), vec!["ws"; count]);
     let failed: Vec<&Value> = records
@@ -60,11 +43,11 @@ fn openai_package_is_content_with_the_websocket() {
 fn openai_package_is_content_inside_tls() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
-    let url = format!("https://{}/v1", proxy.listen());
-    let count = check("python/over_http.py", &url, Some(&proxy.certificate()))
-        + check("python/over_websocket.py", &url, Some(&proxy.certificate()));
-    let records = proxy.records(count);
-    assert!(channels(&records).contains(&"ws"), "{records:#?}");
+    let (url, trust) = (proxy.url("https"), proxy.certificate());
+    let http = check(HTTP, &url, &["--proxy", "--trust", &trust]);
+    let websocket = check(WEBSOCKET, &url, &["--trust", &trust]);
+    let expected = [vec!["http"; http], vec!["ws"; websocket]].concat();
+    assert_eq!(channels(&proxy.records(expected.len())), expected);
 }
 
 #[test]
@@ -93,14 +76,10 @@ fn openai_package_is_content_with_a_pair_over_http3() {
 fn check_pair(leg: &str, expected: &[&str]) {
     let backend = Backend::start();
     let far = Proxy::start(&backend.url());
-    let certificate = far.certificate();
-    let trust = certificate.to_str().expect("text");
-    let near = Proxy::with(
-        &format!("https://{}", far.listen()),
-        &["--upstream-channel", leg, "--upstream-trust", trust],
-    );
-    let url = format!("http://{}/v1", near.listen());
-    let count = check("python/over_http.py", &url, None);
+    let trust = far.certificate();
+    let flags = ["--upstream-channel", leg, "--upstream-trust", &trust];
+    let near = Proxy::with(&far.url("https"), &flags);
+    let count = check(HTTP, &near.url("http"), &["--proxy"]);
 
     assert_eq!(channels(&near.records(count)), vec!["http"; count]);
     let records = far.records(count);
@@ -115,8 +94,9 @@ fn check_pair(leg: &str, expected: &[&str]) {
 fn niquests_follows_alt_svc_to_http3() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
-    let url = format!("https://{}/v1", proxy.listen());
-    let went = last_line("python/over_http3.py", &url, Some(&proxy.certificate()));
+    let trust = proxy.certificate();
+    let script = "python/over_http3.py";
+    let went = last_line(script, &proxy.url("https"), &["--trust", &trust]);
     let went: Vec<&str> = went.split(' ').collect();
     assert_eq!(went, ["http2", "http3", "http3", "http3"]);
     let records = proxy.records(went.len());
@@ -124,19 +104,27 @@ fn niquests_follows_alt_svc_to_http3() {
     assert_complete(&records);
 }
 
-/// Runs a script to its good end; gives how many exchanges it says there were.
+/// The `openai` package's checks over HTTP.
+const HTTP: &str = "python/over_http.py";
+/// Those over the WebSocket.
+pub const WEBSOCKET: &str = "python/over_websocket.py";
+
+/// Runs a script to its good end against a server; gives how many exchanges it says there were.
 #[track_caller]
-pub fn check(script: &str, url: &str, certificate: Option<&Path>) -> usize {
-    let line = last_line(script, url, certificate);
+pub fn check(script: &str, url: &str, args: &[&str]) -> usize {
+    let line = last_line(script, url, args);
     line.parse()
         .unwrap_or_else(|_| panic!("{script} ended with no count: {line:?}"))
 }
 
 /// Runs a script to its good end; gives the last line that it printed.
 #[track_caller]
-fn last_line(script: &str, url: &str, certificate: Option<&Path>) -> String {
+fn last_line(script: &str, url: &str, args: &[&str]) -> String {
     let mut python = Command::new(install::python());
-    python.arg(source(script)).arg(url).args(certificate);
+    python
+        .arg(source(script))
+        .arg(format!("{url}/v1"))
+        .args(args);
     let output = run(&mut python, "the virtual environment is broken");
     assert!(output.status.success(), "{}", said(&output));
     stdout(&output)

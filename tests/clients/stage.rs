@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -100,9 +99,15 @@ impl Proxy {
         self.served.address("listen")
     }
 
-    /// What a client must trust, PEM.
-    pub fn certificate(&self) -> PathBuf {
-        self.files.path().join(CERT)
+    /// As in `https://127.0.0.1:4000`.
+    pub fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}", self.listen())
+    }
+
+    /// The file with what a client must trust, PEM.
+    pub fn certificate(&self) -> String {
+        let path = self.files.path().join(CERT);
+        path.to_str().expect("text").to_owned()
     }
 
     /// The records of finished exchanges, once there are `count`; fails where there are others.

@@ -1,11 +1,13 @@
-"""Drives a tokenlag backend, or a proxy before one, over HTTP: `over_http.py http://127.0.0.1:8080/v1 [CERTIFICATE]`.
+"""Drives a tokenlag backend over HTTP with the openai package: `over_http.py http://127.0.0.1:8080/v1`.
+
+`--proxy` says that a proxy is before it, which keeps the conversations; `--trust FILE` what certificate it shows.
 
 Exits 0 when every check holds, and prints last how many requests were made; else with the traceback of the first that
 does not.
 """
 
+import argparse
 import ssl
-import sys
 
 import openai
 from openai.types.responses import (
@@ -70,7 +72,7 @@ def chat(client, model):
     assert "".join(deltas) == text
 
 
-def responses(client, model):
+def responses(client, model, proxy):
     ask = dict(model=model, max_output_tokens=20, temperature=0, extra_body=ENDLESS)
     first = client.responses.create(**ask, input="Tell me a story.", instructions="Be brief.")
     assert first.status == "incomplete" and first.incomplete_details.reason == "max_output_tokens"
@@ -79,7 +81,8 @@ def responses(client, model):
     again = dict(ask, input=[{"role": "user", "content": "And then?"}], instructions="Be brief.")
     again["previous_response_id"] = first.id
     second = client.responses.create(**again)
-    assert second.previous_response_id == first.id
+    # A reply that passes is not altered, and a backend that was sent all of it knows of no response before.
+    assert second.previous_response_id == (None if proxy else first.id)
     assert second.usage.input_tokens_details.cached_tokens >= first.usage.total_tokens - 1
 
     events = list(client.responses.create(**again, stream=True))
@@ -122,16 +125,19 @@ def errors(client, model):
 
 def main():
     requests = []
-    base, *certificate = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("base")
+    parser.add_argument("--proxy", action="store_true")
+    parser.add_argument("--trust")
+    args = parser.parse_args()
     transport = openai.DefaultHttpxClient(
-        verify=ssl.create_default_context(cafile=certificate[0]) if certificate else True,
+        verify=ssl.create_default_context(cafile=args.trust) if args.trust else True,
         event_hooks={"request": [requests.append]},
     )
-    client = openai.OpenAI(base_url=base, api_key="none", max_retries=0, timeout=60, http_client=transport)
+    client = openai.OpenAI(base_url=args.base, api_key="none", max_retries=0, timeout=60, http_client=transport)
     model = models(client)
-    for check in (completions, chat, responses, errors):
+    for check in (completions, chat, lambda *over: responses(*over, args.proxy), errors):
         check(client, model)
-        print(f"{check.__name__}: good")
     print(len(requests))
 
 

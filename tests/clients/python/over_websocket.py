@@ -1,11 +1,11 @@
-"""Drives a tokenlag proxy's WebSocket with the openai package: `over_websocket.py http://127.0.0.1:8081/v1 [CERTIFICATE]`.
+"""Drives a tokenlag proxy's WebSocket with the openai package: `over_websocket.py http://127.0.0.1:8081/v1 [--trust FILE]`.
 
 Exits 0 when every check holds, and prints last how many messages asked for a response; else with the traceback of the
 first that does not.
 """
 
+import argparse
 import ssl
-import sys
 
 import openai
 
@@ -121,9 +121,12 @@ def lanes(connection):
 
 
 def main():
-    base, *certificate = sys.argv[1:]
-    client = openai.OpenAI(base_url=base, api_key="none", max_retries=0, timeout=60)
-    options = {"ssl": ssl.create_default_context(cafile=certificate[0])} if certificate else {}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("base")
+    parser.add_argument("--trust")
+    args = parser.parse_args()
+    client = openai.OpenAI(base_url=args.base, api_key="none", max_retries=0, timeout=60)
+    options = {"ssl": ssl.create_default_context(cafile=args.trust)} if args.trust else {}
     # The package offers permessage-deflate only where it is told to.
     for compression in (None, "deflate"):
         options["compression"] = compression
