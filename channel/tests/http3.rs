@@ -88,13 +88,23 @@ fn more_exchanges_than_a_connection_has_streams_come_to_their_end() {
 }
 
 #[test]
-fn a_reply_that_was_cut_off_looks_cut_off_and_the_connection_lives_on() {
+fn a_reply_that_breaks_off_brings_what_there_was_and_looks_cut_off() {
     run(async {
         let server = server();
         for transport in BOTH {
             let channel = server.channel(transport);
-            let cut = ask(&channel, transport, "/cut", "some").await.unwrap_err();
+            let request = request(transport, "/cut?pieces=3", "some");
+            let mut reply = channel.open(&request).await.unwrap();
+            let mut text = String::new();
+            let cut = loop {
+                match reply.next().await {
+                    Ok(Some(chunk)) => text += std::str::from_utf8(&chunk.bytes).unwrap(),
+                    Ok(None) => panic!("{transport}: it looks whole"),
+                    Err(cut) => break cut,
+                }
+            };
             assert_eq!(cut.kind(), FailureKind::ConnectionLost, "{transport}");
+            assert_eq!(text, "somesomesome", "{transport}: what was sent arrives");
             let (text, _) = ask(&channel, transport, "/", "whole").await.unwrap();
             assert_eq!(text, "whole", "{transport}");
             assert_eq!(channel.counters().connections_opened, 1, "{transport}");

@@ -5,12 +5,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use h3::error::{Code, ConnectionError, LocalError, StreamError};
 use h3::server::{self, RequestResolver, RequestStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::MAX_FIELDS;
 use super::meter::Offence;
@@ -21,6 +22,9 @@ use crate::http::head::MAX_HEAD;
 use crate::quic::early;
 use crate::quic::listener::Established;
 use crate::{ExchangeError, Incoming, fields};
+
+/// How long what was written of a reply that is cut off has to arrive.
+const CUT_OFF_LIMIT: Duration = Duration::from_secs(1);
 
 /// A connection that was accepted.
 pub struct ServerConnection {
@@ -166,6 +170,7 @@ impl Exchange {
             limits,
             share: Share::new(&door.room),
             track: Arc::clone(&track),
+            established: Rc::clone(&self.established),
             finished: false,
         };
         let body = match read_body(&mut recv, &pace, limits.body, &mut writer.share).await {
@@ -235,6 +240,7 @@ pub struct ReplyWriter {
     limits: ExchangeLimits,
     share: Share,
     track: Arc<Track>,
+    established: Rc<Established>,
     finished: bool,
 }
 
@@ -296,6 +302,13 @@ impl ReplyWriter {
         self.flush().await?;
         self.finished = true;
         self.send.finish().await.map_err(io::Error::other)
+    }
+
+    /// Gives a reply up that cannot be whole. What was written has time to arrive: a reset takes back what is on its way
+    /// (RFC 9000, section 19.4).
+    pub async fn cut_off(self) {
+        let there_and_back = self.established.connection.rtt();
+        sleep((there_and_back * 2).min(CUT_OFF_LIMIT)).await;
     }
 
     /// Returns when the client gives the reply up.

@@ -73,7 +73,7 @@ impl Exchange {
             frames: Vec::with_capacity(1024),
             limits: door.limits.exchange,
             share: Share::new(&door.room),
-            finished: false,
+            stalled: false,
         };
         let read = read_request(&mut recv, &self.connection, &mut writer.share).await;
         let (form, mut incoming) = match read {
@@ -174,8 +174,8 @@ fn gone(error: &ReadError) -> ExchangeError {
     ExchangeError::Gone(error.to_string())
 }
 
-/// Writes one reply. Dropped before [`Self::finish`], it resets the stream, so that the client never takes a reply that
-/// was cut off for a whole one.
+/// Writes one reply. Dropped before [`Self::finish`], it ends the stream without an END frame: the client gets what was
+/// written, and never takes it for whole.
 #[derive(Debug)]
 pub struct ReplyWriter {
     send: SendStream,
@@ -183,8 +183,9 @@ pub struct ReplyWriter {
     compactor: Option<Compactor>,
     frames: Vec<u8>,
     limits: ExchangeLimits,
+    /// The memory that the request has.
     share: Share,
-    finished: bool,
+    stalled: bool,
 }
 
 impl ReplyWriter {
@@ -232,7 +233,9 @@ impl ReplyWriter {
         let mut written = 0;
         while written < self.frames.len() {
             let write = self.send.write(&self.frames[written..]);
-            written += timeout(self.limits.stalled, write).await??;
+            let write = timeout(self.limits.stalled, write).await;
+            self.stalled = write.is_err();
+            written += write??;
         }
         self.frames.clear();
         Ok(at)
@@ -245,7 +248,6 @@ impl ReplyWriter {
     pub async fn finish(mut self) -> io::Result<()> {
         Frame::End.write(&mut self.frames);
         self.flush().await?;
-        self.finished = true;
         self.send.finish().map_err(io::Error::other)
     }
 
@@ -256,10 +258,10 @@ impl ReplyWriter {
     }
 }
 
-/// quinn finishes a stream that is dropped as if it were whole; this one is reset instead.
 impl Drop for ReplyWriter {
     fn drop(&mut self) {
-        if !self.finished {
+        // What a client does not take is not kept for it. quinn finishes any other stream that is dropped.
+        if self.stalled {
             // A stream that the client stopped has nothing left to reset.
             let _ = self.send.reset(VarInt::from_u32(CUT_OFF));
         }

@@ -172,7 +172,7 @@ async fn serve_http3(mut connection: http3::ServerConnection, seen: &Rc<Seen>) {
                 }
             }
             match path(&incoming) {
-                "/cut" => return,
+                "/cut" => return writer.cut_off().await,
                 "/wait" => tokio::select! {
                     () = seen.go_on.notified() => {}
                     () = writer.given_up() => return seen.given_up.notify_one(),

@@ -20,6 +20,9 @@ pub(crate) trait ReplyOutlet: Outlet + Sized {
 
     /// Ends a reply that was passed on to its end.
     async fn finish(self) -> io::Result<()>;
+
+    /// Gives up a reply that broke off.
+    async fn cut_off(self) {}
 }
 
 /// The exchanges of one connection.
@@ -57,8 +60,12 @@ impl Exchanges {
         let mut tap = Tap::new(self.channel, trace, incoming.in_head);
         tap.in_body = incoming.in_body;
         let outcome = match self.converse(worker, incoming, &mut tap, &mut outlet).await {
-            // A reply that was cut off is not finished: the client learns of it as the outlet goes.
-            Ok(passed) if !outlet.has_ended() => passed.outcome,
+            Ok(passed) if !outlet.has_ended() => {
+                if passed.outcome != Outcome::Cancelled {
+                    outlet.cut_off().await;
+                }
+                passed.outcome
+            }
             Ok(passed) => {
                 let (outcome, finished) = (passed.outcome, outlet.finish().await);
                 passed.settle();

@@ -143,4 +143,8 @@ impl ReplyOutlet for Http3Outlet {
     async fn finish(self) -> io::Result<()> {
         self.writer.finish().await
     }
+
+    async fn cut_off(self) {
+        self.writer.cut_off().await;
+    }
 }

@@ -21,13 +21,14 @@ use tokio::task::LocalSet;
 pub const IDLE: Duration = Duration::from_secs(5);
 
 /// Every way through the proxy.
-pub const CHANNELS: [(Transport, Encoding); 6] = [
+pub const CHANNELS: [(Transport, Encoding); 7] = [
     (Transport::HttpCold, Encoding::Events),
     (Transport::Http, Encoding::Events),
     (Transport::Ws, Encoding::Events),
     (Transport::Quic, Encoding::Events),
     (Transport::Quic, Encoding::Compact),
     (Transport::Http2, Encoding::Events),
+    (Transport::Http3, Encoding::Events),
 ];
 
 pub struct Stack {
@@ -76,12 +77,13 @@ impl Stack {
     pub fn dial(&self, transport: Transport) -> Dial {
         let address = match transport {
             Transport::Direct => self.backend.address(),
-            Transport::Quic => self.addresses.quic.unwrap(),
+            Transport::Quic | Transport::Http3 => self.addresses.quic.unwrap(),
             _ => self.addresses.listen,
         };
         let mut dial = dial(address, &self.certificate);
         // TCP is in clear here.
-        dial.tls = dial.tls.filter(|_| transport == Transport::Quic);
+        let over_udp = matches!(transport, Transport::Quic | Transport::Http3);
+        dial.tls = dial.tls.filter(|_| over_udp);
         dial
     }
 
