@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_local};
+use tokio::time::timeout;
 
 use crate::book::Book;
 use crate::exposition::prometheus_text;
@@ -24,6 +25,9 @@ use crate::proxy::Addresses;
 
 /// The most records of one answer of `/exchanges`; the cursor leads on to the rest.
 const PAGE: usize = 4096;
+
+/// How long `/config` waits for what is not known yet.
+const FINDING: Duration = Duration::from_secs(1);
 
 const INDEX: &str = "tokenlag proxy\n\n\
     GET  /live                      the process is up\n\
@@ -174,6 +178,16 @@ impl Admin {
         }
     }
 
+    /// Whoever asks is told what the upstream speaks, where that is soon found out. Going on without the answer, it goes on
+    /// being looked for.
+    async fn find_kind(&self) {
+        let book = Arc::clone(&self.book);
+        let found = spawn_local(async move {
+            book.kinds.find(Dialect::Responses.path(), &[]).await;
+        });
+        let _ = timeout(FINDING, found).await;
+    }
+
     /// What the proxy was told, and what it found out.
     fn config(&self) -> Answer {
         let mut config = self.config.clone();
@@ -291,8 +305,7 @@ async fn converse(
             return Ok(());
         }
         if incoming.head.path() == "/config" {
-            // Whoever asks is told what the upstream speaks, where it can be found out.
-            admin.book.kinds.find(Dialect::Responses.path(), &[]).await;
+            admin.find_kind().await;
         }
         let answer = admin.answer(&incoming, *draining.borrow());
         let mut fields = vec![("content-type", answer.kind), ("cache-control", "no-store")];

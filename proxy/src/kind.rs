@@ -14,7 +14,7 @@ use crate::options::UpstreamApi;
 use crate::translation::chat_target;
 
 /// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long nothing is asked after the first time that no answer told; it doubles with each further time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -158,9 +158,8 @@ impl Kinds {
         let told = format!("{told}; {asked}");
         match has_chat {
             Answer::Yes => (Some(Kind::Chat), told),
-            // There is nothing to translate to: what is asked passes, and the upstream says what it thinks of it.
-            Answer::No => (Some(Kind::Responses), told),
-            Answer::Unclear => (None, told),
+            // A gateway says so, too, before it knows its routes.
+            Answer::No | Answer::Unclear => (None, told),
         }
     }
 

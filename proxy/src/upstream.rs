@@ -43,15 +43,9 @@ pub(crate) fn complete(mut options: ProxyOptions) -> Result<ProxyOptions, Channe
         let what = format!("{channel} is no channel to dial an upstream by");
         return Err(ChannelError::Request(what));
     }
-    if options.upstream_tls.is_none() {
-        if options.upstream.is_tls() {
-            options.upstream_tls = Some(ClientTls::of_system()?.with_resumption());
-        } else if matches!(channel, Transport::Http3 | Transport::Quic) {
-            let why = format!(
-                "{channel} is always encrypted: give the certificate that the upstream shows, or an https:// address"
-            );
-            return Err(ChannelError::Tls(why));
-        }
+    let encrypted = options.upstream.is_tls() || channel.is_encrypted_always();
+    if encrypted && options.upstream_tls.is_none() {
+        options.upstream_tls = Some(ClientTls::of_system()?.with_resumption());
     }
     Ok(options)
 }
@@ -78,7 +72,7 @@ pub(crate) fn leg(options: &ProxyOptions) -> Option<Leg> {
     let mut dial = dial(options);
     match channel {
         Transport::Http | Transport::HttpCold => return None,
-        Transport::Http3 | Transport::Quic => dial.tls = options.upstream_tls.clone(),
+        _ if channel.is_encrypted_always() => dial.tls = options.upstream_tls.clone(),
         _ => {}
     }
     let authority = options.upstream.authority();
