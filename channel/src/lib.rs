@@ -1,4 +1,4 @@
-//! The transports, both ends side by side: HTTP/1.1, WebSocket, raw QUIC.
+//! The transports, both ends side by side: HTTP/1.1, HTTP/2, HTTP/3, WebSocket, raw QUIC; and TLS under them.
 //!
 //! The dialling end is one enum, [`Channel`]: `open(request) -> Reply`, `Reply::next() -> Option<Chunk>`.
 //! A read is stamped when the call that carried it returned, before a byte of it is parsed; a write is stamped

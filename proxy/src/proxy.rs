@@ -105,9 +105,7 @@ impl Proxy {
         for _ in 0..options.threads.max(1) {
             let tcp = tcp::listen(listen, shared).map_err(bind(listen, "TCP"))?;
             // Port 0 is chosen once; the other threads share it.
-            listen = tcp
-                .local_addr()
-                .map_err(bind(listen, "TCP"))?;
+            listen = tcp.local_addr().map_err(bind(listen, "TCP"))?;
             if let Some(address) = &mut udp
                 && address.port() == 0
                 && options.listen.ip() == address.ip()
@@ -278,7 +276,10 @@ async fn accept(
                     connections.spawn_local(front::tcp::serve(Rc::clone(worker), stream));
                 }
                 // Connections that are being served go on; new ones wait in the kernel's queue.
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Err(_) => {
+                    worker.book.metrics.refused("tcp", "accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             },
             Some(handshake) = next_handshake() => {
                 connections.spawn_local(front::udp::serve(Rc::clone(worker), handshake));

@@ -302,9 +302,16 @@ impl ServerConnection {
         self.write_all(&out).await
     }
 
-    /// Closes, with TLS's own farewell where it is spoken, but not before what the client is still sending has come: it
-    /// may read the answer first.
+    /// Closes, with TLS's own farewell where it is spoken.
     pub async fn close(mut self) {
+        if self.is_tls() {
+            // A client that is gone, or takes nothing, is left to the system.
+            let _ = timeout(LINGER, self.wire.shutdown()).await;
+        }
+    }
+
+    /// Closes, but not before what the client is still sending has come: it may read the answer first.
+    pub async fn close_after_answer(mut self) {
         let gently = async {
             self.wire.shutdown().await?;
             let mut left = LINGER_BYTES;
@@ -317,7 +324,7 @@ impl ServerConnection {
             }
             io::Result::Ok(())
         };
-        // A client that is gone, or does not leave, is left to the system.
+        // A client that does not leave is left to the system.
         let _ = timeout(LINGER, gently).await;
     }
 

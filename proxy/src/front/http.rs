@@ -45,7 +45,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut connection: ServerConnection) 
             Ok(None) => return,
             Err(error) => {
                 refuse(&worker, &mut connection, &error).await;
-                break;
+                return connection.close_after_answer().await;
             }
         };
         let responses = Dialect::of_path(&incoming.head.target) == Some(Dialect::Responses);
@@ -57,7 +57,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut connection: ServerConnection) 
         }
         match Box::pin(exchange(&worker, &mut connection, &incoming)).await {
             After::Again => {}
-            After::Close => break,
+            After::Close if connection.body_is_done() => break,
+            After::Close => return connection.close_after_answer().await,
             After::Abort => return,
         }
     }
