@@ -9,8 +9,10 @@ use quinn::{IdleTimeout, TransportConfig, VarInt};
 /// How fast a QUIC connection may send, and what it takes for a sign of a jam (RFC 9438).
 pub const CONGESTION_CONTROL: &str = "cubic";
 
-/// An agent may think for minutes between turns; keep-alives hold the connection open meanwhile.
-const IDLE: u32 = 5 * 60 * 1000;
+/// How long a peer may be silent before it is taken for gone, which nothing else tells of one that died without a word.
+const IDLE: u32 = 60 * 1000;
+
+/// An agent may think for minutes between turns: these hold the connection open meanwhile.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Exchanges that may run side by side on one connection.
