@@ -175,7 +175,7 @@ impl Kinds {
                 socket.close(None).await;
                 (
                     Answer::Yes,
-                    format!("GET {target} with Upgrade answered {}", head.status),
+                    format!("GET {} with Upgrade answered {}", path(target), head.status),
                 )
             }
             Err(NotOpened::Refused { head, .. }) => {
@@ -186,7 +186,7 @@ impl Kinds {
                 };
                 (
                     answer,
-                    format!("GET {target} with Upgrade answered {}", head.status),
+                    format!("GET {} with Upgrade answered {}", path(target), head.status),
                 )
             }
             Err(NotOpened::Failed(error)) => (Answer::Unclear, error.to_string()),
@@ -196,7 +196,10 @@ impl Kinds {
     /// Whether there is an API there: what is sent is no JSON, so that it can only be refused.
     async fn takes(&self, target: &str, credentials: &[(&[u8], &[u8])]) -> (Answer, String) {
         match self.post(target, credentials).await {
-            Ok(status) => (judged(status), format!("POST {target} answered {status}")),
+            Ok(status) => (
+                judged(status),
+                format!("POST {} answered {status}", path(target)),
+            ),
             Err(error) => (Answer::Unclear, error.to_string()),
         }
     }
@@ -229,6 +232,11 @@ impl State {
         let pause = doubled.min(LONGEST_PAUSE).as_nanos() as i64;
         self.asked.is_some_and(|asked| now.since(asked) < pause)
     }
+}
+
+/// What is shown of a target: a query may hold a key.
+fn path(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
 }
 
 /// What a status says of whether there is something at a path.
