@@ -1,6 +1,8 @@
 //! A server of both UDP protocols on loopback, and clients of it.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod raw;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub fn run(test: impl Future<Output = ()>) {
 #[derive(Clone)]
 pub struct Server {
     pub dial: Dial,
+    pub certificate: String,
     pub seen: Rc<Seen>,
 }
 
@@ -104,7 +107,12 @@ pub fn server_with(tls: ServerTls, limits: DoorLimits) -> Server {
             });
         }
     });
-    Server { dial, seen }
+    let certificate = tls.identity.cert_pem;
+    Server {
+        dial,
+        certificate,
+        seen,
+    }
 }
 
 async fn serve_quic(connection: quic::ServerConnection, seen: &Rc<Seen>) {
