@@ -5,8 +5,9 @@ mod stack;
 
 use serde_json::{Value, json};
 use socket::{connect, create, event, event_of_type, id, is_last, last_event, refused, say, turn};
-use stack::run;
-use tokenlag_scripted::Script;
+use stack::{Stack, run};
+use tokenlag_proxy::{StateAt, UpstreamApi};
+use tokenlag_scripted::{Script, ScriptedBackend};
 
 /// A reply that stays under way until somebody has looked at it.
 const SLOW: &str = "ttft=0,gap=0,stall=2:400ms";
@@ -249,5 +250,36 @@ fn a_warm_up_echoes_its_lane_and_can_be_built_on() {
         let asked = stack.backend.requests();
         assert_eq!(asked.len(), 1);
         assert_eq!(texts(&asked[0].body), ["context", "go"]);
+    });
+}
+
+#[test]
+fn a_warm_up_works_where_the_upstream_keeps_the_state() {
+    let backend = ScriptedBackend::start(script("ttft=0,gap=0")).unwrap();
+    let upstream = backend.url().parse().unwrap();
+    let stack = Stack::in_front_of(backend, upstream, |mut options| {
+        options.upstream_api = UpstreamApi::Responses;
+        options.state_at = StateAt::Upstream;
+        options
+    });
+    run(async {
+        let mut socket = connect(&stack).await;
+        for parent in [None, Some("resp_of_upstream")] {
+            let mut warm_up = create(Some("a"), "context", parent);
+            warm_up["generate"] = json!(false);
+            let mut warm = turn(&mut socket, &warm_up).await;
+            // A warm-up may go on from another.
+            let mut further = create(Some("a"), "more", Some(id(&warm)));
+            further["generate"] = json!(false);
+            warm = turn(&mut socket, &further).await;
+            id(&turn(&mut socket, &create(Some("a"), "go", Some(id(&warm)))).await);
+            let asked = stack.backend.take_requests();
+            assert_eq!(asked.len(), 1);
+            let mut body: Value = serde_json::from_slice(&asked[0].body).unwrap();
+            let named = body.as_object_mut().unwrap().remove("previous_response_id");
+            assert_eq!(named, parent.map(|parent| json!(parent)));
+            let body = body.to_string();
+            assert_eq!(texts(body.as_bytes()), ["context", "more", "go"]);
+        }
     });
 }

@@ -11,8 +11,8 @@ use socket::{
     Raw, all_read, connect, connect_with, create, event, event_of_type, frame, id, last_event,
     limited, next, refused, say, turn,
 };
-use stack::{IDLE, run, trace};
-use tokenlag_probes::Outcome;
+use stack::{IDLE, exchange, run, trace};
+use tokenlag_probes::{Encoding, Outcome, Transport};
 use tokenlag_scripted::SCRIPT_HEADER;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -54,19 +54,112 @@ fn a_ping_is_answered_while_a_reply_streams() {
     });
 }
 
+const PONG: u8 = 0x8a;
+
+/// Waits for a ping; events before it are passed over. False at the end of the stream.
+async fn pinged(raw: &mut Raw) -> bool {
+    while let Some((first, _)) = raw.frame().await {
+        if first == PING {
+            return true;
+        }
+    }
+    false
+}
+
 #[test]
-fn a_client_that_shows_no_sign_of_life_is_pinged_and_then_given_up() {
-    let stack = limited("", |limits| limits.silence = Duration::from_millis(60));
+fn a_client_that_shows_no_sign_of_life_during_a_response_is_given_up() {
+    let stack = limited("ttft=0,gap=0,stall=2:4s", |limits| {
+        limits.silence = Duration::from_millis(60);
+    });
     run(async {
         let (mut raw, _) = Raw::open(&stack, "").await;
+        let name = trace(1);
+        let mut message = create(None, "hi", None);
+        message["client_metadata"] = json!({"ws_request_header_traceparent": name.traceparent()});
+        raw.send(&frame(TEXT, message.to_string().as_bytes())).await;
         // It answers the first ping, with whatever, and none after that.
-        assert_eq!(raw.frame().await, Some((PING, Vec::new())));
-        raw.send(&frame(0x8a, b"")).await;
-        for _ in 0..2 {
-            assert_eq!(raw.frame().await, Some((PING, Vec::new())));
-        }
-        assert_eq!(raw.frame().await, None);
+        assert!(pinged(&mut raw).await);
+        raw.send(&frame(PONG, b"")).await;
+        assert!(pinged(&mut raw).await);
+        assert!(pinged(&mut raw).await);
+        assert!(!pinged(&mut raw).await);
         assert_eq!(refused(&stack, "silent").await, 1);
+        assert_eq!(stack.record(name).await.outcome, Outcome::Cancelled);
+    });
+}
+
+#[test]
+fn a_client_may_be_silent_between_responses() {
+    let stack = limited("ttft=0,gap=0", |limits| {
+        limits.silence = Duration::from_millis(20);
+    });
+    run(async {
+        let (mut raw, _) = Raw::open(&stack, "").await;
+        for _ in 0..5 {
+            assert!(pinged(&mut raw).await);
+        }
+        let message = create(None, "hi", None).to_string();
+        raw.send(&frame(TEXT, message.as_bytes())).await;
+        while raw.frame().await.expect("it was not given up").0 != TEXT {}
+        assert_eq!(refused(&stack, "silent").await, 0);
+    });
+}
+
+#[test]
+fn a_message_that_comes_byte_by_byte_is_not_waited_for_without_end() {
+    let stack = limited("ttft=0,gap=0", |limits| {
+        limits.message = Duration::from_millis(200);
+    });
+    run(async {
+        let mut other = connect(&stack).await;
+        let (raw, _) = Raw::open(&stack, "").await;
+        let (reading, mut writing) = raw.0.into_split();
+        let bytes = frame(TEXT, &[b' '; 4096]);
+        let drip = async {
+            for byte in bytes {
+                if tokio::io::AsyncWriteExt::write_all(&mut writing, &[byte])
+                    .await
+                    .is_err()
+                {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let close = async {
+            let mut answer = Vec::new();
+            let mut reading = reading;
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut reading, &mut answer).await;
+            answer
+        };
+        let answer = tokio::select! {
+            answer = close => answer,
+            () = drip => panic!("all of it was waited for"),
+        };
+        assert_eq!(answer[2..4], 1008_u16.to_be_bytes());
+        assert_eq!(refused(&stack, "slow").await, 1);
+        id(&turn(&mut other, &create(None, "hi", None)).await);
+    });
+}
+
+#[test]
+fn a_client_of_ours_goes_on_where_its_idle_connection_was_ended() {
+    let stack = limited("ttft=0,gap=0", |limits| {
+        limits.age = Duration::from_millis(100)
+    });
+    run(async {
+        let channel = stack.channel(Transport::Ws);
+        for opened in 1..=2 {
+            let way = (Transport::Ws, Encoding::Events);
+            let body = stack::create("hi", 3);
+            let seen = exchange(&channel, way, trace(3), &body, &[]).await.unwrap();
+            assert_eq!(seen.outcome, Some(Outcome::Complete));
+            assert_eq!(channel.counters().connections_opened, opened);
+            // Until it is told, and gone.
+            while refused(&stack, "aged").await < opened {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     });
 }
 
@@ -124,7 +217,8 @@ fn an_old_connection_ends_when_its_last_response_has() {
         say(&mut socket, &create(Some("a"), "hi", None)).await;
         event_of_type(&mut socket, "response.created").await;
         tokio::time::sleep(Duration::from_millis(200)).await;
-        // A create that comes now is told at once, in its lane, and the response under way goes on.
+        // Creates that come now are told so, in their lanes' turn, and the response under way goes on.
+        say(&mut socket, &create(Some("a"), "late", None)).await;
         say(&mut socket, &create(Some("b"), "late", None)).await;
         let refusal = last_event(&mut socket).await;
         let limit_reached = |lane: Option<&str>| {
@@ -139,6 +233,7 @@ fn an_old_connection_ends_when_its_last_response_has() {
         };
         assert_eq!(refusal, limit_reached(Some("b")));
         assert_eq!(last_event(&mut socket).await["type"], "response.completed");
+        assert_eq!(event(&mut socket).await, limit_reached(Some("a")));
         assert_eq!(event(&mut socket).await, limit_reached(None));
         let farewell = next(&mut socket).await.unwrap_err().unwrap();
         assert_eq!(farewell.code, CloseCode::Away);

@@ -320,14 +320,18 @@ fn who_breaks_the_protocol_is_told_and_the_other_end_is_let_go() {
 #[test]
 fn a_silent_client_and_a_silent_upstream_are_given_up() {
     let silence = |limits: &mut WsLimits| limits.silence = Duration::from_millis(60);
+    let message = create(None, "hi", None).to_string();
     run(async {
-        let far = limited("", |_| {});
+        let far = socket::start("ttft=0,gap=0,stall=2:4s");
         let near = in_front_of(far.addresses.listen, silence);
         let (mut raw, _) = Raw::open(&near, "").await;
-        for _ in 0..2 {
-            assert_eq!(raw.frame().await, Some((0x89, Vec::new())));
+        raw.send(&frame(0x81, message.as_bytes())).await;
+        let mut pings = 0;
+        while let Some((first, _)) = raw.frame().await {
+            pings += u32::from(first == 0x89);
         }
-        assert_eq!(raw.frame().await, None);
+        assert_eq!(pings, 2);
+        assert_eq!(refused(&near, "silent").await, 1);
 
         let far = upstream(OPENED, |stream, _| async move {
             tokio::time::sleep(Duration::from_secs(60)).await;
@@ -336,6 +340,8 @@ fn a_silent_client_and_a_silent_upstream_are_given_up() {
         .await;
         let near = in_front_of(far, silence);
         let mut socket = connect(&near).await;
+        say(&mut socket, &create(None, "hi", None)).await;
+        assert_eq!(event(&mut socket).await["error"]["code"], "upstream_lost");
         let farewell = next(&mut socket).await.unwrap_err().unwrap();
         assert_eq!(farewell.code, CloseCode::Error);
         assert_eq!(refused(&near, "silent").await, 1);

@@ -2,9 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use tokenlag_dialect::responses::message_type;
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -72,7 +74,7 @@ impl Client {
     /// No connection, or one that ends.
     pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
         let message = Message::Text(request.message()?.clone());
-        let (mut socket, resolved, transport_connected, connected) = match self.0.pop() {
+        let (mut socket, resolved, transport_connected, connected) = match self.0.pop_fresh() {
             Some(socket) => (socket, None, None, MonoClock.now()),
             None => {
                 let made = dial(&self.0.dial).await?;
@@ -81,9 +83,20 @@ impl Client {
                 (made.socket, resolved, transport_connected, made.connected)
             }
         };
-        if let Err(error) = socket.send(message).await {
+        let idle = self.0.dial.idle_timeout;
+        let sent = timeout(idle, socket.send(message)).await;
+        let failed = match sent {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(lost(&self.0.dial, &error)),
+            Err(_) => Some(ChannelError::Timeout {
+                address: self.0.dial.authority(),
+                what: "room for the request",
+                after: idle,
+            }),
+        };
+        if let Some(error) = failed {
             self.0.retire(&socket);
-            return Err(lost(&self.0.dial, &error));
+            return Err(error);
         }
         let opening = Opening {
             resolved,
@@ -122,10 +135,40 @@ impl Shared {
         self.idle.borrow_mut().pop()
     }
 
+    /// A connection that the server has not given up meanwhile.
+    fn pop_fresh(&self) -> Option<Socket> {
+        while let Some(mut socket) = self.pop() {
+            if is_fresh(&mut socket) {
+                return Some(socket);
+            }
+            self.retire(&socket);
+        }
+        None
+    }
+
     /// Keeps the counters of a connection that is done with.
     fn retire(&self, socket: &Socket) {
         self.past.set(self.past.get() + socket.get_ref().counters());
     }
+}
+
+/// Whether an idle connection is still good: the server neither closed it nor said that it is about to. Pings that came
+/// meanwhile are answered on the way, other events that nobody asked for are passed over.
+fn is_fresh(socket: &mut Socket) -> bool {
+    let mut nobody = Context::from_waker(Waker::noop());
+    loop {
+        match socket.poll_next_unpin(&mut nobody) {
+            Poll::Pending => return true,
+            Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
+            Poll::Ready(Some(Ok(Message::Text(text)))) if !is_error(&text) => {}
+            Poll::Ready(_) => return false,
+        }
+    }
+}
+
+/// Whether an event between two replies is an error: the connection is then at its end.
+fn is_error(event: &str) -> bool {
+    message_type(event.as_bytes()).as_deref() == Some("error")
 }
 
 async fn dial(dial: &Dial) -> Result<Dialled, ChannelError> {

@@ -27,6 +27,8 @@ impl Farewell {
     pub const NO_CODE: u16 = 1005;
     /// 1007: a text message was not UTF-8.
     pub const NOT_UTF8: u16 = 1007;
+    /// 1008: the peer does what this end does not put up with.
+    pub const POLICY: u16 = 1008;
     /// 1009: a message was too long.
     pub const TOO_BIG: u16 = 1009;
     /// 1011: this end cannot go on.

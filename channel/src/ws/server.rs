@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_key_is_answered_as_the_standard_shows() {
-        let head = format!("GET / HTTP/1.1\r\n{KEY}{VERSION}\r\n");
+        let head = format!("GET / HTTP/1.1\r\nhost: a\r\n{KEY}{VERSION}\r\n");
         let head = RequestHead::take(&mut BytesMut::from(head.as_bytes()));
         let upgrade = Upgrade::of(&head.unwrap().unwrap()).unwrap();
         assert_eq!(upgrade.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");

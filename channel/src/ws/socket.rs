@@ -44,6 +44,11 @@ impl Stamped {
         (self.first_read_at.take().unwrap_or(read_at), read_at)
     }
 
+    /// The first read since a message was last taken.
+    pub(crate) fn begun_at(&self) -> Option<Stamp> {
+        self.first_read_at
+    }
+
     pub(crate) fn written_at(&self) -> Stamp {
         self.socket.written_at()
     }

@@ -168,6 +168,11 @@ impl WebSocket {
         self.stream.borrow().get_ref().read_at()
     }
 
+    /// When the first byte of a message was read that is not whole yet.
+    pub fn begun_at(&self) -> Option<Stamp> {
+        self.stream.borrow().get_ref().begun_at()
+    }
+
     /// What the connection did so far.
     pub fn counters(&self) -> Counters {
         self.stream.borrow().get_ref().counters()

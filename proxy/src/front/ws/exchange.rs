@@ -70,9 +70,7 @@ async fn in_turn(
     name: Option<&str>,
     tap: &mut Tap,
 ) -> Outcome {
-    if let Some(refusal) = session.takes_no_more(name) {
-        return refused(session.send([refusal]).await.is_ok());
-    }
+    let too_late = session.takes_no_more(name);
     let Ok(place) = session.lanes.enter(name) else {
         session.worker.book.metrics.refused("ws", "lanes");
         return refuse(session, &BadRequest::lane_limit_reached(NAMED_LANES), name).await;
@@ -80,9 +78,10 @@ async fn in_turn(
     let Some(Some(turn)) = session.unless_gone(place.turn()).await else {
         return Outcome::Cancelled;
     };
-    match request {
-        Ok(create) => answer(session, create, &turn.lane, tap).await,
-        Err(bad) => refuse(session, bad, name).await,
+    match (request, too_late) {
+        (_, Some(event)) => refused(session.send([event]).await.is_ok()),
+        (Ok(create), None) => answer(session, create, &turn.lane, tap).await,
+        (Err(bad), None) => refuse(session, bad, name).await,
     }
 }
 

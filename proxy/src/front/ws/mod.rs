@@ -107,6 +107,7 @@ fn broken(farewell: &Farewell) -> &'static str {
     match farewell.code {
         Farewell::TOO_BIG => "too_big",
         Farewell::NOT_UTF8 => "not_utf8",
+        Farewell::POLICY => "slow",
         _ => "protocol",
     }
 }

@@ -14,7 +14,7 @@ use tokenlag_channel::ws::{self, Farewell, NotOpened, Received, Text, Upgrade, W
 use tokenlag_probes::{FailureKind, Outcome};
 use tokio::select;
 
-use super::pulse::Pulse;
+use super::pulse::{Pulse, overdue};
 use super::taps::Taps;
 use super::{broken, events};
 use crate::failure::Failure;
@@ -128,6 +128,9 @@ impl<'a> Joined<'a> {
             end = self.upwards() => end,
             end = self.pulse(&self.client, End::ClientLeft(None)) => end,
             end = self.pulse(&self.upstream, End::UpstreamLost(None)) => end,
+            () = overdue(&self.client, self.worker.websocket.message) => {
+                End::ClientBroke(Farewell::new(Farewell::POLICY, "a message took too long to come"))
+            }
             end = self.drained() => end,
         };
         self.end(end).await;
@@ -202,11 +205,12 @@ impl<'a> Joined<'a> {
         true
     }
 
-    /// Returns when a peer gave no sign of life for too long.
+    /// Returns when a peer gave no sign of life for too long while responses are under way.
     async fn pulse(&self, peer: &WebSocket, end: End) -> End {
         let mut pulse = Pulse::new(self.worker.websocket.silence);
         loop {
-            if pulse.missed(peer).await.is_too_many() || peer.ping().await.is_err() {
+            let too_many = pulse.missed(peer).await.is_too_many();
+            if (too_many && !self.taps.are_idle()) || peer.ping().await.is_err() {
                 self.worker.book.metrics.refused("ws", "silent");
                 return end;
             }

@@ -1,4 +1,5 @@
-//! Signs of life: a peer that was silent for long is pinged, and given up where it stays silent.
+//! Signs of life: a peer that was silent for long is pinged, and given up where it should not stay silent. And messages that
+//! take too long to come.
 
 use std::time::Duration;
 
@@ -67,6 +68,23 @@ impl Pulse {
             self.missed += 1;
         }
         wait
+    }
+}
+
+/// Returns when a message that the peer began is not whole after so long.
+pub(super) async fn overdue(socket: &WebSocket, limit: Duration) {
+    loop {
+        let wait = match socket.begun_at() {
+            Some(begun) => {
+                let taken = MonoClock.now().since(begun).max(0) as u64;
+                limit.saturating_sub(Duration::from_nanos(taken))
+            }
+            None => limit,
+        };
+        if wait.is_zero() {
+            return;
+        }
+        sleep(wait).await;
     }
 }
 

@@ -20,7 +20,7 @@ use super::exchange::{self, Message};
 use super::lanes::Lanes;
 use super::limits::{HELD, WAITING, WsLimits};
 use super::memory::Memory;
-use super::pulse::Pulse;
+use super::pulse::{Pulse, overdue};
 use super::{broken, events};
 use crate::worker::Worker;
 
@@ -129,11 +129,17 @@ impl Session {
                 () = self.released.notified(), if !has_room => {}
                 // One that is not read on cannot show a sign of life.
                 beat = pulse.missed(&self.socket), if has_room => {
-                    if beat.is_too_many() {
+                    if beat.is_too_many() && !exchanges.is_empty() {
                         self.worker.book.metrics.refused("ws", "silent");
                         return None;
                     }
                     self.unless_gone(self.socket.ping()).await?.ok()?;
+                }
+                () = overdue(&self.socket, self.limits.message), if has_room => {
+                    let why = "a message took too long to come";
+                    let farewell = Farewell::new(Farewell::POLICY, why);
+                    self.worker.book.metrics.refused("ws", broken(&farewell));
+                    return Some(farewell);
                 }
                 () = &mut age, if self.ending.get().is_none() => self.ending.set(Some(Ending::Aged)),
                 () = self.worker.draining(), if self.ending.get().is_none() => {

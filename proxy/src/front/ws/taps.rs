@@ -129,16 +129,21 @@ impl<'a> Taps<'a> {
         }
     }
 
+    /// Whether nothing is under way.
+    pub(super) fn are_idle(&self) -> bool {
+        self.lanes.borrow().is_empty()
+    }
+
     /// Returns when nothing is under way.
     pub(super) async fn idle(&self) {
-        while !self.lanes.borrow().is_empty() {
+        while !self.are_idle() {
             self.ended.notified().await;
         }
     }
 
     fn enter(&self, passing: Passing, outcome: Outcome) {
         self.book.enter(passing.tap.finish(outcome));
-        if self.lanes.borrow().is_empty() {
+        if self.are_idle() {
             self.ended.notify_one();
         }
     }
