@@ -19,14 +19,21 @@ fn script(line: &str) -> Script {
 fn stack(line: &str, adjust: impl FnOnce(ProxyOptions) -> ProxyOptions) -> Stack {
     let backend = ScriptedBackend::start(script(line)).unwrap();
     let upstream = backend.url().parse().unwrap();
-    Stack::in_front_of(backend, upstream, adjust)
+    Stack::in_front_of(backend, upstream, |options| adjust(finding_out(options)))
 }
 
 /// In front of a server that is no scripted one.
 fn before(address: SocketAddr, adjust: impl FnOnce(ProxyOptions) -> ProxyOptions) -> Stack {
     let nobody = ScriptedBackend::start(Script::default()).unwrap();
     let upstream = BaseUrl::of(address.ip().to_string(), address.port());
-    Stack::in_front_of(nobody, upstream, adjust)
+    Stack::in_front_of(nobody, upstream, |options| adjust(finding_out(options)))
+}
+
+fn finding_out(options: ProxyOptions) -> ProxyOptions {
+    ProxyOptions {
+        upstream_api: UpstreamApi::Auto,
+        ..options
+    }
 }
 
 /// What `/config` says of the upstream.
@@ -67,7 +74,7 @@ fn an_upstream_that_has_the_responses_api_is_found_to_have_it() {
 
 #[test]
 fn another_sidecar_is_found_to_speak_websocket() {
-    let far = Stack::start("gap=0ms");
+    let far = stack("gap=0ms", |options| options);
     let near = before(far.addresses.listen, |options| options);
     run(async {
         let told = found(&near).await;

@@ -11,7 +11,7 @@ use tokenlag_dialect::{Decoder, Dialect, Meaning, SseEvent};
 use tokenlag_probes::{
     Clock, Encoding, HopExchange, MonoClock, Outcome, Stamp, TokenMark, TraceId, Transport,
 };
-use tokenlag_proxy::{Addresses, Proxy, ProxyOptions};
+use tokenlag_proxy::{Addresses, Proxy, ProxyOptions, UpstreamApi};
 use tokenlag_scripted::{Script, ScriptedBackend};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -55,6 +55,8 @@ impl Stack {
         let mut options = ProxyOptions::new(([127, 0, 0, 1], 0).into(), upstream);
         options.admin = ([127, 0, 0, 1], 0).into();
         options.grace = Duration::from_secs(2);
+        // Where nothing is to be found out, the backend sees the test's own requests alone.
+        options.upstream_api = UpstreamApi::Responses;
         let proxy = Proxy::bind(adjust(options)).unwrap();
         let (stop, stopped) = oneshot::channel();
         let addresses = proxy.addresses();
