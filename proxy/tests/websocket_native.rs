@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use socket::{
-    Raw, connect, connect_with, create, event, event_of_type, frame, id, is_last, last_event,
-    limited, next, refused, say, turn,
+    Raw, connect, connect_with, create, event, event_of_type, frame, id, is_last, last_event, next,
+    refused, say, turn,
 };
 use stack::{Stack, get, run, trace};
 use tokenlag_probes::{FailureKind, Outcome};
