@@ -161,17 +161,18 @@ impl Proxy {
         let book = Arc::new(Book::new(&self.options));
         let (gone, mut last_gone) = tokio::sync::mpsc::channel::<()>(1);
         let tls = server_tls(&self.options, &self.identity);
+        let udp = quic::Door::new(&tls, self.options.limits)?;
         let mut threads = Vec::new();
         for (number, sockets) in self.sockets.into_iter().enumerate() {
             let (book, draining, gone) = (Arc::clone(&book), draining.clone(), gone.clone());
             let options = self.options.clone();
-            let (tls, door) = (tls.clone(), self.door.clone());
+            let (udp, door) = (udp.clone(), self.door.clone());
             let thread = thread::Builder::new()
                 .name(format!("proxy-{number}"))
                 .spawn(move || {
                     let grace = options.grace;
                     let worker = Worker::new(options, door, book, draining);
-                    let served = carry(worker, sockets, &tls, grace);
+                    let served = carry(worker, sockets, &udp, grace);
                     drop(gone);
                     served
                 })
@@ -226,7 +227,7 @@ fn bind(address: SocketAddr, what: &'static str) -> impl Fn(io::Error) -> ProxyE
 fn carry(
     worker: Worker,
     sockets: Sockets,
-    tls: &ServerTls,
+    udp: &quic::Door,
     grace: Duration,
 ) -> Result<(), ProxyError> {
     let runtime = runtime::Builder::new_current_thread()
@@ -239,7 +240,7 @@ fn carry(
             tokio::net::TcpListener::from_std(sockets.tcp).map_err(ProxyError::Thread)?;
         let quic = sockets
             .udp
-            .map(|socket| front::udp::listen(&worker, socket, tls))
+            .map(|socket| front::udp::listen(&worker, socket, udp))
             .transpose()?;
         let mut connections = JoinSet::new();
         accept(&worker, &listener, quic.as_ref(), &mut connections).await;
@@ -250,6 +251,7 @@ fn carry(
         if let Some(quic) = quic {
             let _ = timeout(Duration::from_millis(200), quic.close()).await;
         }
+        worker.leave_upstream().await;
         Ok(())
     })
 }

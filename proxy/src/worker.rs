@@ -1,10 +1,11 @@
 //! What one thread of the proxy works with. Connections stay on the thread that took them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokenlag_channel::BaseUrl;
-use tokenlag_channel::quic::DoorLimits;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::archive::CREDENTIALS;
 use crate::book::Book;
@@ -15,13 +16,14 @@ use crate::leg::Leg;
 use crate::options::{ProxyOptions, StateAt};
 use crate::upstream::{self, Pool};
 
+/// How long the farewell to the upstream may take.
+const FAREWELL: Duration = Duration::from_millis(300);
+
 /// One thread's share of the proxy.
 #[derive(Debug)]
 pub(crate) struct Worker {
     /// Where clients over TCP come in.
     pub(crate) door: Door,
-    /// What clients over UDP may take.
-    pub(crate) limits: DoorLimits,
     pub(crate) upstream: BaseUrl,
     /// Over HTTP/1.1.
     pub(crate) pool: Pool,
@@ -44,11 +46,6 @@ impl Worker {
     ) -> Self {
         Self {
             door,
-            limits: DoorLimits {
-                // Each thread has a UDP socket of its own.
-                connections: options.limits.connections.div_ceil(options.threads.max(1)),
-                ..options.limits
-            },
             pool: Pool::new(&options),
             leg: upstream::leg(&options),
             upstream: options.upstream,
@@ -84,11 +81,17 @@ impl Worker {
         if self.leg.as_ref().is_some_and(Leg::carries_all) {
             return true;
         }
-        let kind = self.book.kinds.known();
-        let reads_creates = self.leg.is_some()
-            || self.state_at == StateAt::Proxy
-            || matches!(kind, None | Some(Kind::Chat));
+        let reads_creates =
+            self.leg.is_some() || self.state_at == StateAt::Proxy || self.book.kinds.may_be_chat();
         is_create && reads_creates
+    }
+
+    /// Says goodbye to the upstream, where its channel has words for it: it need not find out by silence.
+    pub(crate) async fn leave_upstream(&self) {
+        if let Some(leg) = &self.leg {
+            // One that does not listen is left without.
+            let _ = timeout(FAREWELL, leg.close()).await;
+        }
     }
 
     /// Whether no new exchange may begin.

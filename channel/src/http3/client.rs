@@ -12,10 +12,10 @@ use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::meter::Offence;
+use super::meter::TooLong;
 use super::streams::{self, BidiStream, NotTaken, Opener, Under};
 use super::track::{Track, Tracks};
-use super::{ALPN, MAX_FIELDS};
+use super::{ALPN, MAX_FIELDS, is_offence};
 use crate::quic::dialled::Dialled;
 use crate::quic::early::SAFE_TO_REPLAY;
 use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
@@ -193,7 +193,7 @@ impl Shared {
             _ => false,
         };
         Err(Unanswered {
-            error: explained(&self.dial, &error),
+            error: explained(&self.dial, &spoken.tracks, &error),
             untouched,
         })
     }
@@ -233,6 +233,7 @@ impl Shared {
             _live: Rc::clone(live),
             stream,
             track,
+            tracks: Arc::clone(&spoken.tracks),
             opening: Opening {
                 resolved,
                 transport_connected: None,
@@ -327,10 +328,11 @@ fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
     }
 }
 
-fn explained(dial: &Dial, error: &StreamError) -> ChannelError {
+fn explained(dial: &Dial, tracks: &Tracks, error: &StreamError) -> ChannelError {
     let broken = match error {
         StreamError::StreamError { .. } | StreamError::HeaderTooBig { .. } => true,
-        StreamError::Undefined { 0: cause, .. } => cause.is::<Offence>(),
+        StreamError::ConnectionError { 0: error, .. } => is_offence(error) || tracks.is_broken(),
+        StreamError::Undefined { 0: cause, .. } => cause.is::<TooLong>(),
         _ => false,
     };
     if broken {
@@ -348,6 +350,7 @@ pub struct ClientReply {
     _live: Rc<Live>,
     stream: RequestStream<BidiStream, Bytes>,
     track: Arc<Track>,
+    tracks: Arc<Tracks>,
     opening: Opening,
     /// The socket's count of receives at the last read that carried bytes of this stream.
     reads: Option<u64>,
@@ -396,7 +399,7 @@ impl ClientReply {
         let read = timeout(client.dial.idle_timeout, self.stream.recv_data())
             .await
             .map_err(|_| client.silent("further bytes"))?
-            .map_err(|error| explained(&client.dial, &error))?;
+            .map_err(|error| explained(&client.dial, &self.tracks, &error))?;
         let Some(mut piece) = read else {
             self.ended = true;
             return Ok(None);

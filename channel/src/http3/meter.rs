@@ -16,16 +16,10 @@ const LONGEST_CONTROL: u64 = 16 * 1024;
 const DATA: u64 = 0x00;
 const CONTROL_STREAM: u64 = 0x00;
 
-/// What a peer did that h3 would not have noticed in time.
+/// A frame that would be kept whole is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Offence {
-    /// A frame that is kept whole is too long.
-    #[error("an HTTP/3 frame of {0} bytes is longer than what is taken")]
-    TooLong(u64),
-    /// The stream ended inside a frame.
-    #[error("the stream ended inside a frame")]
-    Truncated,
-}
+#[error("an HTTP/3 frame of {0} bytes is longer than what is taken")]
+pub(crate) struct TooLong(u64);
 
 /// Where in its frames a stream is.
 #[derive(Debug)]
@@ -72,7 +66,7 @@ impl Meter {
     }
 
     /// Takes what was read; gives how many of its bytes are payload of DATA frames.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<usize, Offence> {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<usize, TooLong> {
         let mut of_bodies = 0;
         while let Some(&first) = bytes.first() {
             match self.state {
@@ -97,22 +91,22 @@ impl Meter {
         Ok(of_bodies)
     }
 
-    /// Takes the stream's end.
-    pub(crate) fn end(&self) -> Result<(), Offence> {
+    /// Whether a stream that ended here would have ended inside a frame.
+    pub(crate) fn is_inside(&self) -> bool {
         match self.state {
-            State::Payload { .. } | State::Length { .. } => Err(Offence::Truncated),
-            State::Kind if self.have > 0 => Err(Offence::Truncated),
-            _ => Ok(()),
+            State::Payload { .. } | State::Length { .. } => true,
+            State::Kind => self.have > 0,
+            State::Purpose | State::Ignored => false,
         }
     }
 
-    fn read(&mut self, value: u64) -> Result<(), Offence> {
+    fn read(&mut self, value: u64) -> Result<(), TooLong> {
         match self.state {
             State::Purpose if value == CONTROL_STREAM => self.state = State::Kind,
             State::Purpose => self.state = State::Ignored,
             State::Kind => self.state = State::Length { kind: value },
             State::Length { kind } if kind != DATA && value > self.longest => {
-                return Err(Offence::TooLong(value));
+                return Err(TooLong(value));
             }
             State::Length { kind } => self.pass(kind == DATA, value),
             State::Payload { .. } | State::Ignored => {}
@@ -166,7 +160,7 @@ mod tests {
                 count += meter.feed(&bytes[pair[0]..pair[1]]).unwrap();
             }
             prop_assert_eq!(count, 20_070);
-            prop_assert_eq!(meter.end(), Ok(()));
+            prop_assert!(!meter.is_inside());
         }
 
         #[test]
@@ -174,7 +168,7 @@ mod tests {
             let bytes = frame(DATA, &[0; 98]);
             let mut meter = Meter::of_exchange();
             meter.feed(&bytes[..cut]).unwrap();
-            prop_assert_eq!(meter.end(), Err(Offence::Truncated));
+            prop_assert!(meter.is_inside());
         }
 
         #[test]
@@ -188,13 +182,13 @@ mod tests {
     fn what_would_be_kept_whole_is_bounded_and_data_is_not() {
         let mut long = vec![0x01];
         varint::push(&mut long, LONGEST + 1);
-        let too_long = Err(Offence::TooLong(LONGEST + 1));
+        let too_long = Err(TooLong(LONGEST + 1));
         assert_eq!(Meter::of_exchange().feed(&long), too_long);
         long[0] = 0x00;
         assert_eq!(Meter::of_exchange().feed(&long), Ok(0));
         let mut control = vec![CONTROL_STREAM as u8, 0x21];
         varint::push(&mut control, LONGEST_CONTROL + 1);
-        let too_long = Err(Offence::TooLong(LONGEST_CONTROL + 1));
+        let too_long = Err(TooLong(LONGEST_CONTROL + 1));
         assert_eq!(Meter::of_one_way().feed(&control), too_long);
         control[0] = 0x02;
         assert_eq!(Meter::of_one_way().feed(&control), Ok(0));

@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use h3::error::{Code, ConnectionError, LocalError, StreamError};
+use h3::error::{Code, StreamError};
 use h3::server::{self, RequestResolver, RequestStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::time::{sleep, timeout};
 
-use super::MAX_FIELDS;
-use super::meter::Offence;
+use super::{MAX_FIELDS, is_offence};
+use super::meter::TooLong;
 use super::streams::{self, RecvStream, SendStream, Under};
 use super::track::{Track, Tracks};
 use crate::bounds::{ExchangeLimits, Pace, Share};
@@ -60,7 +60,7 @@ impl ServerConnection {
         let tracks = Arc::new(Tracks::default());
         let under = Under {
             connection: established.connection.clone(),
-            socket: Arc::clone(&established.door.socket),
+            socket: Arc::clone(&established.socket),
             tracks: Arc::clone(&tracks),
             // A reply can be whole before its request is (RFC 9114, section 4.1).
             unwanted: Code::H3_NO_ERROR,
@@ -87,7 +87,7 @@ impl ServerConnection {
 
     /// How the client broke the rules, where that ended the connection: the name under which it is counted.
     pub fn offence(&self) -> Option<&'static str> {
-        match self.broken {
+        match self.broken || self.tracks.is_broken() {
             true => Some("protocol"),
             false => self.established.offence(),
         }
@@ -126,17 +126,6 @@ impl ServerConnection {
         // The number is that of the first stream that is not served. A client that is gone needs no farewell.
         let _ = self.h3.shutdown(1).await;
     }
-}
-
-/// Whether this end closed the connection for what the other had sent.
-fn is_offence(error: &ConnectionError) -> bool {
-    matches!(
-        error,
-        ConnectionError::Local {
-            error: LocalError::Application { code, .. },
-            ..
-        } if *code != Code::H3_NO_ERROR
-    )
 }
 
 impl Exchange {
@@ -222,11 +211,9 @@ fn unread(error: &StreamError) -> ExchangeError {
     match error {
         StreamError::HeaderTooBig { .. } => ExchangeError::HeadTooLarge(MAX_HEAD),
         StreamError::StreamError { reason, .. } => ExchangeError::Malformed(reason.clone()),
-        StreamError::Undefined { 0: cause, .. } => match cause.downcast_ref::<Offence>() {
-            Some(Offence::TooLong(_)) => ExchangeError::HeadTooLarge(MAX_HEAD),
-            Some(Offence::Truncated) => ExchangeError::Malformed(cause.to_string()),
-            None => ExchangeError::Gone(cause.to_string()),
-        },
+        StreamError::Undefined { 0: cause, .. } if cause.is::<TooLong>() => {
+            ExchangeError::HeadTooLarge(MAX_HEAD)
+        }
         other => ExchangeError::Gone(other.to_string()),
     }
 }

@@ -37,6 +37,16 @@ pub(crate) struct Under {
     pub(crate) unwanted: Code,
 }
 
+impl Under {
+    /// Closes the connection, since a stream ended inside a frame (RFC 9114, section 7.1).
+    fn broke_off(&self) -> StreamErrorIncoming {
+        self.tracks.break_off();
+        let code = number(Code::H3_FRAME_ERROR.value());
+        self.connection.close(code, b"a stream ended inside a frame");
+        lost(ConnectionError::LocallyClosed)
+    }
+}
+
 /// A QUIC connection, as h3 wants it.
 pub(crate) struct Connection {
     opener: Opener,
@@ -295,28 +305,32 @@ impl quic::RecvStream for RecvStream {
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         let read = ready!(pin!(self.stream.read_chunk(READ_LIMIT, true)).poll(context));
-        let metered = match read.map_err(unread)? {
-            Some(chunk) => {
-                let socket = &self.under.socket;
-                socket.took(chunk.bytes.len());
-                let arrival = Arrival {
-                    at: socket.read_at(),
-                    reads: socket.reads(),
-                };
-                self.meter.feed(&chunk.bytes).map(|of_body| {
-                    self.track.came(arrival, of_body);
-                    Some(chunk.bytes)
-                })
-            }
+        let chunk = match read.map_err(unread)? {
+            Some(chunk) => chunk,
             None => {
                 self.ended = true;
-                self.meter.end().map(|()| None)
+                if self.meter.is_inside() {
+                    return Poll::Ready(Err(self.under.broke_off()));
+                }
+                return Poll::Ready(Ok(None));
             }
         };
-        Poll::Ready(metered.map_err(|offence| {
-            self.track.condemn(Code::H3_EXCESSIVE_LOAD);
-            StreamErrorIncoming::Unknown(Box::new(offence))
-        }))
+        let socket = &self.under.socket;
+        socket.took(chunk.bytes.len());
+        let arrival = Arrival {
+            at: socket.read_at(),
+            reads: socket.reads(),
+        };
+        match self.meter.feed(&chunk.bytes) {
+            Ok(of_body) => {
+                self.track.came(arrival, of_body);
+                Poll::Ready(Ok(Some(chunk.bytes)))
+            }
+            Err(too_long) => {
+                self.track.condemn(Code::H3_EXCESSIVE_LOAD);
+                Poll::Ready(Err(StreamErrorIncoming::Unknown(Box::new(too_long))))
+            }
+        }
     }
 
     fn stop_sending(&mut self, code: u64) {

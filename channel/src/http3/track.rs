@@ -149,6 +149,8 @@ pub(crate) struct Tracks {
     streams: Mutex<Streams>,
     /// The connection lives on when h3 is done with it.
     outlived: AtomicBool,
+    /// The peer broke a rule that h3 does not watch over.
+    broken: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +188,15 @@ impl Tracks {
 
     pub(crate) fn is_outlived(&self) -> bool {
         self.outlived.load(Relaxed)
+    }
+
+    /// The connection was closed for what the peer had sent.
+    pub(crate) fn break_off(&self) {
+        self.broken.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
     }
 
     fn streams(&self) -> MutexGuard<'_, Streams> {

@@ -31,10 +31,10 @@ const CROWD: usize = 1024;
 const WAITING_BYTES: u64 = 256 * 1024;
 const WAITING_BYTES_TOTAL: u64 = 16 * 1024 * 1024;
 
-/// What the clients of one socket may take.
+/// What clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoorLimits {
-    /// Connections that may be open at once.
+    /// Connections that may be open at once, on all sockets.
     pub connections: usize,
     /// How long a handshake may take.
     pub handshake: Duration,
@@ -55,32 +55,53 @@ impl Default for DoorLimits {
     }
 }
 
+/// What the UDP sockets of all threads share: a client may come back on another thread than it was on before.
+#[derive(Clone, Debug)]
+pub struct Door(Arc<Inside>);
+
+#[derive(Debug)]
+pub(crate) struct Inside {
+    config: ServerConfig,
+    pub(crate) limits: DoorLimits,
+    pub(crate) room: Arc<Room>,
+    early_data: bool,
+    open: AtomicUsize,
+    handshakes: AtomicUsize,
+}
+
+impl Door {
+    /// A door for any number of sockets.
+    ///
+    /// # Errors
+    /// The certificate or key cannot be used.
+    pub fn new(tls: &ServerTls, limits: DoorLimits) -> Result<Self, ChannelError> {
+        Ok(Self(Arc::new(Inside {
+            config: server(tls)?,
+            limits,
+            room: Room::new(limits.room),
+            early_data: tls.resumption && tls.early_data,
+            open: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+        })))
+    }
+}
+
 /// A UDP socket on which connections are accepted.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: Endpoint,
-    door: Arc<Door>,
-}
-
-/// What all connections of one socket share.
-#[derive(Debug)]
-pub(crate) struct Door {
-    pub(crate) socket: Arc<StampedSocket>,
-    pub(crate) limits: DoorLimits,
-    pub(crate) room: Arc<Room>,
-    early_data: bool,
-    handshakes: AtomicUsize,
+    socket: Arc<StampedSocket>,
+    door: Door,
 }
 
 impl Listener {
     /// Takes a bound socket over, inside a runtime. `on_stray` is told of datagrams that are for no connection.
     ///
     /// # Errors
-    /// The certificate or key cannot be used, or the system refuses the socket.
+    /// The system refuses the socket.
     pub fn new(
         socket: std::net::UdpSocket,
-        tls: &ServerTls,
-        limits: DoorLimits,
+        door: &Door,
         on_stray: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<Self, ChannelError> {
         let cannot = |source| ChannelError::Connect {
@@ -97,21 +118,15 @@ impl Listener {
         let socket = StampedSocket::new(socket, Some(strays)).map_err(cannot)?;
         let endpoint = Endpoint::new_with_abstract_socket(
             endpoint,
-            Some(server(tls)?),
+            Some(door.0.config.clone()),
             Arc::clone(&socket) as _,
             Arc::new(TokioRuntime),
         )
         .map_err(cannot)?;
-        let door = Door {
-            socket,
-            limits,
-            room: Room::new(limits.room),
-            early_data: tls.resumption && tls.early_data,
-            handshakes: AtomicUsize::new(0),
-        };
         Ok(Self {
             endpoint,
-            door: Arc::new(door),
+            socket,
+            door: door.clone(),
         })
     }
 
@@ -126,12 +141,11 @@ impl Listener {
     /// The next connection whose handshake may begin; `None` once the listener is closed.
     pub async fn accept(&self) -> Option<Handshake> {
         let incoming = self.endpoint.accept().await?;
-        let full = self.endpoint.open_connections() >= self.door.limits.connections;
-        self.door.handshakes.fetch_add(1, Relaxed);
         Some(Handshake {
             incoming,
-            full,
-            place: Place(Arc::clone(&self.door)),
+            place: Place::new(&self.door.0),
+            under_way: UnderWay::new(&self.door.0),
+            socket: Arc::clone(&self.socket),
         })
     }
 
@@ -164,13 +178,51 @@ fn server(tls: &ServerTls) -> Result<ServerConfig, ChannelError> {
     Ok(config)
 }
 
-/// A handshake's place among those that are under way.
+/// A connection's place among those that may be open.
 #[derive(Debug)]
-struct Place(Arc<Door>);
+struct Place {
+    door: Arc<Inside>,
+    /// There was one left.
+    granted: bool,
+}
+
+impl Place {
+    fn new(door: &Arc<Inside>) -> Self {
+        let before = door.open.fetch_add(1, Relaxed);
+        Self {
+            granted: before < door.limits.connections,
+            door: Arc::clone(door),
+        }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.handshakes.fetch_sub(1, Relaxed);
+        self.door.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A handshake among those that are under way.
+#[derive(Debug)]
+struct UnderWay {
+    door: Arc<Inside>,
+    /// There are too many to trust addresses that were not proved.
+    crowded: bool,
+}
+
+impl UnderWay {
+    fn new(door: &Arc<Inside>) -> Self {
+        let before = door.handshakes.fetch_add(1, Relaxed);
+        Self {
+            crowded: before >= CROWD,
+            door: Arc::clone(door),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.door.handshakes.fetch_sub(1, Relaxed);
     }
 }
 
@@ -178,8 +230,9 @@ impl Drop for Place {
 #[derive(Debug)]
 pub struct Handshake {
     incoming: quinn::Incoming,
-    full: bool,
     place: Place,
+    under_way: UnderWay,
+    socket: Arc<StampedSocket>,
 }
 
 /// A connection that was accepted, by the protocol that the client chose.
@@ -234,25 +287,28 @@ impl Handshake {
     /// # Errors
     /// Why there is no connection.
     pub async fn finish(self) -> Result<Accepted, Refusal> {
-        let door = Arc::clone(&self.place.0);
-        if self.full {
+        if !self.place.granted {
             self.incoming.refuse();
             return Err(Refusal::Full);
         }
-        let crowded = door.handshakes.load(Relaxed) > CROWD;
-        if crowded && !self.incoming.remote_address_validated() {
+        if self.under_way.crowded && !self.incoming.remote_address_validated() {
             // An address that cannot be asked is one that was asked.
             let _ = self.incoming.retry();
             return Err(Refusal::Unproven);
         }
-        let limit = door.limits.handshake;
-        timeout(limit, accept(self.incoming, door))
+        let limit = self.place.door.limits.handshake;
+        timeout(limit, accept(self.incoming, self.place, self.socket))
             .await
             .map_err(|_| Refusal::Slow(limit))?
     }
 }
 
-async fn accept(incoming: quinn::Incoming, door: Arc<Door>) -> Result<Accepted, Refusal> {
+async fn accept(
+    incoming: quinn::Incoming,
+    place: Place,
+    socket: Arc<StampedSocket>,
+) -> Result<Accepted, Refusal> {
+    let door = Arc::clone(&place.door);
     let broken = |error: ConnectionError| refusal(&error);
     let mut connecting = incoming.accept().map_err(broken)?;
     let (connection, confirmed) = if door.early_data {
@@ -271,6 +327,8 @@ async fn accept(incoming: quinn::Incoming, door: Arc<Door>) -> Result<Accepted, 
         connection,
         confirmed,
         door,
+        socket,
+        _place: place,
     };
     match established.protocol().as_deref() {
         Some(http3::ALPN) => http3::ServerConnection::new(established)
@@ -304,7 +362,9 @@ fn refusal(error: &ConnectionError) -> Refusal {
 pub(crate) struct Established {
     pub(crate) connection: Connection,
     pub(crate) confirmed: Confirmed,
-    pub(crate) door: Arc<Door>,
+    pub(crate) door: Arc<Inside>,
+    pub(crate) socket: Arc<StampedSocket>,
+    _place: Place,
 }
 
 impl Established {

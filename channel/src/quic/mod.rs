@@ -17,7 +17,7 @@ pub(crate) mod varint;
 
 pub use client::{Client, ClientReply};
 pub use early::SAFE_TO_REPLAY;
-pub use listener::{Accepted, DoorLimits, Handshake, Listener, Refusal, bind};
+pub use listener::{Accepted, Door, DoorLimits, Handshake, Listener, Refusal, bind};
 pub use server::{Exchange, ReplyWriter, ServerConnection};
 pub use transport::CONGESTION_CONTROL;
 

@@ -109,7 +109,7 @@ async fn read_request(
     connection: &Established,
     share: &mut Share,
 ) -> Result<(ReplyForm, Incoming), ExchangeError> {
-    let socket = &connection.door.socket;
+    let socket = &connection.socket;
     let limits = connection.door.limits.exchange;
     let pace = Pace::new(limits);
     let malformed = |error: frame::FrameError| ExchangeError::Malformed(error.to_string());

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokenlag_channel::quic::{Accepted, DoorLimits, Listener, bind};
+use tokenlag_channel::quic::{Accepted, Door, DoorLimits, Listener, bind};
 use tokenlag_channel::tls::{ClientTls, Identity, ServerTls, self_signed};
 use tokenlag_channel::{
     Ask, Channel, ChannelError, Chunk, Dial, ExchangeError, Incoming, Reply, Request, http3, quic,
@@ -80,7 +80,8 @@ pub fn server_with(tls: ServerTls, limits: DoorLimits) -> Server {
     let socket = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let seen = Rc::new(Seen::default());
     let strays = std::sync::Arc::clone(&seen.strays);
-    let listener = Listener::new(socket, &tls, limits, move |count| {
+    let door = Door::new(&tls, limits).unwrap();
+    let listener = Listener::new(socket, &door, move |count| {
         strays.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
     })
     .unwrap();

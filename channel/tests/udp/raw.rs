@@ -54,26 +54,52 @@ pub fn frames(target: &str, fields: &[(&str, &'static str)]) -> Vec<u8> {
     out
 }
 
-/// The same of HTTP/3: a HEADERS frame whose fields refer to QPACK's static table or are literal (RFC 9204, section 4.5).
+/// The same of HTTP/3, as a HEADERS frame.
 pub fn headers(target: &str, fields: &[(&str, &'static str)]) -> Vec<u8> {
-    // No dynamic table; `:method` GET, `:scheme` https, `:authority` and `:path` by the names' indices 0 and 1.
-    let mut block = vec![0x00, 0x00, 0xc0 | 17, 0xc0 | 23];
-    for (name, value) in [(0x50, "test"), (0x51, target)] {
-        block.push(name);
-        block.push(value.len() as u8);
-        block.extend_from_slice(value.as_bytes());
-    }
-    for (name, value) in fields {
-        // A name of 7 bytes and more continues in the next byte.
-        block.extend_from_slice(&[0x27, (name.len() - 7) as u8]);
-        block.extend_from_slice(name.as_bytes());
-        block.push(value.len() as u8);
-        block.extend_from_slice(value.as_bytes());
-    }
-    let mut frame = vec![0x01];
-    frame.extend_from_slice(&(0x4000 | block.len() as u16).to_be_bytes());
-    frame.extend_from_slice(&block);
+    let mut all = vec![
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "test"),
+        (":path", target),
+    ];
+    all.extend_from_slice(fields);
+    frame(0x01, &block(&all))
+}
+
+/// A frame of HTTP/3 (RFC 9114, section 7.1).
+pub fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![kind];
+    frame.extend_from_slice(&(0x8000_0000 | payload.len() as u32).to_be_bytes());
+    frame.extend_from_slice(payload);
     frame
+}
+
+/// Fields that are all literal (RFC 9204, section 4.5.6).
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    // There is no dynamic table.
+    let mut block = vec![0x00, 0x00];
+    for (name, value) in fields {
+        number(&mut block, 0x20, 3, name.len());
+        block.extend_from_slice(name.as_bytes());
+        number(&mut block, 0x00, 7, value.len());
+        block.extend_from_slice(value.as_bytes());
+    }
+    block
+}
+
+/// A number that begins in the last `bits` of a byte (RFC 7541, section 5.1).
+fn number(out: &mut Vec<u8>, first: u8, bits: u32, value: usize) {
+    let most = (1 << bits) - 1;
+    if value < most {
+        return out.push(first | value as u8);
+    }
+    out.push(first | most as u8);
+    let mut rest = value - most;
+    while rest >= 0x80 {
+        out.push(0x80 | (rest & 0x7f) as u8);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }
 
 /// A way to a server that lets a client's first flight pass, and what follows the server's answer only when it is opened.

@@ -5,8 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokenlag_channel::ChannelError;
-use tokenlag_channel::quic::{Accepted, Handshake, Listener};
-use tokenlag_channel::tls::ServerTls;
+use tokenlag_channel::quic::{Accepted, Door, Handshake, Listener};
 
 use super::{http3, quic};
 use crate::worker::Worker;
@@ -16,14 +15,14 @@ const DOOR: &str = "udp";
 /// Takes a bound socket over.
 ///
 /// # Errors
-/// The certificate or key cannot be used, or the system refuses the socket.
+/// The system refuses the socket.
 pub(crate) fn listen(
     worker: &Worker,
     socket: UdpSocket,
-    tls: &ServerTls,
+    door: &Door,
 ) -> Result<Listener, ChannelError> {
     let book = Arc::clone(&worker.book);
-    Listener::new(socket, tls, worker.limits, move |strays| {
+    Listener::new(socket, door, move |strays| {
         book.metrics.refused_many(DOOR, "garbage", strays);
     })
 }
