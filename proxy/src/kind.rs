@@ -1,5 +1,6 @@
 //! What the upstream speaks: found out once, by requests that nobody can answer with a token.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) struct Kinds {
     upstream: BaseUrl,
     dial: Dial,
     state: Mutex<State>,
+    /// A create went well, whatever else the upstream may speak.
+    answers_creates: AtomicBool,
     /// Held while the upstream is asked: it is asked once, whoever waits.
     asking: tokio::sync::Mutex<()>,
 }
@@ -96,6 +99,7 @@ impl Kinds {
                 how: how.to_owned(),
                 ..State::default()
             }),
+            answers_creates: AtomicBool::new(false),
             asking: tokio::sync::Mutex::default(),
         }
     }
@@ -123,6 +127,21 @@ impl Kinds {
         state.attempts = state.attempts.saturating_add(1);
         state.asked = Some(MonoClock.now());
         kind
+    }
+
+    /// Notes the status of a reply to a create: one that went well says that there is a Responses API.
+    pub(crate) fn saw(&self, status: u16) {
+        if (200..300).contains(&status) {
+            self.answers_creates.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the upstream may have chat completions alone.
+    pub(crate) fn may_be_chat(&self) -> bool {
+        match self.known() {
+            Some(kind) => kind == Kind::Chat,
+            None => !self.answers_creates.load(Ordering::Relaxed),
+        }
     }
 
     /// For `/config`.

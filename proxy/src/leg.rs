@@ -66,6 +66,15 @@ impl Leg {
         }
     }
 
+    /// Closes what is idle, with the channel's own farewell.
+    pub(crate) async fn close(&self) {
+        self.channel.clone().close().await;
+        let sockets = self.sockets.take();
+        for (_, channel) in sockets {
+            channel.close().await;
+        }
+    }
+
     /// Whether any request can travel here.
     pub(crate) fn carries_all(&self) -> bool {
         self.transport != Transport::Ws

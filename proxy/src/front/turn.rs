@@ -96,11 +96,14 @@ async fn exchange(
     let Some(inlet) = ask(worker, question, tap, outlet).await? else {
         return Ok(Outcome::Cancelled.into());
     };
+    if question.is_create() {
+        kinds.saw(inlet.head.status);
+    }
     // Whether it has no such API, or means something else by it, is found out once.
     let may_lack = question.is_create() && may_lack_responses(inlet.head.status);
-    if may_lack && kinds.known().is_none() {
-        let path = question.target.split('?').next().unwrap_or_default();
-        if worker.upstream_kind(path, question.fields()).await == Kind::Chat {
+    if may_lack && kinds.may_be_chat() {
+        let kind = worker.upstream_kind(question.target, question.fields());
+        if kind.await == Kind::Chat {
             return translated(worker, question, turn, tap, outlet).await;
         }
     }
