@@ -11,7 +11,7 @@ use crate::codex::{Codex, Way, assert_is_of};
 use crate::install;
 use crate::python::{WEBSOCKET, check};
 use crate::stage::{Proxy, assert_complete, channels, get};
-use crate::support::{assert_code, closed_port, json, run, stderr, stdout, wait_until};
+use crate::support::{closed_port, json, run, stderr, stdout, wait_until};
 
 #[test]
 #[ignore = "builds llama.cpp"]
@@ -66,8 +66,12 @@ fn llama_server_is_measured_and_gets_a_websocket() {
         &folder,
     ]);
     println!("{}", stdout(&output));
-    // So short a run of so slow a model is not to be trusted, and says so.
-    assert_code(&output, 3);
+    // So short a run of so slow a model may say that it is not to be trusted.
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{}",
+        stderr(&output)
+    );
     let report = json(&PathBuf::from(folder).join("report.json"));
     let rows = report["channels"].as_array().expect("rows");
     for row in rows {
