@@ -13,8 +13,8 @@ use crate::{ExchangeError, Incoming};
 /// A request that arrived whole over HTTP/2 or HTTP/3.
 ///
 /// # Errors
-/// A request that cannot go on as HTTP/1.1: without a path, with a target that is not ASCII, or whose body is not as
-/// long as it says (RFC 9113, section 8.1.1; RFC 9114, section 4.1.2).
+/// A request that cannot go on as HTTP/1.1: without a path, with a target that is not ASCII, with a field that concerns one
+/// connection, or whose body is not as long as it says (RFC 9113, section 8.1.1; RFC 9114, section 4.1.2).
 pub(crate) fn request(
     parts: &Parts,
     body: Bytes,
@@ -28,6 +28,9 @@ pub(crate) fn request(
         .map(|target| target.as_str())
         .filter(|target| is_target(target.as_bytes()))
         .ok_or_else(|| malformed("the request has no path that HTTP can carry"))?;
+    if parts.headers.iter().any(concerns_the_connection) {
+        return Err(malformed("a field concerns one connection only"));
+    }
     for declared in parts.headers.get_all(CONTENT_LENGTH) {
         let length = declared.to_str().ok().and_then(|text| text.parse().ok());
         if length != Some(body.len()) {
@@ -42,6 +45,15 @@ pub(crate) fn request(
         in_head,
         in_body,
     })
+}
+
+/// What no request may have where streams share a connection (RFC 9113, section 8.2.2; RFC 9114, section 4.2).
+fn concerns_the_connection((name, value): (&HeaderName, &HeaderValue)) -> bool {
+    match name.as_str() {
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
+        "te" => value != "trailers",
+        _ => false,
+    }
 }
 
 /// The fields in their order. Cookies may come in crumbs, and are one field again where HTTP/1.1 follows (RFC 9113,
@@ -129,6 +141,20 @@ mod tests {
             read(&parts, b""),
             Err(ExchangeError::Malformed(_))
         ));
+    }
+
+    #[test]
+    fn a_request_has_no_fields_of_one_connection() {
+        for (name, value) in [
+            ("connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip"),
+        ] {
+            let parts = parts(|request| request.uri("/").header(name, value));
+            assert!(read(&parts, b"").is_err(), "{name}");
+        }
+        let parts = parts(|request| request.uri("/").header("te", "trailers"));
+        assert!(read(&parts, b"").is_ok());
     }
 
     #[test]

@@ -38,11 +38,10 @@ pub(crate) struct Under {
 }
 
 impl Under {
-    /// Closes the connection, since a stream ended inside a frame (RFC 9114, section 7.1).
-    fn broke_off(&self) -> StreamErrorIncoming {
+    /// Closes the connection for what the peer had sent.
+    fn break_off(&self, code: Code, why: &[u8]) -> StreamErrorIncoming {
         self.tracks.break_off();
-        let code = number(Code::H3_FRAME_ERROR.value());
-        self.connection.close(code, b"a stream ended inside a frame");
+        self.connection.close(number(code.value()), why);
         lost(ConnectionError::LocallyClosed)
     }
 }
@@ -220,6 +219,7 @@ impl BidiStream {
                 meter: Meter::of_exchange(),
                 track,
                 under: under.clone(),
+                one_way: false,
                 ended: false,
             },
         }
@@ -282,6 +282,7 @@ pub(crate) struct RecvStream {
     meter: Meter,
     track: Arc<Track>,
     under: Under,
+    one_way: bool,
     ended: bool,
 }
 
@@ -292,6 +293,7 @@ impl RecvStream {
             meter: Meter::of_one_way(),
             track: Arc::default(),
             under: under.clone(),
+            one_way: true,
             ended: false,
         }
     }
@@ -309,10 +311,12 @@ impl quic::RecvStream for RecvStream {
             Some(chunk) => chunk,
             None => {
                 self.ended = true;
-                if self.meter.is_inside() {
-                    return Poll::Ready(Err(self.under.broke_off()));
-                }
-                return Poll::Ready(Ok(None));
+                // RFC 9114, section 7.1.
+                let why = b"a stream ended inside a frame";
+                return Poll::Ready(match self.meter.is_inside() {
+                    true => Err(self.under.break_off(Code::H3_FRAME_ERROR, why)),
+                    false => Ok(None),
+                });
             }
         };
         let socket = &self.under.socket;
@@ -325,6 +329,11 @@ impl quic::RecvStream for RecvStream {
             Ok(of_body) => {
                 self.track.came(arrival, of_body);
                 Poll::Ready(Ok(Some(chunk.bytes)))
+            }
+            Err(too_long) if self.one_way => {
+                let why = too_long.to_string();
+                let code = Code::H3_EXCESSIVE_LOAD;
+                Poll::Ready(Err(self.under.break_off(code, why.as_bytes())))
             }
             Err(too_long) => {
                 self.track.condemn(Code::H3_EXCESSIVE_LOAD);

@@ -89,6 +89,10 @@ impl Stack {
         dial
     }
 
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
     pub fn channel(&self, transport: Transport) -> Channel {
         Channel::new(transport, self.dial(transport))
     }
