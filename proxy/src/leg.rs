@@ -3,17 +3,15 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokenlag_channel::quic::frame::ReplyForm;
-use tokenlag_channel::{Channel, ChannelError, Chunk, Dial, Message, Reply, Request};
-use tokenlag_dialect::Fields;
+use tokenlag_channel::{Channel, ChannelError, Dial, Message, Reply, Request};
 use tokenlag_dialect::responses::Create;
 use tokenlag_dialect::responses::bad_request::CONNECTION_LIMIT_REACHED;
 use tokenlag_probes::{Clock, Encoding, MonoClock, Stamp, Transport};
 
 use crate::inlet::Inlet;
 use crate::question::Question;
+use crate::refusal::Refusal;
 use crate::tap::Tap;
 use crate::upstream::STALE_WITHIN;
 
@@ -274,152 +272,6 @@ fn is_streamed(body: &[u8]) -> bool {
     })
 }
 
-/// A create that was refused: over HTTP it has a status.
-struct Refusal {
-    status: u16,
-    code: Option<String>,
-    body: Vec<u8>,
-}
-
-impl Refusal {
-    /// Reads the first message that answers a create.
-    fn of(message: &Chunk) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Event {
-            r#type: String,
-            status: u16,
-            error: Box<RawValue>,
-        }
-
-        #[derive(Deserialize)]
-        struct Told {
-            code: Option<String>,
-        }
-
-        let event: Event = serde_json::from_slice(&message.bytes).ok()?;
-        if event.r#type != "error" || !(400..600).contains(&event.status) {
-            return None;
-        }
-        let told: Option<Told> = serde_json::from_str(event.error.get()).ok();
-        let mut body = Fields::default();
-        body.set("error", event.error);
-        Some(Self {
-            status: event.status,
-            code: told.and_then(|told| told.code),
-            body: body.to_vec(),
-        })
-    }
-
-    fn into_inlet(self, at: Stamp) -> Inlet {
-        let chunk = Chunk {
-            at,
-            ordinal: 0,
-            bytes: self.body.into(),
-        };
-        Inlet::whole(self.status, chunk)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn question<'a>(fields: &'a [(Bytes, Bytes)], body: &'static str) -> Question<'a> {
-        Question {
-            method: "POST",
-            target: "/v1/responses",
-            fields,
-            traceparent: None,
-            body: Bytes::from_static(body.as_bytes()),
-        }
-    }
-
-    fn leg(transport: Transport) -> Leg {
-        let dial = Dial {
-            host: "127.0.0.1".to_owned(),
-            port: 1,
-            path: String::new(),
-            headers: Vec::new(),
-            connect_timeout: STALE_WITHIN,
-            idle_timeout: STALE_WITHIN,
-            tls: None,
-        };
-        Leg::new(transport, Encoding::Events, "test".to_owned(), dial)
-    }
-
-    #[test]
-    fn a_websocket_takes_streamed_creates_alone() {
-        let socket = leg(Transport::Ws);
-        assert!(socket.takes(&question(&[], r#"{"stream":true}"#)));
-        for body in [
-            r#"{"stream":false}"#,
-            "{}",
-            r#"{"stream":true,"background":true}"#,
-            r#"{"stream":true,"generate":false}"#,
-            r#"{"stream":true,"type":"other"}"#,
-            "no json",
-        ] {
-            assert!(!socket.takes(&question(&[], body)), "{body}");
-            assert!(leg(Transport::Http2).takes(&question(&[], body)), "{body}");
-        }
-        let chat = Question {
-            target: "/v1/chat/completions",
-            ..question(&[], r#"{"stream":true}"#)
-        };
-        assert!(!socket.takes(&chat));
-        // A field that is not text cannot stand in an opening.
-        let odd = [("x-odd".into(), Bytes::from_static(b"\xff"))];
-        assert!(!socket.takes(&question(&odd, r#"{"stream":true}"#)));
-    }
-
-    #[test]
-    fn an_opening_says_whose_it_is_and_nothing_of_one_request() {
-        let fields = [
-            ("Authorization".into(), "Bearer me".into()),
-            ("Content-Type".into(), "application/json".into()),
-            ("traceparent".into(), "00-1-2-01".into()),
-        ];
-        let said = opening(&question(&fields, "{}")).unwrap();
-        assert_eq!(said, [("Authorization".to_owned(), "Bearer me".to_owned())]);
-    }
-
-    #[test]
-    fn openings_that_are_kept_apart_are_bounded() {
-        let leg = leg(Transport::Ws);
-        for number in 0..OPENINGS + 3 {
-            leg.socket(&(number.to_string(), Vec::new()));
-        }
-        // The one used last goes last.
-        leg.socket(&("3".to_owned(), Vec::new()));
-        leg.socket(&("new".to_owned(), Vec::new()));
-        let sockets = leg.sockets.borrow();
-        let kept: Vec<_> = sockets.iter().map(|((target, _), _)| &**target).collect();
-        assert_eq!(kept.len(), OPENINGS);
-        assert_eq!((kept[0], kept[OPENINGS - 2]), ("5", "3"));
-    }
-
-    #[test]
-    fn a_refusal_has_its_status_and_its_words() {
-        let message = |json: &'static str| Chunk {
-            at: Stamp::default(),
-            ordinal: 0,
-            bytes: Bytes::from_static(json.as_bytes()),
-        };
-        let refused = Refusal::of(&message(
-            r#"{"type":"error","status":429,"error":{"code":"slow","message":"x"}}"#,
-        ));
-        let refused = refused.unwrap();
-        assert_eq!(
-            (refused.status, refused.code.as_deref()),
-            (429, Some("slow"))
-        );
-        assert_eq!(refused.body, br#"{"error":{"code":"slow","message":"x"}}"#);
-        for other in [
-            r#"{"type":"error","error":{}}"#,
-            r#"{"type":"error","status":200,"error":{}}"#,
-            r#"{"type":"response.created","response":{"id":"r"}}"#,
-        ] {
-            assert!(Refusal::of(&message(other)).is_none(), "{other}");
-        }
-    }
-}
+#[path = "leg_tests.rs"]
+mod tests;

@@ -20,6 +20,7 @@ mod options;
 mod outlet;
 mod proxy;
 mod question;
+mod refusal;
 mod relay;
 mod tap;
 mod translation;
