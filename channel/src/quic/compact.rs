@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokenlag_dialect::responses::TextDelta;
 
-use super::frame::{Frame, TokenContext};
+use super::frame::{self, Frame, TokenContext};
 
 /// Turns events into frames: a text delta becomes a token, everything else stays an event.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ impl Compactor {
     pub fn write(&mut self, data: &[u8], out: &mut Vec<u8>) {
         match TextDelta::parse(data) {
             Some(delta) => self.write_delta(&delta, out),
-            None => Frame::Event(Bytes::copy_from_slice(data)).write(out),
+            None => frame::write_event(data, out),
         }
     }
 
@@ -39,7 +39,7 @@ impl Compactor {
             Frame::TokenContext(context.clone()).write(out);
             self.context = Some(context);
         }
-        Frame::Token(Bytes::copy_from_slice(delta.delta.as_bytes())).write(out);
+        frame::write_token(delta.delta.as_bytes(), out);
         if let Some(context) = &mut self.context {
             context.sequence_number += 1;
         }
@@ -134,6 +134,29 @@ mod tests {
         let (got, length) = round_trip(&events);
         assert_eq!(got, events);
         assert!(length < 100 * 6 + 32, "{length}");
+    }
+
+    /// What is around a token inside the stream: the claim of docs/quic-channel.md.
+    #[test]
+    fn a_token_costs_at_most_16_bytes_beside_its_text_where_an_event_costs_over_100() {
+        let item = "msg_68f0c2a1b2c3819f8e7d6c5b4a392817";
+        for length in [1, 4, 16, 63, 64, 1000] {
+            let text = "t".repeat(length);
+            let mut compactor = Compactor::default();
+            let (mut compact, mut events) = (Vec::new(), Vec::new());
+            for number in 0..20 {
+                let data = delta(item, 4 + number, &text).to_string();
+                let before = compact.len();
+                compactor.write(data.as_bytes(), &mut compact);
+                let around = compact.len() - before - length;
+                assert!(number == 0 || around <= 3, "{around} around {length}");
+                Frame::Event(Bytes::from(data)).write(&mut events);
+            }
+            let around = |bytes: usize| (bytes - 20 * length) as f64 / 20.0;
+            // What the first token had to say of all others is counted here.
+            assert!(around(compact.len()) <= 16.0, "{length}");
+            assert!(around(events.len()) > 100.0, "{length}");
+        }
     }
 
     #[test]

@@ -255,6 +255,21 @@ pub(crate) fn announced(inbox: &[u8]) -> Option<u64> {
     Some(length)
 }
 
+/// Appends an event whose data tells its name, as [`Frame::Event`] does.
+pub(crate) fn write_event(data: &[u8], out: &mut Vec<u8>) {
+    push(out, kind::EVENT, data);
+}
+
+/// Appends a token, as [`Frame::Token`] does.
+pub(crate) fn write_token(text: &[u8], out: &mut Vec<u8>) {
+    push(out, kind::TOKEN, text);
+}
+
+/// Appends bytes of a body, as [`Frame::Data`] does.
+pub(crate) fn write_data(bytes: &[u8], out: &mut Vec<u8>) {
+    push(out, kind::DATA, bytes);
+}
+
 /// Renders a create request and its body.
 pub(crate) fn render_request(ask: &Ask<'_>) -> Result<Vec<u8>, ChannelError> {
     let mut fields = vec![

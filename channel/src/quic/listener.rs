@@ -241,7 +241,7 @@ pub enum Accepted {
     /// `tokenlag/1`.
     Quic(ServerConnection),
     /// HTTP/3.
-    Http3(http3::ServerConnection),
+    Http3(Box<http3::ServerConnection>),
 }
 
 /// Why a connection was not accepted.
@@ -333,7 +333,7 @@ async fn accept(
     match established.protocol().as_deref() {
         Some(http3::ALPN) => http3::ServerConnection::new(established)
             .await
-            .map(Accepted::Http3)
+            .map(|connection| Accepted::Http3(Box::new(connection)))
             .map_err(Refusal::Broken),
         _ => Ok(Accepted::Quic(ServerConnection::new(established))),
     }

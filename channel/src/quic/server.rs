@@ -215,13 +215,13 @@ impl ReplyWriter {
         }
         match &mut self.compactor {
             Some(compactor) => compactor.write(data, &mut self.frames),
-            None => Frame::Event(Bytes::copy_from_slice(data)).write(&mut self.frames),
+            None => frame::write_event(data, &mut self.frames),
         }
     }
 
     /// Adds bytes of a body to what the next flush sends.
-    pub fn data(&mut self, bytes: Bytes) {
-        Frame::Data(bytes).write(&mut self.frames);
+    pub fn data(&mut self, bytes: &[u8]) {
+        frame::write_data(bytes, &mut self.frames);
     }
 
     /// Hands what was added to the endpoint; the stamp was taken before.

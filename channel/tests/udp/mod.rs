@@ -101,7 +101,7 @@ pub fn server_with(tls: ServerTls, limits: DoorLimits) -> Server {
             spawn_local(async move {
                 match handshake.finish().await {
                     Ok(Accepted::Quic(connection)) => serve_quic(connection, &seen).await,
-                    Ok(Accepted::Http3(connection)) => serve_http3(connection, &seen).await,
+                    Ok(Accepted::Http3(connection)) => serve_http3(*connection, &seen).await,
                     Err(refusal) => seen.refusals.borrow_mut().push(refusal.reason()),
                 }
                 seen.left.notify_one();
@@ -131,7 +131,7 @@ async fn serve_quic(connection: quic::ServerConnection, seen: &Rc<Seen>) {
             let fields = vec![("x-reply".to_owned(), Bytes::from_static(b"yes"))];
             writer.head(200, fields, false);
             for _ in 0..pieces(&incoming) {
-                writer.data(incoming.body.clone());
+                writer.data(&incoming.body);
                 if writer.flush().await.is_err() {
                     return;
                 }

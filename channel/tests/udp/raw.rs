@@ -1,4 +1,5 @@
 //! A QUIC client that says what the test wants, and a way to the server that can be held up.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -104,7 +104,7 @@ impl Outlet for QuicOutlet {
     }
 
     fn bytes(&mut self, bytes: Bytes) {
-        self.writer.data(bytes);
+        self.writer.data(&bytes);
     }
 
     fn end(&mut self) {

@@ -29,9 +29,10 @@ pub(crate) fn listen(
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, handshake: Handshake) {
+    // Each future is boxed by itself: a connection that lies idle costs what its own protocol needs.
     match handshake.finish().await {
-        Ok(Accepted::Quic(connection)) => quic::serve(worker, connection).await,
-        Ok(Accepted::Http3(connection)) => http3::serve(worker, connection).await,
+        Ok(Accepted::Quic(connection)) => Box::pin(quic::serve(worker, connection)).await,
+        Ok(Accepted::Http3(connection)) => Box::pin(http3::serve(worker, *connection)).await,
         Err(refusal) => {
             if let Some(reason) = refusal.reason() {
                 worker.book.metrics.refused(DOOR, reason);
