@@ -135,9 +135,13 @@ fn early_data_that_is_not_marked_waits_until_the_client_is_known_to_be_there() {
         for transport in BOTH {
             let server = server_with(tls(true), DoorLimits::default());
             let certificate = server.certificate.clone();
-            let (alpn, render): (&[u8], fn(&str, &[_]) -> Vec<u8>) = match transport {
-                Transport::Quic => (b"tokenlag/1", raw::frames),
-                _ => (b"h3", raw::headers),
+            let alpn: &[u8] = match transport {
+                Transport::Quic => b"tokenlag/1",
+                _ => b"h3",
+            };
+            let render = |target, fields: &[_]| match transport {
+                Transport::Quic => raw::frames(target, fields),
+                _ => raw::headers(target, fields),
             };
             let client = raw::client(&certificate, alpn);
             let remembered = client.connect(address(&server), "127.0.0.1").unwrap();
@@ -148,8 +152,8 @@ fn early_data_that_is_not_marked_waits_until_the_client_is_known_to_be_there() {
             let connecting = client.connect(gate.address, "127.0.0.1").unwrap();
             let (connection, _accepted) = connecting.into_0rtt().ok().unwrap();
             let risky = {
-                let connection = connection.clone();
-                spawn_local(async move { exchange(&connection, render("/risky", &[])).await })
+                let (connection, request) = (connection.clone(), render("/risky", &[]));
+                spawn_local(async move { exchange(&connection, request).await })
             };
             let mark = [(SAFE_TO_REPLAY, "1")];
             exchange(&connection, render("/safe", &mark)).await;

@@ -2,9 +2,9 @@
 
 mod udp;
 
-use tokenlag_channel::ChannelError;
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::ClientTls;
+use tokenlag_channel::{ChannelError, ExchangeLimits};
 use tokenlag_probes::{FailureKind, Transport};
 use tokio::task::spawn_local;
 use udp::{BOTH, ask, chunks, identity, request, run, server, server_with, text, tls};
@@ -225,5 +225,48 @@ fn a_connection_beyond_the_limit_is_refused() {
         second.connect().await.unwrap_err();
         assert_eq!(server.seen.verdict().await, Some("full"));
         ask(&first, Transport::Quic, "/", "y").await.unwrap();
+    });
+}
+
+#[test]
+fn a_reply_that_comes_before_the_request_is_taken_is_read() {
+    run(async {
+        let limits = DoorLimits {
+            exchange: ExchangeLimits {
+                body: 100_000,
+                ..ExchangeLimits::default()
+            },
+            ..DoorLimits::default()
+        };
+        let server = server_with(tls(false), limits);
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            // More than fits into the windows: only a part is ever sent.
+            let body = "b".repeat(30_000_000);
+            let request = request(transport, "/", &body);
+            let reply = channel.open(&request).await.unwrap();
+            assert_eq!(reply.status(), 413, "{transport}");
+            drop(reply);
+            let (text, _) = ask(&channel, transport, "/", "x").await.unwrap();
+            assert_eq!(text, "x", "{transport}");
+            assert_eq!(channel.counters().connections_opened, 1, "{transport}");
+        }
+    });
+}
+
+#[test]
+fn an_exchange_that_meets_a_server_which_just_left_is_sent_again() {
+    run(async {
+        for transport in BOTH {
+            let server = server();
+            let channel = server.channel(transport);
+            ask(&channel, transport, "/", "x").await.unwrap();
+            // The farewell lies in the socket when the next exchange begins.
+            server.seen.hang_up.notify_one();
+            server.seen.left.notified().await;
+            let (text, _) = ask(&channel, transport, "/", "again").await.unwrap();
+            assert_eq!(text, "again", "{transport}");
+            assert_eq!(channel.counters().connections_opened, 2, "{transport}");
+        }
     });
 }

@@ -2,12 +2,16 @@
 //! bound what passes.
 
 mod client;
+mod connection;
+mod live;
 mod meter;
+mod reply;
 mod server;
 mod streams;
 mod track;
 
-pub use client::{Client, ClientReply};
+pub use client::Client;
+pub use reply::ClientReply;
 pub use server::{Exchange, ReplyWriter, ServerConnection};
 
 use h3::error::{Code, ConnectionError, LocalError};

@@ -13,14 +13,15 @@ use h3::server::{self, RequestResolver, RequestStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::time::{sleep, timeout};
 
-use super::{MAX_FIELDS, is_offence};
+use super::connection::{Connection, Under};
 use super::meter::TooLong;
-use super::streams::{self, RecvStream, SendStream, Under};
+use super::streams::{RecvStream, SendStream};
 use super::track::{Track, Tracks};
+use super::{MAX_FIELDS, is_offence};
 use crate::bounds::{ExchangeLimits, Pace, Share};
 use crate::http::head::MAX_HEAD;
 use crate::quic::early;
-use crate::quic::listener::Established;
+use crate::quic::established::Established;
 use crate::{ExchangeError, Incoming, fields};
 
 /// How long what was written of a reply that is cut off has to arrive.
@@ -28,7 +29,7 @@ const CUT_OFF_LIMIT: Duration = Duration::from_secs(1);
 
 /// A connection that was accepted.
 pub struct ServerConnection {
-    h3: server::Connection<streams::Connection, Bytes>,
+    h3: server::Connection<Connection, Bytes>,
     tracks: Arc<Tracks>,
     established: Rc<Established>,
     /// No further exchange is taken.
@@ -44,7 +45,7 @@ impl std::fmt::Debug for ServerConnection {
 
 /// One stream of a connection: a request, and room for its reply.
 pub struct Exchange {
-    resolver: RequestResolver<streams::Connection, Bytes>,
+    resolver: RequestResolver<Connection, Bytes>,
     track: Arc<Track>,
     established: Rc<Established>,
 }
@@ -68,7 +69,7 @@ impl ServerConnection {
         let h3 = server::builder()
             .max_field_section_size(MAX_FIELDS)
             .send_grease(false)
-            .build(streams::Connection::new(under))
+            .build(Connection::new(under))
             .await
             .map_err(|error| error.to_string())?;
         Ok(Self {

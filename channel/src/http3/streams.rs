@@ -8,195 +8,15 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
-use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+use quinn::{ReadError, VarInt, WriteError};
 
+use super::connection::{NotTaken, Under, lost};
 use super::meter::Meter;
-use super::track::{Arrival, Track, Tracks};
+use super::track::{Arrival, Track};
 use crate::quic::socket::StampedSocket;
 
 /// The most that one read takes of a stream.
 const READ_LIMIT: usize = 64 * 1024;
-
-/// A stream that is being opened or accepted.
-type Coming<T> = Option<Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send + Sync>>>;
-
-type BothWays = (quinn::SendStream, quinn::RecvStream);
-
-/// Early data was not taken: what was sent can be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server did not take early data")]
-pub(crate) struct NotTaken;
-
-/// What the streams of a connection share.
-#[derive(Clone, Debug)]
-pub(crate) struct Under {
-    pub(crate) connection: quinn::Connection,
-    pub(crate) socket: Arc<StampedSocket>,
-    pub(crate) tracks: Arc<Tracks>,
-    /// The code with which a stream is stopped whose rest nobody wants.
-    pub(crate) unwanted: Code,
-}
-
-impl Under {
-    /// Closes the connection for what the peer had sent.
-    fn break_off(&self, code: Code, why: &[u8]) -> StreamErrorIncoming {
-        self.tracks.break_off();
-        self.connection.close(number(code.value()), why);
-        lost(ConnectionError::LocallyClosed)
-    }
-}
-
-/// A QUIC connection, as h3 wants it.
-pub(crate) struct Connection {
-    opener: Opener,
-    coming_both_ways: Coming<BothWays>,
-    coming_one_way: Coming<quinn::RecvStream>,
-}
-
-impl Connection {
-    pub(crate) fn new(under: Under) -> Self {
-        Self {
-            opener: Opener::new(under),
-            coming_both_ways: None,
-            coming_one_way: None,
-        }
-    }
-}
-
-/// Opens streams of a connection.
-pub(crate) struct Opener {
-    under: Under,
-    opening_both_ways: Coming<BothWays>,
-    opening_one_way: Coming<quinn::SendStream>,
-}
-
-impl Opener {
-    fn new(under: Under) -> Self {
-        Self {
-            under,
-            opening_both_ways: None,
-            opening_one_way: None,
-        }
-    }
-}
-
-impl Clone for Opener {
-    fn clone(&self) -> Self {
-        Self::new(self.under.clone())
-    }
-}
-
-impl quic::Connection<Bytes> for Connection {
-    type RecvStream = RecvStream;
-    type OpenStreams = Opener;
-
-    fn poll_accept_recv(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        let under = &self.opener.under;
-        let coming = self.coming_one_way.get_or_insert_with(|| {
-            let connection = under.connection.clone();
-            Box::pin(async move { connection.accept_uni().await })
-        });
-        let accepted = ready!(coming.as_mut().poll(context));
-        self.coming_one_way = None;
-        let stream = accepted.map_err(ended)?;
-        Poll::Ready(Ok(RecvStream::one_way(stream, under)))
-    }
-
-    fn poll_accept_bidi(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
-        let under = &self.opener.under;
-        let coming = self.coming_both_ways.get_or_insert_with(|| {
-            let connection = under.connection.clone();
-            Box::pin(async move { connection.accept_bi().await })
-        });
-        let accepted = ready!(coming.as_mut().poll(context));
-        self.coming_both_ways = None;
-        let (send, recv) = accepted.map_err(ended)?;
-        let stopped = send.stopped();
-        // Whether the stream was stopped or the connection lost, nobody is there to read on.
-        let given_up = Box::pin(async move { drop(stopped.await) });
-        let track = Track::new(recv.is_0rtt(), Some(given_up));
-        Poll::Ready(Ok(BidiStream::new(send, recv, track, under)))
-    }
-
-    fn opener(&self) -> Opener {
-        self.opener.clone()
-    }
-}
-
-impl quic::OpenStreams<Bytes> for Connection {
-    type BidiStream = BidiStream;
-    type SendStream = SendStream;
-
-    fn poll_open_bidi(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
-        self.opener.poll_open_bidi(context)
-    }
-
-    fn poll_open_send(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
-        self.opener.poll_open_send(context)
-    }
-
-    fn close(&mut self, code: Code, reason: &[u8]) {
-        self.opener.close(code, reason);
-    }
-}
-
-impl quic::OpenStreams<Bytes> for Opener {
-    type BidiStream = BidiStream;
-    type SendStream = SendStream;
-
-    fn poll_open_bidi(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
-        let under = &self.under;
-        let opening = self.opening_both_ways.get_or_insert_with(|| {
-            let connection = under.connection.clone();
-            Box::pin(async move { connection.open_bi().await })
-        });
-        let opened = ready!(opening.as_mut().poll(context));
-        self.opening_both_ways = None;
-        let (send, recv) = opened.map_err(lost)?;
-        Poll::Ready(Ok(BidiStream::new(
-            send,
-            recv,
-            Track::new(false, None),
-            under,
-        )))
-    }
-
-    fn poll_open_send(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
-        let under = &self.under;
-        let opening = self.opening_one_way.get_or_insert_with(|| {
-            let connection = under.connection.clone();
-            Box::pin(async move { connection.open_uni().await })
-        });
-        let opened = ready!(opening.as_mut().poll(context));
-        self.opening_one_way = None;
-        let stream = opened.map_err(lost)?;
-        Poll::Ready(Ok(SendStream::new(stream, Arc::default(), under)))
-    }
-
-    fn close(&mut self, code: Code, reason: &[u8]) {
-        if !self.under.tracks.is_outlived() {
-            self.under.connection.close(number(code.value()), reason);
-        }
-    }
-}
 
 /// A stream that carries an exchange.
 pub(crate) struct BidiStream {
@@ -205,7 +25,7 @@ pub(crate) struct BidiStream {
 }
 
 impl BidiStream {
-    fn new(
+    pub(super) fn new(
         send: quinn::SendStream,
         recv: quinn::RecvStream,
         track: Arc<Track>,
@@ -287,7 +107,7 @@ pub(crate) struct RecvStream {
 }
 
 impl RecvStream {
-    fn one_way(stream: quinn::RecvStream, under: &Under) -> Self {
+    pub(super) fn one_way(stream: quinn::RecvStream, under: &Under) -> Self {
         Self {
             stream,
             meter: Meter::of_one_way(),
@@ -372,7 +192,7 @@ pub(crate) struct SendStream {
 }
 
 impl SendStream {
-    fn new(stream: quinn::SendStream, track: Arc<Track>, under: &Under) -> Self {
+    pub(super) fn new(stream: quinn::SendStream, track: Arc<Track>, under: &Under) -> Self {
         Self {
             stream,
             writing: None,
@@ -437,24 +257,8 @@ fn id(id: quinn::StreamId) -> StreamId {
     StreamId::try_from(number).expect("both are numbers of 62 bits")
 }
 
-fn number(code: u64) -> VarInt {
+pub(super) fn number(code: u64) -> VarInt {
     VarInt::from_u64(code).unwrap_or(VarInt::MAX)
-}
-
-fn ended(error: ConnectionError) -> ConnectionErrorIncoming {
-    match error {
-        ConnectionError::ApplicationClosed(close) => ConnectionErrorIncoming::ApplicationClose {
-            error_code: close.error_code.into_inner(),
-        },
-        ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
-        other => ConnectionErrorIncoming::Undefined(Arc::new(other)),
-    }
-}
-
-fn lost(error: ConnectionError) -> StreamErrorIncoming {
-    StreamErrorIncoming::ConnectionErrorIncoming {
-        connection_error: ended(error),
-    }
 }
 
 fn unread(error: ReadError) -> StreamErrorIncoming {

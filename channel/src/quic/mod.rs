@@ -5,9 +5,13 @@
 mod client;
 mod compact;
 pub(crate) mod dialled;
+mod door;
 pub(crate) mod early;
+pub(crate) mod established;
 pub mod frame;
-pub(crate) mod listener;
+mod listener;
+mod refusal;
+mod reply;
 mod server;
 mod session;
 pub(crate) mod socket;
@@ -15,9 +19,12 @@ mod stray;
 mod transport;
 pub(crate) mod varint;
 
-pub use client::{Client, ClientReply};
+pub use client::Client;
+pub use door::{Door, DoorLimits};
 pub use early::SAFE_TO_REPLAY;
-pub use listener::{Accepted, Door, DoorLimits, Handshake, Listener, Refusal, bind};
+pub use listener::{Accepted, Handshake, Listener, bind};
+pub use refusal::Refusal;
+pub use reply::ClientReply;
 pub use server::{Exchange, ReplyWriter, ServerConnection};
 pub use transport::CONGESTION_CONTROL;
 

@@ -9,8 +9,8 @@ use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::time::timeout;
 
 use super::compact::Compactor;
+use super::established::{Confirmed, Established};
 use super::frame::{self, Frame, ReplyForm};
-use super::listener::{Confirmed, Established};
 use super::{CUT_OFF, NOT_BEGUN, early};
 use crate::bounds::{ExchangeLimits, Pace, Share};
 use crate::http::head::MAX_HEAD;

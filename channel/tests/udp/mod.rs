@@ -57,6 +57,8 @@ pub struct Seen {
     pub go_on: Notify,
     /// Tells the connections of HTTP/3 to leave.
     pub leave: Notify,
+    /// Tells a connection to end without a word.
+    pub hang_up: Notify,
 }
 
 pub fn identity() -> Identity {
@@ -118,15 +120,28 @@ pub fn server_with(tls: ServerTls, limits: DoorLimits) -> Server {
 
 async fn serve_quic(connection: quic::ServerConnection, seen: &Rc<Seen>) {
     seen.connections.set(seen.connections.get() + 1);
-    while let Some(exchange) = connection.next_exchange().await {
+    loop {
+        let exchange = tokio::select! {
+            exchange = connection.next_exchange() => exchange,
+            () = seen.hang_up.notified() => None,
+        };
+        let Some(exchange) = exchange else {
+            break;
+        };
         let seen = Rc::clone(seen);
         spawn_local(async move {
             let (request, mut writer) = match exchange.request().await {
                 Ok((incoming, writer)) => (Ok(incoming), writer),
                 Err((error, writer)) => (Err(error), writer),
             };
-            let Some(incoming) = seen.note(request) else {
-                return;
+            let incoming = match seen.note(request) {
+                Ok(incoming) => incoming,
+                Err(status) => {
+                    writer.head(status, Vec::new(), false);
+                    // The client may be gone.
+                    let _ = writer.finish().await;
+                    return;
+                }
             };
             let fields = vec![("x-reply".to_owned(), Bytes::from_static(b"yes"))];
             writer.head(200, fields, false);
@@ -156,6 +171,7 @@ async fn serve_http3(mut connection: http3::ServerConnection, seen: &Rc<Seen>) {
     loop {
         let exchange = tokio::select! {
             exchange = connection.next_exchange() => exchange,
+            () = seen.hang_up.notified() => None,
             () = seen.leave.notified() => {
                 connection.leave().await;
                 continue;
@@ -170,8 +186,18 @@ async fn serve_http3(mut connection: http3::ServerConnection, seen: &Rc<Seen>) {
                 Ok((incoming, writer)) => (Ok(incoming), Some(writer)),
                 Err((error, writer)) => (Err(error), writer),
             };
-            let (Some(incoming), Some(mut writer)) = (seen.note(request), writer) else {
+            let request = seen.note(request);
+            let Some(mut writer) = writer else {
                 return;
+            };
+            let incoming = match request {
+                Ok(incoming) => incoming,
+                Err(status) => {
+                    writer.head(status, &[]);
+                    // The client may be gone.
+                    let _ = writer.finish().await;
+                    return;
+                }
             };
             writer.head(200, &[("x-reply".to_owned(), Bytes::from_static(b"yes"))]);
             for _ in 0..pieces(&incoming) {
@@ -196,15 +222,14 @@ async fn serve_http3(mut connection: http3::ServerConnection, seen: &Rc<Seen>) {
 }
 
 impl Seen {
-    fn note(&self, request: Result<Incoming, ExchangeError>) -> Option<Incoming> {
-        let request = request
-            .map_err(|error| self.errors.borrow_mut().push(error))
-            .ok();
-        if let Some(incoming) = &request {
-            self.requests.borrow_mut().push(incoming.clone());
+    /// The request, or the status with which it is refused.
+    fn note(&self, request: Result<Incoming, ExchangeError>) -> Result<Incoming, u16> {
+        match &request {
+            Ok(incoming) => self.requests.borrow_mut().push(incoming.clone()),
+            Err(error) => self.errors.borrow_mut().push(error.clone()),
         }
         self.came.notify_one();
-        request
+        request.map_err(|error| error.status().unwrap_or(400))
     }
 
     /// Waits until so many requests were whole.
