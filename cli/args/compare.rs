@@ -47,7 +47,8 @@ pub struct CompareArgs {
     /// Where it takes http3 and quic [default: the host and port of --proxy]
     #[arg(long, value_name = "ADDR", requires = "proxy")]
     pub proxy_quic: Option<BaseUrl>,
-    /// Speak TLS 1.3 to the proxy on every row; http3 and quic always do
+    /// Speak TLS 1.3 to the proxy on every row; http3 and quic always do. In a pair it is spoken between the two proxies:
+    /// the application's way to the first stays in clear
     #[arg(long)]
     pub tls: bool,
     /// The certificate chain of the proxy that is started here, PEM [default: a self-signed one for the run, which the load

@@ -121,13 +121,13 @@ pub enum Pattern {
     Gamma,
 }
 
-/// Something that is there or not.
+/// What may be done, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// It is there
+    /// Where it can be
     #[value(alias = "true")]
     On,
-    /// It is not
+    /// Never
     #[value(alias = "false")]
     Off,
 }
@@ -136,7 +136,7 @@ pub enum Switch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pin {
-    /// The backend on the last core, generator and proxy on the others
+    /// The backend on the last core, generator and proxies on the others
     #[default]
     Auto,
     /// Where the system puts them

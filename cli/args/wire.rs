@@ -13,7 +13,8 @@ pub struct WireArgs {
     /// Whom to trust on encrypted channels, PEM [default: whom the system trusts]
     #[arg(long, value_name = "FILE.pem")]
     pub trust: Option<PathBuf>,
-    /// Whether a connection may resume the encrypted session of an earlier one; off: every handshake is a full one
+    /// Whether a connection resumes the encrypted session of an earlier one of its row, as real clients do that come again;
+    /// off: every handshake is a full one
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     pub resumption: Switch,
     /// Send requests with the handshake of a resumed session, on quic and http3. Who records one on the way can have it
