@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -18,9 +19,26 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokenlag_channel::tls::self_signed;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::{Echo, PAYLOAD};
+use crate::{Echo, PAYLOAD, trace};
+
+/// As our channels announce them.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// A request with the fields that ours has, made beforehand as ours is.
+fn post<T>(uri: &str, length: Option<usize>, body: T) -> Request<T> {
+    let mut request = Request::post(uri)
+        .header("content-type", "application/json")
+        .header("accept", "text/event-stream")
+        .header("traceparent", trace().traceparent());
+    request = match length {
+        Some(length) => request.header("content-length", length),
+        None => request.header("host", "127.0.0.1"),
+    };
+    request.body(body).expect("a good request")
+}
 
 /// A connected pair of TCP sockets, client's end first.
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -38,7 +56,10 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-pub struct Hyper(SendRequest<Full<Bytes>>);
+pub struct Hyper {
+    sender: SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+}
 
 pub async fn hyper() -> Hyper {
     let (client, server) = tcp_pair().await;
@@ -49,6 +70,7 @@ pub async fn hyper() -> Hyper {
         });
         // The client hangs up when the bench is over.
         let _ = hyper::server::conn::http1::Builder::new()
+            .auto_date_header(false)
             .serve_connection(TokioIo::new(server), echo)
             .await;
     });
@@ -56,20 +78,20 @@ pub async fn hyper() -> Hyper {
         .await
         .expect("a fresh connection");
     tokio::task::spawn_local(connection);
-    Hyper(sender)
+    let body = Full::new(Bytes::from_static(PAYLOAD));
+    Hyper {
+        sender,
+        // The library adds the body's length by itself.
+        request: post("/v1/responses", None, body),
+    }
 }
 
 impl Echo for Hyper {
     async fn round_trip(&mut self) {
-        let request = Request::post("/v1/responses")
-            .header("host", "127.0.0.1")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from_static(PAYLOAD)))
-            .expect("a good request");
-        self.0.ready().await.expect("the server lives");
+        self.sender.ready().await.expect("the server lives");
         let response = self
-            .0
-            .send_request(request)
+            .sender
+            .send_request(self.request.clone())
             .await
             .expect("the server answers");
         let body = response
@@ -82,12 +104,20 @@ impl Echo for Hyper {
     }
 }
 
-pub struct H2(::h2::client::SendRequest<Bytes>);
+pub struct H2 {
+    sender: ::h2::client::SendRequest<Bytes>,
+    request: Request<()>,
+}
 
 pub async fn h2() -> H2 {
     let (client, server) = tcp_pair().await;
     tokio::task::spawn_local(async move {
-        let mut connection = ::h2::server::handshake(server).await.expect("a preface");
+        let mut connection = ::h2::server::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(server)
+            .await
+            .expect("a preface");
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             tokio::task::spawn_local(async move {
                 let mut body = request.into_body();
@@ -105,20 +135,26 @@ pub async fn h2() -> H2 {
             });
         }
     });
-    let (sender, connection) = ::h2::client::handshake(client).await.expect("a preface");
+    let (sender, connection) = ::h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake(client)
+        .await
+        .expect("a preface");
     tokio::task::spawn_local(connection);
-    H2(sender)
+    let uri = "http://127.0.0.1/v1/responses";
+    H2 {
+        sender,
+        request: post(uri, Some(PAYLOAD.len()), ()),
+    }
 }
 
 impl Echo for H2 {
     async fn round_trip(&mut self) {
-        let request = Request::post("http://127.0.0.1/v1/responses")
-            .header("content-type", "application/json")
-            .body(())
-            .expect("a good request");
-        let mut sender = self.0.clone().ready().await.expect("the server lives");
+        let sender = self.sender.clone();
+        let mut sender = sender.ready().await.expect("the server lives");
         let (response, mut stream) = sender
-            .send_request(request, false)
+            .send_request(self.request.clone(), false)
             .expect("an open connection");
         stream
             .send_data(Bytes::from_static(PAYLOAD), true)
@@ -134,9 +170,13 @@ impl Echo for H2 {
     }
 }
 
-pub struct Tungstenite(WebSocketStream<TcpStream>);
+pub struct Tungstenite {
+    socket: WebSocketStream<TcpStream>,
+    message: Utf8Bytes,
+}
 
-pub async fn tungstenite() -> Tungstenite {
+/// Messages have as many bytes as ours.
+pub async fn tungstenite(length: usize) -> Tungstenite {
     let (client, server) = tcp_pair().await;
     tokio::task::spawn_local(async move {
         let mut socket = tokio_tungstenite::accept_async(server)
@@ -151,23 +191,25 @@ pub async fn tungstenite() -> Tungstenite {
     let (socket, _) = tokio_tungstenite::client_async("ws://127.0.0.1/v1/responses", client)
         .await
         .expect("an opening");
-    Tungstenite(socket)
+    Tungstenite {
+        socket,
+        message: " ".repeat(length).into(),
+    }
 }
 
 impl Echo for Tungstenite {
     async fn round_trip(&mut self) {
-        let text = std::str::from_utf8(PAYLOAD).expect("text").into();
-        self.0
-            .send(Message::Text(text))
+        self.socket
+            .send(Message::Text(self.message.clone()))
             .await
             .expect("the server lives");
         let back = self
-            .0
+            .socket
             .next()
             .await
             .expect("the server lives")
             .expect("it answers");
-        assert_eq!(back.len(), PAYLOAD.len());
+        assert_eq!(back.len(), self.message.len());
     }
 }
 
@@ -196,11 +238,13 @@ async fn quic_pair(alpn: &[u8]) -> (quinn::Connection, quinn::Connection, [quinn
     let client = QuicClientConfig::try_from(client).expect("TLS 1.3");
 
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    let config = quinn::ServerConfig::with_crypto(Arc::new(server));
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(server));
+    config.transport_config(transport());
     let accepting = quinn::Endpoint::server(config, any).expect("loopback binds");
     let dialling = quinn::Endpoint::client(any).expect("loopback binds");
     let address = accepting.local_addr().expect("it is bound");
-    let config = quinn::ClientConfig::new(Arc::new(client));
+    let mut config = quinn::ClientConfig::new(Arc::new(client));
+    config.transport_config(transport());
     let connecting = dialling
         .connect_with(config, address, "localhost")
         .expect("a good name");
@@ -210,24 +254,42 @@ async fn quic_pair(alpn: &[u8]) -> (quinn::Connection, quinn::Connection, [quinn
     (server, client, [accepting, dialling])
 }
 
+fn transport() -> Arc<quinn::TransportConfig> {
+    let mut config = quinn::TransportConfig::default();
+    config
+        .keep_alive_interval(Some(Duration::from_secs(15)))
+        .datagram_receive_buffer_size(None)
+        .send_window(STREAM_WINDOW.into())
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(CONNECTION_WINDOW.into());
+    Arc::new(config)
+}
+
 pub struct Quinn {
     connection: quinn::Connection,
+    request: Vec<u8>,
+    reply: usize,
     _endpoints: [quinn::Endpoint; 2],
 }
 
-pub async fn quinn() -> Quinn {
+/// Requests and replies have as many bytes as the frames of `tokenlag/1` that carry the payload.
+pub async fn quinn(request: usize, reply: usize) -> Quinn {
     let (server, connection, endpoints) = quic_pair(b"echo").await;
     tokio::task::spawn_local(async move {
         while let Ok((mut send, mut recv)) = server.accept_bi().await {
             tokio::task::spawn_local(async move {
                 let body = recv.read_to_end(64 * 1024).await.expect("a whole request");
-                send.write_all(&body).await.expect("the client waits");
+                send.write_all(&body[..reply])
+                    .await
+                    .expect("the client waits");
                 let _ = send.finish();
             });
         }
     });
     Quinn {
         connection,
+        request: vec![b' '; request],
+        reply,
         _endpoints: endpoints,
     }
 }
@@ -235,25 +297,29 @@ pub async fn quinn() -> Quinn {
 impl Echo for Quinn {
     async fn round_trip(&mut self) {
         let (mut send, mut recv) = self.connection.open_bi().await.expect("the server lives");
-        send.write_all(PAYLOAD).await.expect("the server lives");
+        send.write_all(&self.request)
+            .await
+            .expect("the server lives");
         let _ = send.finish();
         let body = recv.read_to_end(64 * 1024).await.expect("it answers whole");
-        assert_eq!(body.len(), PAYLOAD.len());
+        assert_eq!(body.len(), self.reply);
     }
 }
 
 pub struct H3 {
     sender: ::h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
+    request: Request<()>,
     _endpoints: [quinn::Endpoint; 2],
 }
 
 pub async fn h3() -> H3 {
     let (server, client, endpoints) = quic_pair(b"h3").await;
     tokio::task::spawn_local(async move {
-        let mut connection =
-            ::h3::server::Connection::<_, Bytes>::new(h3_quinn::Connection::new(server))
-                .await
-                .expect("a fresh connection");
+        let mut connection = ::h3::server::builder()
+            .send_grease(false)
+            .build::<_, Bytes>(h3_quinn::Connection::new(server))
+            .await
+            .expect("a fresh connection");
         while let Ok(Some(resolver)) = connection.accept().await {
             tokio::task::spawn_local(async move {
                 let (_, mut stream) = resolver.resolve_request().await.expect("a good request");
@@ -273,27 +339,27 @@ pub async fn h3() -> H3 {
             });
         }
     });
-    let (mut driver, sender) = ::h3::client::new(h3_quinn::Connection::new(client))
+    let (mut driver, sender) = ::h3::client::builder()
+        .send_grease(false)
+        .build(h3_quinn::Connection::new(client))
         .await
         .expect("a fresh connection");
     tokio::task::spawn_local(async move {
         let _ = std::future::poll_fn(|context| driver.poll_close(context)).await;
     });
+    let uri = "https://127.0.0.1/v1/responses";
     H3 {
         sender,
+        request: post(uri, Some(PAYLOAD.len()), ()),
         _endpoints: endpoints,
     }
 }
 
 impl Echo for H3 {
     async fn round_trip(&mut self) {
-        let request = Request::post("https://localhost/v1/responses")
-            .header("content-type", "application/json")
-            .body(())
-            .expect("a good request");
         let mut stream = self
             .sender
-            .send_request(request)
+            .send_request(self.request.clone())
             .await
             .expect("the server lives");
         stream

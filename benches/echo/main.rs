@@ -1,8 +1,15 @@
-//! What our channels add to the libraries under them: `cargo bench --bench echo [-- CHANNEL...]`.
+//! What our channels add to the libraries under them: `cargo bench --bench echo [-- CHANNEL... [ours|bare [ROUND_TRIPS]]]`.
 //!
 //! For each channel, round trips of a small echo through our two ends and through the bare library's, in one process
 //! on one thread over loopback, in turns of random order. Printed is the ratio of the turns' medians, with a 95 %
 //! bootstrap interval over the turns.
+//!
+//! Both sides do the same job: they send the same fields and bodies (over a bare WebSocket or bare QUIC, as many bytes as ours),
+//! announce the same windows, serve each exchange in a task of its own where several may run at once, and take the whole
+//! body before they answer. What only our side does is what the channels are for: stamps, counters, limits of time and
+//! size, requests and replies in a form that every channel has.
+//!
+//! With `ours` or `bare` one side runs alone, for a profiler.
 
 mod bare;
 mod ours;
@@ -10,7 +17,7 @@ mod ours;
 use std::future::Future;
 
 use tokenlag_probes::bootstrap::estimate;
-use tokenlag_probes::{Clock, MonoClock, Transport};
+use tokenlag_probes::{Clock, MonoClock, TraceId, Transport};
 use tokio::task::LocalSet;
 
 /// Turns of each side; the interval is over them.
@@ -22,6 +29,11 @@ const WARM_UP: usize = 500;
 /// What is sent and comes back: a JSON object, since the WebSocket channel carries nothing else.
 const PAYLOAD: &[u8] = br#"{"model":"echo","input":"sixty-four bytes of question, and back"}"#;
 
+/// Every request's name.
+fn trace() -> TraceId {
+    TraceId::from_bits(1)
+}
+
 /// A client and its server, connected.
 trait Echo {
     /// Sends the payload and waits until it is back, whole.
@@ -29,64 +41,79 @@ trait Echo {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args()
+    let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|known| known == name);
+    let wanted = Wanted::read(&words).unwrap_or_else(|unknown| {
+        eprintln!("'{unknown}' is no channel, no side (ours, bare) and no number of round trips");
+        std::process::exit(2);
+    });
     println!("echo of {} bytes, one thread, loopback", PAYLOAD.len());
-    println!(
-        "{:<8} {:>9} {:>9} {:>7}  95 % interval",
-        "channel", "ours us", "bare us", "ratio"
-    );
-    if is_wanted("http") {
-        on_one_thread(async {
-            compare(
-                "http",
-                ours::over_tcp(Transport::Http).await,
-                bare::hyper().await,
-            )
-            .await
-        });
+    match wanted.side {
+        None => println!(
+            "{:<8} {:>9} {:>9} {:>7}  95 % interval",
+            "channel", "ours us", "bare us", "ratio"
+        ),
+        Some(_) => println!("{:<8} {:>9}", "channel", "us"),
     }
-    if is_wanted("http2") {
-        on_one_thread(async {
-            compare(
-                "http2",
-                ours::over_tcp(Transport::Http2).await,
-                bare::h2().await,
-            )
-            .await
-        });
+    let http = (ours::over_tcp(Transport::Http), bare::hyper());
+    wanted.run("http", http.0, http.1);
+    let http2 = (ours::over_tcp(Transport::Http2), bare::h2());
+    wanted.run("http2", http2.0, http2.1);
+    let http3 = (ours::over_udp(Transport::Http3), bare::h3());
+    wanted.run("http3", http3.0, http3.1);
+    let length = ours::request(Transport::Ws).len();
+    let ws = (ours::over_tcp(Transport::Ws), bare::tungstenite(length));
+    wanted.run("ws", ws.0, ws.1);
+    let lengths = (ours::request(Transport::Quic).len(), ours::quic_reply());
+    let bare = bare::quinn(lengths.0, lengths.1);
+    let quic = (ours::over_udp(Transport::Quic), bare);
+    wanted.run("quic", quic.0, quic.1);
+}
+
+/// What the command line asks for.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// None: all.
+    channels: Vec<String>,
+    /// One side alone, for a profiler.
+    side: Option<Side>,
+    /// Round trips of one side alone.
+    round_trips: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Ours,
+    Bare,
+}
+
+impl Wanted {
+    fn read(words: &[String]) -> Result<Self, &str> {
+        let mut wanted = Self::default();
+        for word in words {
+            match word.as_str() {
+                "ours" => wanted.side = Some(Side::Ours),
+                "bare" => wanted.side = Some(Side::Bare),
+                "http" | "http2" | "http3" | "ws" | "quic" => wanted.channels.push(word.clone()),
+                number => wanted.round_trips = Some(number.parse().map_err(|_| number)?),
+            }
+        }
+        Ok(wanted)
     }
-    if is_wanted("http3") {
+
+    fn run(&self, name: &str, ours: impl Future<Output: Echo>, bare: impl Future<Output: Echo>) {
+        if !self.channels.is_empty() && !self.channels.iter().any(|known| known == name) {
+            return;
+        }
+        let round_trips = self.round_trips.unwrap_or(TURNS * ROUND_TRIPS);
         on_one_thread(async {
-            compare(
-                "http3",
-                ours::over_udp(Transport::Http3).await,
-                bare::h3().await,
-            )
-            .await
-        });
-    }
-    if is_wanted("ws") {
-        on_one_thread(async {
-            compare(
-                "ws",
-                ours::over_tcp(Transport::Ws).await,
-                bare::tungstenite().await,
-            )
-            .await
-        });
-    }
-    if is_wanted("quic") {
-        on_one_thread(async {
-            compare(
-                "quic",
-                ours::over_udp(Transport::Quic).await,
-                bare::quinn().await,
-            )
-            .await
+            match self.side {
+                None => compare(name, ours.await, bare.await).await,
+                Some(Side::Ours) => alone(name, ours.await, round_trips).await,
+                Some(Side::Bare) => alone(name, bare.await, round_trips).await,
+            }
         });
     }
 }
@@ -108,11 +135,11 @@ async fn compare(name: &str, mut ours: impl Echo, mut bare: impl Echo) {
     let (mut ratios, mut of_ours, mut of_bare) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
         let (mine, theirs) = if order.heads() {
-            let mine = turn(&mut ours).await;
-            (mine, turn(&mut bare).await)
+            let mine = turn(&mut ours, ROUND_TRIPS).await;
+            (mine, turn(&mut bare, ROUND_TRIPS).await)
         } else {
-            let theirs = turn(&mut bare).await;
-            (turn(&mut ours).await, theirs)
+            let theirs = turn(&mut bare, ROUND_TRIPS).await;
+            (turn(&mut ours, ROUND_TRIPS).await, theirs)
         };
         ratios.push((mine / theirs).ln());
         of_ours.push(mine);
@@ -130,11 +157,16 @@ async fn compare(name: &str, mut ours: impl Echo, mut bare: impl Echo) {
     );
 }
 
-/// The median round trip of one turn, in nanoseconds.
-async fn turn(echo: &mut impl Echo) -> f64 {
+async fn alone(name: &str, mut echo: impl Echo, round_trips: usize) {
+    let median = turn(&mut echo, round_trips).await;
+    println!("{name:<8} {:>9.1}", median / 1e3);
+}
+
+/// The median of so many round trips, in nanoseconds.
+async fn turn(echo: &mut impl Echo, round_trips: usize) -> f64 {
     let clock = MonoClock;
-    let mut took = Vec::with_capacity(ROUND_TRIPS);
-    for _ in 0..ROUND_TRIPS {
+    let mut took = Vec::with_capacity(round_trips);
+    for _ in 0..round_trips {
         let start = clock.now();
         echo.round_trip().await;
         took.push(clock.now().since(start) as f64);

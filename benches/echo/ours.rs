@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use tokenlag_channel::accept::{Accepted, Acceptor};
 use tokenlag_channel::http::ServerConnection;
-use tokenlag_channel::quic::{self, DoorLimits, Listener};
+use tokenlag_channel::quic::frame::Frame;
+use tokenlag_channel::quic::{self, Door, DoorLimits, Listener};
 use tokenlag_channel::tls::{ClientTls, ServerTls, self_signed};
 use tokenlag_channel::ws::{Received, Upgrade};
 use tokenlag_channel::{Ask, Channel, Dial, Request};
-use tokenlag_probes::{Encoding, TraceId, Transport};
+use tokenlag_probes::{Encoding, Transport};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
 
-use crate::{Echo, PAYLOAD};
+use crate::{Echo, PAYLOAD, trace};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -78,8 +79,8 @@ async fn serve_http(mut connection: ServerConnection) {
 pub async fn over_udp(transport: Transport) -> Ours {
     let (tls, trust) = identity();
     let socket = quic::bind((Ipv4Addr::LOCALHOST, 0).into(), false).expect("loopback binds");
-    let listener =
-        Listener::new(socket, &tls, DoorLimits::default(), |_| {}).expect("a good certificate");
+    let door = Door::new(&tls, DoorLimits::default()).expect("a good certificate");
+    let listener = Listener::new(socket, &door, |_| {}).expect("loopback listens");
     let port = listener.local_addr().expect("it is bound").port();
     spawn_local(async move {
         while let Some(handshake) = listener.accept().await {
@@ -90,7 +91,7 @@ pub async fn over_udp(transport: Transport) -> Ours {
                             let (incoming, mut writer) =
                                 exchange.request().await.expect("a good request");
                             writer.head(200, Vec::new(), false);
-                            writer.data(incoming.body);
+                            writer.data(&incoming.body);
                             writer.finish().await.expect("the client waits");
                         });
                     }
@@ -123,15 +124,35 @@ fn identity() -> (ServerTls, ClientTls) {
     (tls, trust)
 }
 
-fn ours(transport: Transport, port: u16, tls: Option<ClientTls>) -> Ours {
+/// What goes over a channel.
+pub fn request(transport: Transport) -> Request {
     let ask = Ask {
         path: "/v1/responses",
         authority: "127.0.0.1",
         headers: &[],
         body: PAYLOAD,
-        trace: TraceId::from_bits(1),
+        trace: trace(),
         encoding: Encoding::Events,
     };
+    Request::render(transport, &ask).expect("a good request")
+}
+
+/// Bytes of a reply over QUIC.
+pub fn quic_reply() -> usize {
+    let mut reply = Vec::new();
+    let (events, fields) = (false, Vec::new());
+    let head = Frame::Response {
+        events,
+        status: 200,
+        fields,
+    };
+    for frame in [head, Frame::Data(PAYLOAD.into()), Frame::End] {
+        frame.write(&mut reply);
+    }
+    reply.len()
+}
+
+fn ours(transport: Transport, port: u16, tls: Option<ClientTls>) -> Ours {
     let dial = Dial {
         host: "127.0.0.1".to_owned(),
         port,
@@ -143,7 +164,7 @@ fn ours(transport: Transport, port: u16, tls: Option<ClientTls>) -> Ours {
     };
     Ours {
         channel: Channel::new(transport, dial),
-        request: Request::render(transport, &ask).expect("a good request"),
+        request: request(transport),
     }
 }
 
