@@ -100,7 +100,10 @@ fn what_the_upstream_speaks_is_found_out_and_shown() {
     let far = Stack::start("ttft=0,gap=0");
     let unused = ScriptedBackend::start(Script::default()).unwrap();
     let upstream = format!("http://{}", far.addresses.listen).parse().unwrap();
-    let near = Stack::in_front_of(unused, upstream, |options| options);
+    let near = Stack::in_front_of(unused, upstream, |mut options| {
+        options.upstream_api = UpstreamApi::Auto;
+        options
+    });
     run(async {
         let mut socket = connect(&near).await;
         id(&turn(&mut socket, &create(None, "hi", None)).await);
