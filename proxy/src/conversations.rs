@@ -91,7 +91,11 @@ impl Conversations {
         }
         let parent = create.previous_response_id.as_deref();
         let history = match parent {
-            Some(parent) => self.history(parent).await.unwrap_or_default(),
+            // Half a conversation would be worse than none: where the first half had to make room, this one is not kept.
+            Some(parent) => match self.history(parent).await {
+                Some(history) => history,
+                None => return,
+            },
             None => Vec::new(),
         };
         let items: Vec<Item> = input.into_iter().chain(output).map(Item::from).collect();

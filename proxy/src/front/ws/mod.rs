@@ -37,16 +37,12 @@ use memory::Memory;
 use session::Session;
 
 /// Serves one WebSocket to its end.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    mut connection: ServerConnection,
-    head: &RequestHead,
-) {
+pub(crate) async fn serve(worker: Rc<Worker>, connection: ServerConnection, head: &RequestHead) {
     let upgrade = match Upgrade::of(head) {
         Ok(upgrade) => upgrade,
         Err(why) => {
             worker.book.metrics.refused("ws", "handshake");
-            return refuse(&mut connection, &why).await;
+            return refuse(connection, &why).await;
         }
     };
     if passes_through(&worker, head).await {
@@ -77,15 +73,18 @@ async fn passes_through(worker: &Worker, head: &RequestHead) -> bool {
     !another_channel && worker.upstream_kind(&head.target, fields).await == Kind::WebSocket
 }
 
-async fn refuse(connection: &mut ServerConnection, why: &NotGranted) {
+async fn refuse(mut connection: ServerConnection, why: &NotGranted) {
     let mut fields = why.fields.to_vec();
     fields.push(("content-type", "text/plain; charset=utf-8"));
     fields.push(("connection", "close"));
     let message = format!("{}\n", why.message);
-    // The client may be gone already.
-    let _ = connection
+    let answered = connection
         .respond(why.status, why.reason, &fields, message.as_bytes())
         .await;
+    // The client may be gone already.
+    if answered.is_ok() {
+        connection.close_after_answer().await;
+    }
 }
 
 /// The fields of the requests that a connection's creates become.

@@ -35,20 +35,23 @@ pub(super) async fn serve(
         dialled = ws::dial(worker.pool.dialled(), &target, passed_on(&head.headers), stalled) => dialled,
         () = connection.hung_up() => return,
     };
-    // The client may be gone already, whatever it is told.
-    match dialled {
+    let refused = match dialled {
         Ok((upstream, answer)) => {
             let granted = upgrade.grant(connection, passed_on(&answer.headers), stalled);
+            // The client may be gone already.
             if let Ok(client) = granted.await {
                 Joined::new(worker, client, upstream).serve().await;
             }
+            return;
         }
-        Err(NotOpened::Refused { head, body }) => {
-            let _ = pass_refusal(&mut connection, &head, &body).await;
-        }
+        Err(NotOpened::Refused { head, body }) => pass_refusal(&mut connection, &head, &body).await,
         Err(NotOpened::Failed(error)) => {
-            let _ = answer(&mut connection, &Failure::of_upstream(&error)).await;
+            let failure = Failure::of_upstream(&error);
+            answer(&mut connection, &failure).await.map(drop)
         }
+    };
+    if refused.is_ok() {
+        connection.close_after_answer().await;
     }
 }
 
