@@ -14,7 +14,8 @@ use super::wire::WireArgs;
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// Channels: http-cold, http, http2, http3, ws, quic (direct is always there), and pairs of proxies with such a channel
-    /// between them: pair-http, pair-http2, pair-http3, pair-ws, pair-quic [default: all but the pairs]
+    /// between them: pair-http, pair-http2, pair-http3, pair-ws, pair-quic [default: all but the pairs; with
+    /// --quick neither http2 nor http3]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub channels: Vec<Transport>,
     /// Who remembers the conversation: full (resent at each turn), incremental [default: both]
@@ -32,7 +33,7 @@ pub struct CompareArgs {
     /// Leave out the control: HTTP straight to the backend
     #[arg(long)]
     pub no_direct: bool,
-    /// Turns that each row takes [default: 40, with --quick 24]
+    /// Turns that each row takes [default: 30, with --quick 24]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub blocks: Option<u32>,
     /// Fewer channels and shorter answers: at most 20 seconds of load

@@ -11,8 +11,8 @@ use crate::args::compare::CompareArgs;
 use crate::exit::Usage;
 use crate::rows::{self, Wanted};
 
-/// Turns that each row takes where nothing else is said: enough for narrow intervals.
-const BLOCKS: u32 = 40;
+/// Turns that each row takes where nothing else is said: enough for narrow intervals, in about half a minute of load.
+const BLOCKS: u32 = 30;
 /// The same with `--quick`: a few more than the fewest from which intervals can be told.
 const QUICK_BLOCKS: u32 = 24;
 /// No turn begins later with `--quick`.
@@ -42,6 +42,7 @@ impl Plan {
             encodings: &args.encoding,
             baselines: &args.baseline,
             direct: !args.no_direct,
+            quick: args.quick,
             state_at: args.state_at,
         });
         let rows = rows.map_err(Usage)?;
