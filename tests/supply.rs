@@ -25,7 +25,7 @@ const LICENCES: [&str; 13] = [
 ];
 
 /// Crates that are there in several versions, and why that is so.
-const DUPLICATES: [(&str, &str); 2] = [
+const DUPLICATES: [(&str, &str); 3] = [
     (
         "base64",
         "hdrhistogram writes its logs with 0.22, and pem (of rcgen) reads keys with 0.23",
@@ -33,6 +33,10 @@ const DUPLICATES: [(&str, &str); 2] = [
     (
         "getrandom",
         "ring seeds its keys with 0.2, the rest of the world with 0.4",
+    ),
+    (
+        "syn",
+        "zerocopy (of criterion, a bench's alone) derives with 2, the rest of the world with 3",
     ),
 ];
 
