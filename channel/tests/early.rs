@@ -4,13 +4,13 @@ mod udp;
 
 use std::net::SocketAddr;
 
-use tokenlag_channel::quic::{DoorLimits, SAFE_TO_REPLAY};
+use tokenlag_channel::quic::{Door, DoorLimits, SAFE_TO_REPLAY};
 use tokenlag_channel::tls::{ClientTls, ServerTls};
 use tokenlag_channel::{Channel, Counters, Dial};
 use tokenlag_probes::Transport;
 use tokio::task::spawn_local;
 use udp::raw::{self, Gate};
-use udp::{BOTH, Server, ask, identity, run, server, server_with, tls};
+use udp::{BOTH, Server, ask, identity, run, server, server_behind, server_with, tls};
 
 /// Two exchanges on a channel of its own; gives what the channel counted.
 async fn visit(server: &Server, transport: Transport, tls: &ClientTls) -> Counters {
@@ -56,6 +56,22 @@ fn a_session_is_resumed_where_both_ends_want_it() {
             let second = visit(&server, transport, &remembers).await;
             assert_eq!(resumed(second), 0, "{transport}");
             assert_eq!(second.early_data_accepted, 0, "{transport}");
+        }
+    });
+}
+
+#[test]
+fn a_session_is_resumed_at_any_socket_of_a_door() {
+    run(async {
+        let tls = tls(true);
+        let door = Door::new(&tls, DoorLimits::default()).unwrap();
+        let [one, other] = [(); 2].map(|()| server_behind(&door, &tls.identity));
+        for transport in BOTH {
+            let early = one.trust().with_resumption().with_early_data();
+            visit(&one, transport, &early).await;
+            let counters = visit(&other, transport, &early).await;
+            assert_eq!(counters.handshakes_resumed, 1, "{transport}");
+            assert_eq!(counters.early_data_accepted, 1, "{transport}");
         }
     });
 }

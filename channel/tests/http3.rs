@@ -162,18 +162,37 @@ fn each_piece_has_the_stamp_of_the_read_that_brought_it() {
 #[test]
 fn a_server_that_leaves_ends_what_runs_and_the_next_exchange_goes_elsewhere() {
     run(async {
-        let server = server();
-        let transport = Transport::Http3;
-        let channel = server.channel(transport);
-        let request = request(transport, "/wait", "x");
-        let mut running = channel.open(&request).await.unwrap();
-        assert!(running.next().await.unwrap().is_some());
-        server.seen.leave.notify_one();
-        let (text, _) = ask(&channel, transport, "/", "elsewhere").await.unwrap();
-        assert_eq!(text, "elsewhere");
-        assert_eq!(server.seen.connections.get(), 2);
-        server.seen.go_on.notify_one();
-        assert!(running.next().await.unwrap().is_none());
+        for transport in BOTH {
+            let server = server();
+            let channel = server.channel(transport);
+            let request = request(transport, "/wait", "x");
+            let mut running = channel.open(&request).await.unwrap();
+            assert!(running.next().await.unwrap().is_some());
+            server.seen.leave.notify_one();
+            let (text, _) = ask(&channel, transport, "/", "elsewhere").await.unwrap();
+            assert_eq!(text, "elsewhere", "{transport}");
+            assert_eq!(server.seen.connections.get(), 2, "{transport}");
+            server.seen.go_on.notify_one();
+            assert!(running.next().await.unwrap().is_none(), "{transport}");
+        }
+    });
+}
+
+#[test]
+fn clients_prove_their_addresses_where_many_come_at_once() {
+    run(async {
+        let limits = DoorLimits {
+            crowd: 0,
+            ..DoorLimits::default()
+        };
+        let server = server_with(tls(false), limits);
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            ask(&channel, transport, "/", "x").await.unwrap();
+            // Nobody was refused: the client came again with the proof.
+            assert_eq!(server.seen.refusals.take(), [None], "{transport}");
+            assert_eq!(channel.counters().connections_opened, 1);
+        }
     });
 }
 

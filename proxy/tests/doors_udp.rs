@@ -330,6 +330,26 @@ fn who_sends_too_slowly_is_not_waited_for() {
     });
 }
 
+#[test]
+fn requests_have_so_much_memory_together_and_no_more() {
+    let stack = limited("gap=0ms", |limits| limits.room = 50_000);
+    run(async {
+        let neighbours = Neighbours::of(&stack).await;
+        let body = vec![b'x'; 60_000];
+        for (alpn, door, request) in [
+            (OWN, "quic", own_post("-", &body)),
+            (H3, "http3", h3_post("-", &body)),
+        ] {
+            let connection = connect(&stack, alpn).await;
+            let answer = told(say(&connection, &request).await).await.unwrap();
+            assert!(answer.contains("too many requests"), "{door}: {answer}");
+            assert_eq!(refused(&stack, door, "no_room", 1).await, 1);
+            // What it had is given back.
+            neighbours.are_served().await;
+        }
+    });
+}
+
 fn reset_code(answer: Result<String, ReadToEndError>) -> Option<u64> {
     match answer {
         Err(ReadToEndError::Read(quinn::ReadError::Reset(code))) => Some(code.into_inner()),

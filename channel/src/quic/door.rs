@@ -12,9 +12,8 @@ use crate::bounds::{ExchangeLimits, Room};
 use crate::tls::{self, ServerTls};
 use crate::{ChannelError, http3};
 
-/// Handshakes that may be under way at once before clients are asked to prove their addresses first (RFC 9000, section
-/// 8.1.2): then a flood from forged addresses costs no cryptography.
-const CROWD: usize = 1024;
+/// Clients that may wait for the thread to begin their handshakes.
+const WAITING: usize = 1024;
 
 /// Bytes that are kept of a client, and of all clients together, before its handshake begins.
 const WAITING_BYTES: u64 = 256 * 1024;
@@ -27,6 +26,9 @@ pub struct DoorLimits {
     pub connections: usize,
     /// How long a handshake may take.
     pub handshake: Duration,
+    /// Handshakes that may be under way at once before clients over UDP have to prove their addresses first (RFC 9000,
+    /// section 8.1.2): a flood from forged addresses costs no cryptography then.
+    pub crowd: usize,
     /// Bytes that the bodies of all requests that are being served may have together.
     pub room: usize,
     /// What each exchange may take.
@@ -38,6 +40,7 @@ impl Default for DoorLimits {
         Self {
             connections: 20_000,
             handshake: Duration::from_secs(10),
+            crowd: 1024,
             room: 1024 * 1024 * 1024,
             exchange: ExchangeLimits::default(),
         }
@@ -86,7 +89,7 @@ fn server(tls: &ServerTls) -> Result<ServerConfig, ChannelError> {
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config
         .transport_config(transport::config(transport::Side::Server))
-        .max_incoming(CROWD)
+        .max_incoming(WAITING)
         .incoming_buffer_size(WAITING_BYTES)
         .incoming_buffer_size_total(WAITING_BYTES_TOTAL);
     Ok(config)
@@ -128,7 +131,7 @@ impl UnderWay {
     pub(super) fn new(door: &Arc<Inside>) -> Self {
         let before = door.handshakes.fetch_add(1, Relaxed);
         Self {
-            crowded: before >= CROWD,
+            crowded: before >= door.limits.crowd,
             door: Arc::clone(door),
         }
     }

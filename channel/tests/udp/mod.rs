@@ -55,7 +55,7 @@ pub struct Seen {
     pub given_up: Notify,
     /// Lets replies to `/wait` go on.
     pub go_on: Notify,
-    /// Tells the connections of HTTP/3 to leave.
+    /// Tells a connection to take no further exchange.
     pub leave: Notify,
     /// Tells a connection to end without a word.
     pub hang_up: Notify,
@@ -79,11 +79,16 @@ pub fn tls(early_data: bool) -> ServerTls {
 }
 
 pub fn server_with(tls: ServerTls, limits: DoorLimits) -> Server {
+    let door = Door::new(&tls, limits).unwrap();
+    server_behind(&door, &tls.identity)
+}
+
+/// A socket of a door that there may be more of.
+pub fn server_behind(door: &Door, identity: &Identity) -> Server {
     let socket = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let seen = Rc::new(Seen::default());
     let strays = std::sync::Arc::clone(&seen.strays);
-    let door = Door::new(&tls, limits).unwrap();
-    let listener = Listener::new(socket, &door, move |count| {
+    let listener = Listener::new(socket, door, move |count| {
         strays.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
     })
     .unwrap();
@@ -94,7 +99,7 @@ pub fn server_with(tls: ServerTls, limits: DoorLimits) -> Server {
         headers: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
-        tls: Some(ClientTls::trusting(tls.identity.cert_pem.as_bytes()).unwrap()),
+        tls: Some(ClientTls::trusting(identity.cert_pem.as_bytes()).unwrap()),
     };
     let its = Rc::clone(&seen);
     spawn_local(async move {
@@ -110,7 +115,7 @@ pub fn server_with(tls: ServerTls, limits: DoorLimits) -> Server {
             });
         }
     });
-    let certificate = tls.identity.cert_pem;
+    let certificate = identity.cert_pem.clone();
     Server {
         dial,
         certificate,
@@ -120,14 +125,22 @@ pub fn server_with(tls: ServerTls, limits: DoorLimits) -> Server {
 
 async fn serve_quic(connection: quic::ServerConnection, seen: &Rc<Seen>) {
     seen.connections.set(seen.connections.get() + 1);
+    let mut leaving = false;
     loop {
         let exchange = tokio::select! {
             exchange = connection.next_exchange() => exchange,
             () = seen.hang_up.notified() => None,
+            () = seen.leave.notified() => {
+                leaving = true;
+                continue;
+            }
         };
         let Some(exchange) = exchange else {
             break;
         };
+        if leaving {
+            continue;
+        }
         let seen = Rc::clone(seen);
         spawn_local(async move {
             let (request, mut writer) = match exchange.request().await {
