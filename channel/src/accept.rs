@@ -22,6 +22,9 @@ use crate::{ChannelError, http, http2, tcp};
 /// With which byte a TLS connection begins: a record of the handshake (RFC 8446, section 5.1). No HTTP method has it.
 const TLS_HANDSHAKE: u8 = 22;
 
+/// HTTP/1.0's name in ALPN, which a client that speaks nothing newer offers alone.
+const HTTP_1_0: &[u8] = b"http/1.0";
+
 /// Finds out what is spoken on connections. Clones share the TLS sessions that can be resumed, and the memory that requests
 /// may have together.
 #[derive(Clone)]
@@ -127,7 +130,7 @@ impl Acceptor {
     /// # Errors
     /// The certificate or key cannot be used.
     pub fn new(tls: &ServerTls, limits: DoorLimits) -> Result<Self, ChannelError> {
-        let config = tls::server(tls, &[http2::ALPN, http::ALPN])?;
+        let config = tls::server(tls, &[http2::ALPN, http::ALPN, HTTP_1_0])?;
         Ok(Self {
             tls: TlsAcceptor::from(Arc::new(config)),
             limits,
@@ -145,8 +148,9 @@ impl Acceptor {
         let limit = self.limits.handshake;
         let spoken = timeout(limit, spoken(&mut stream)).await;
         match spoken.map_err(|_| AcceptError::Silent(limit))?? {
-            Spoken::Tls => self.accept_tls(stream).await,
-            Spoken::Http2 => self.open_http2(Socket::clear(stream)).await,
+            // Boxed, so that a connection does not hold the memory of handshakes that it does not make, or that are over.
+            Spoken::Tls => Box::pin(self.accept_tls(stream)).await,
+            Spoken::Http2 => Box::pin(self.open_http2(Socket::clear(stream))).await,
             Spoken::Http1 | Spoken::Unknown => {
                 let early = stream.take_early();
                 Ok(self.open_http1(Socket::clear(stream), early))

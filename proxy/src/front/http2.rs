@@ -45,7 +45,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, connection: Accepted) {
         }
     }
     let metrics = &shared.worker.book.metrics;
-    metrics.refused_many(CHANNEL, "too_many_streams", connection.refused_streams());
+    let refused = connection.refused_streams();
+    if refused > 0 {
+        metrics.refused_many(CHANNEL, "too_many_streams", refused);
+    }
     if let Some(reason) = connection.verdict() {
         metrics.refused(CHANNEL, reason);
     }
