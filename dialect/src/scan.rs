@@ -8,8 +8,8 @@ pub(crate) struct Malformed;
 /// A place in a JSON text. Every value that is passed is checked to be one; UTF-8 inside strings is not.
 #[derive(Debug)]
 pub(crate) struct Scanner<'a> {
-    json: &'a [u8],
-    at: usize,
+    /// What has not been passed yet.
+    rest: &'a [u8],
 }
 
 /// Deeper values than serde_json takes are refused here too.
@@ -21,7 +21,7 @@ impl<'a> Scanner<'a> {
         json: &'a [u8],
         member: impl FnMut(&mut Self, &[u8]) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
-        let mut scanner = Self { json, at: 0 };
+        let mut scanner = Self { rest: json };
         scanner.object(member)?;
         match scanner.peek() {
             None => Ok(()),
@@ -35,30 +35,19 @@ impl<'a> Scanner<'a> {
         mut member: impl FnMut(&mut Self, &[u8]) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
         self.expect(b'{')?;
-        if self.peek() == Some(b'}') {
-            self.at += 1;
+        if self.take(b'}') {
             return Ok(());
         }
         loop {
-            if self.peek() != Some(b'"') {
-                return Err(Malformed);
-            }
-            let start = self.at;
-            let escaped = self.string()?;
-            let key = &self.json[start..self.at];
+            self.expect(b'"')?;
+            let (key, escaped) = self.string()?;
             self.expect(b':')?;
-            let plain = &key[1..key.len() - 1];
             match escaped.then(|| unescaped(key)).flatten() {
-                None => member(self, plain)?,
+                None => member(self, key)?,
                 Some(key) => member(self, &key)?,
             }
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return Err(Malformed),
+            if !self.take(b',') {
+                return self.expect(b'}');
             }
         }
     }
@@ -72,19 +61,13 @@ impl<'a> Scanner<'a> {
             return self.value().map(drop);
         }
         self.expect(b'[')?;
-        if self.peek() == Some(b']') {
-            self.at += 1;
+        if self.take(b']') {
             return Ok(());
         }
         loop {
             element(self)?;
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b']') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return Err(Malformed),
+            if !self.take(b',') {
+                return self.expect(b']');
             }
         }
     }
@@ -103,9 +86,9 @@ impl<'a> Scanner<'a> {
     /// Passes the value that comes next by, and gives its text.
     pub(crate) fn value(&mut self) -> Result<&'a [u8], Malformed> {
         self.peek();
-        let start = self.at;
+        let value = self.rest;
         self.skip(DEPTH)?;
-        Ok(&self.json[start..self.at])
+        Ok(&value[..value.len() - self.rest.len()])
     }
 
     /// The value carries something: it is not null, nor an empty string, array or object.
@@ -125,11 +108,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is no white space, which is passed by.
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
         loop {
-            match self.json.get(self.at) {
-                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
-                other => return other.copied(),
+            match self.rest {
+                [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] => self.rest = rest,
+                [byte, ..] => return Some(*byte),
+                [] => return None,
             }
         }
     }
@@ -138,17 +123,30 @@ impl<'a> Scanner<'a> {
         self.peek() == Some(b'n')
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
-        if self.peek() != Some(byte) {
-            return Err(Malformed);
+    /// Passes the byte by where it comes next.
+    #[inline]
+    fn take(&mut self, byte: u8) -> bool {
+        let comes = self.peek() == Some(byte);
+        if comes {
+            self.rest = &self.rest[1..];
         }
-        self.at += 1;
-        Ok(())
+        comes
+    }
+
+    #[inline]
+    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
+        match self.take(byte) {
+            true => Ok(()),
+            false => Err(Malformed),
+        }
     }
 
     fn skip(&mut self, depth: u8) -> Result<(), Malformed> {
         match self.peek().ok_or(Malformed)? {
-            b'"' => self.string().map(drop),
+            b'"' => {
+                self.rest = &self.rest[1..];
+                self.string().map(drop)
+            }
             b'{' | b'[' if depth == 0 => Err(Malformed),
             b'{' => self.object(|inner, _| inner.skip(depth - 1)),
             b'[' => self.array(|inner| inner.skip(depth - 1)),
@@ -160,26 +158,22 @@ impl<'a> Scanner<'a> {
     }
 
     fn literal(&mut self, literal: &[u8]) -> Result<(), Malformed> {
-        if !self.json[self.at..].starts_with(literal) {
-            return Err(Malformed);
-        }
-        self.at += literal.len();
+        self.rest = self.rest.strip_prefix(literal).ok_or(Malformed)?;
         Ok(())
     }
 
     fn number(&mut self) -> Result<(), Malformed> {
-        self.at += usize::from(self.byte() == Some(b'-'));
-        match self.byte() {
-            Some(b'0') => self.at += 1,
+        self.rest = self.rest.strip_prefix(b"-").unwrap_or(self.rest);
+        match self.rest {
+            [b'0', rest @ ..] => self.rest = rest,
             _ => self.digits()?,
         }
-        if self.byte() == Some(b'.') {
-            self.at += 1;
+        if let [b'.', rest @ ..] = self.rest {
+            self.rest = rest;
             self.digits()?;
         }
-        if matches!(self.byte(), Some(b'e' | b'E')) {
-            self.at += 1;
-            self.at += usize::from(matches!(self.byte(), Some(b'+' | b'-')));
+        if let [b'e' | b'E', b'+' | b'-', rest @ ..] | [b'e' | b'E', rest @ ..] = self.rest {
+            self.rest = rest;
             self.digits()?;
         }
         Ok(())
@@ -187,64 +181,58 @@ impl<'a> Scanner<'a> {
 
     /// One digit or more.
     fn digits(&mut self) -> Result<(), Malformed> {
-        let start = self.at;
-        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
+        let before = self.rest.len();
+        while let [b'0'..=b'9', rest @ ..] = self.rest {
+            self.rest = rest;
         }
-        match self.at > start {
+        match self.rest.len() < before {
             true => Ok(()),
             false => Err(Malformed),
         }
     }
 
-    /// Passes the string by whose quote is here; `true` where it has escapes.
-    fn string(&mut self) -> Result<bool, Malformed> {
-        self.at += 1;
+    /// Passes the string by whose quote was just passed, and gives what is between its quotes; `true` where it has
+    /// escapes.
+    fn string(&mut self) -> Result<(&'a [u8], bool), Malformed> {
+        let text = self.rest;
+        let mut rest = text;
         let mut escaped = false;
         loop {
-            while let Some(&word) = self.json[self.at..].first_chunk::<8>() {
+            while let Some((&word, after)) = rest.split_first_chunk::<8>() {
                 let special = special_bytes(u64::from_le_bytes(word));
                 if special != 0 {
-                    self.at += special.trailing_zeros() as usize / 8;
+                    rest = &rest[special.trailing_zeros() as usize / 8..];
                     break;
                 }
-                self.at += 8;
+                rest = after;
             }
-            match self.byte().ok_or(Malformed)? {
-                b'"' => {
-                    self.at += 1;
-                    return Ok(escaped);
+            rest = match rest {
+                [b'"', after @ ..] => {
+                    self.rest = after;
+                    return Ok((&text[..text.len() - rest.len()], escaped));
                 }
-                b'\\' => {
+                [b'\\', after @ ..] => {
                     escaped = true;
-                    self.at += 1;
-                    self.escape()?;
+                    after_escape(after)?
                 }
-                0..=0x1F => return Err(Malformed),
-                _ => self.at += 1,
-            }
+                [] | [0..=0x1F, ..] => return Err(Malformed),
+                [_, after @ ..] => after,
+            };
         }
     }
+}
 
-    /// What follows a backslash.
-    fn escape(&mut self) -> Result<(), Malformed> {
-        let length = match self.byte() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 1,
-            Some(b'u') => {
-                let digits = self.json.get(self.at + 1..self.at + 5).ok_or(Malformed)?;
-                if !digits.iter().all(u8::is_ascii_hexdigit) {
-                    return Err(Malformed);
-                }
-                5
-            }
-            _ => return Err(Malformed),
-        };
-        self.at += length;
-        Ok(())
-    }
-
-    fn byte(&self) -> Option<u8> {
-        self.json.get(self.at).copied()
+/// What follows an escape whose backslash was just passed.
+fn after_escape(rest: &[u8]) -> Result<&[u8], Malformed> {
+    match rest {
+        [
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+            rest @ ..,
+        ] => Ok(rest),
+        [b'u', a, b, c, d, rest @ ..] if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) => {
+            Ok(rest)
+        }
+        _ => Err(Malformed),
     }
 }
 
@@ -252,17 +240,18 @@ impl<'a> Scanner<'a> {
 fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let below = |word: u64, limit: u8| {
-        // A byte borrows from the next only where it is below the limit itself: the first one is always right.
-        word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGHS
-    };
-    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    below(word, 0x20) | equal(b'"') | equal(b'\\')
+    // A byte borrows from the next only where it is below what is taken from it: the first that is so is always right.
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    (control | quote | backslash) & !word & HIGHS
 }
 
-/// The bytes of a string with escapes. `None` where they make no text (half a surrogate pair).
-fn unescaped(quoted: &[u8]) -> Option<Vec<u8>> {
-    let text: String = serde_json::from_slice(quoted).ok()?;
+/// The bytes of a string with escapes, from what is between its quotes. `None` where they make no text (half a surrogate
+/// pair).
+fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
+    let quoted = [b"\"", text, b"\""].concat();
+    let text: String = serde_json::from_slice(&quoted).ok()?;
     Some(text.into_bytes())
 }
 
