@@ -224,3 +224,7 @@ fn text(message: Vec<u8>) -> Result<Utf8Bytes, ChannelError> {
 fn rendered_for_another() -> ChannelError {
     ChannelError::Request("it was rendered for another transport".to_owned())
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
