@@ -1,11 +1,14 @@
 //! What a request that is read whole may cost: its size, its time, and the memory of all of them together.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use crate::ExchangeError;
 
@@ -67,10 +70,39 @@ impl Pace {
         } else {
             (self.limits.idle, self.limits.idle)
         };
-        timeout(left, read)
+        in_time(left, read)
             .await
-            .map_err(|_| ExchangeError::TooSlow(limit))
+            .map_err(|TooLate| ExchangeError::TooSlow(limit))
     }
+}
+
+/// Something was not over in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLate;
+
+/// Waits so long for `wanted`. As tokio's `timeout`, but what is there at once needs no timer: most reads are.
+///
+/// # Errors
+/// It was not over in time.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    wanted: impl Future<Output = T>,
+) -> Result<T, TooLate> {
+    let mut wanted = pin!(wanted);
+    let mut timer = pin!(None);
+    poll_fn(|context| {
+        if let Poll::Ready(found) = wanted.as_mut().poll(context) {
+            return Poll::Ready(Ok(found));
+        }
+        if timer.is_none() {
+            timer.set(Some(sleep(limit)));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(context).map(|()| Err(TooLate)),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Memory that requests may have together.

@@ -2,14 +2,16 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
-use tokio::time::timeout;
 
 use super::live::{Live, Made};
+use crate::bounds::in_time;
 use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
 
 /// A client with at most one connection at a time that takes new exchanges. Clones share it.
@@ -91,7 +93,7 @@ impl Inner {
         let mut slot = self.live.lock().await;
         if let Some(live) = &*slot {
             // A farewell that lies in the socket is read first.
-            live.push();
+            live.catch_up();
             if live.sender().is_some() {
                 return Ok((Rc::clone(live), None));
             }
@@ -113,35 +115,15 @@ impl Inner {
             error: self.no_reply(&"it takes no more exchanges on this connection"),
             untouched: true,
         };
-        let slots = Rc::clone(live).slots.clone();
-        let permit = slots.acquire_owned().await.map_err(|_| nothing_sent())?;
-        let mut send = live.sender().ok_or_else(nothing_sent)?;
-        let connected = MonoClock.now();
-        let head = self.head(request).map_err(|error| Unanswered {
-            error,
-            untouched: false,
-        })?;
-        let body = request.body().clone();
-        let (response, mut sending) =
-            send.send_request(head, body.is_empty())
-                .map_err(|error| Unanswered {
-                    untouched: error.is_go_away() || error.is_io(),
-                    error: self.failed(&error),
-                })?;
-        let stream = Entry {
-            live: Rc::clone(live),
-            id: response.stream_id().as_u32(),
-            _slot: permit,
+        let slots = Arc::clone(&live.slots);
+        let permit = match Arc::clone(&slots).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => slots.acquire_owned().await.map_err(|_| nothing_sent())?,
         };
-        live.shared.ledger().open(stream.id);
-        // The body is in memory as it is: the library sends of it what the windows allow.
-        if !body.is_empty()
-            && let Err(error) = sending.send_data(body, true)
-        {
-            return Err(self.unanswered(&error, made, connected));
-        }
-        live.push();
-        let response = timeout(self.dial.idle_timeout, response)
+        let send = live.sender().ok_or_else(nothing_sent)?;
+        let connected = MonoClock.now();
+        let (response, stream) = self.send(live, made, connected, send, permit, request)?;
+        let response = in_time(self.dial.idle_timeout, response)
             .await
             .map_err(|_| Unanswered {
                 error: self.silent("reply"),
@@ -160,13 +142,51 @@ impl Inner {
             },
             head_at: ledger.head_at(stream.id),
             head,
-            body,
+            body: Some(body),
             rest: Bytes::new(),
             stream,
             client: Rc::clone(self),
         };
         drop(ledger);
         Ok(reply)
+    }
+
+    /// Sends the request: all of it that the windows and the socket take leaves now.
+    fn send(
+        &self,
+        live: &Rc<Live>,
+        made: Option<Made>,
+        connected: Stamp,
+        mut send: SendRequest<Bytes>,
+        slot: OwnedSemaphorePermit,
+        request: &http::Request<Bytes>,
+    ) -> Result<(ResponseFuture, Entry), Unanswered> {
+        let head = self.head(request).map_err(|error| Unanswered {
+            error,
+            untouched: false,
+        })?;
+        let body = request.body().clone();
+        let _hush = live.nudge.hush();
+        let (response, mut sending) =
+            send.send_request(head, body.is_empty())
+                .map_err(|error| Unanswered {
+                    untouched: error.is_go_away() || error.is_io(),
+                    error: self.failed(&error),
+                })?;
+        let stream = Entry {
+            live: Rc::clone(live),
+            id: response.stream_id().as_u32(),
+            _slot: slot,
+        };
+        live.shared.ledger().open(stream.id);
+        // The body is in memory as it is: the library sends of it what the windows allow.
+        if !body.is_empty()
+            && let Err(error) = sending.send_data(body, true)
+        {
+            return Err(self.unanswered(&error, made, connected));
+        }
+        live.push();
+        Ok((response, stream))
     }
 
     /// The request's head for this connection.
@@ -251,7 +271,8 @@ pub struct ClientReply {
     client: Rc<Inner>,
     head: http::response::Parts,
     head_at: Stamp,
-    body: RecvStream,
+    /// `None` once it has ended.
+    body: Option<RecvStream>,
     /// Of a DATA frame that several reads carried: what is still to be handed out.
     rest: Bytes,
     opening: Opening,
@@ -282,16 +303,21 @@ impl ClientReply {
 
     pub(crate) async fn next(&mut self) -> Result<Option<Chunk>, ChannelError> {
         while self.rest.is_empty() {
+            let Some(body) = &mut self.body else {
+                return Ok(None);
+            };
             let idle = self.client.dial.idle_timeout;
-            let read = timeout(idle, self.body.data())
+            let read = in_time(idle, body.data())
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?;
             let Some(data) = read else {
+                let _letting_go = self.stream.live.nudge.let_go();
+                self.body = None;
                 return Ok(None);
             };
             self.rest = data.map_err(|error| self.client.failed(&error))?;
             // It is read: the peer may send as much again. Where the stream has ended nothing is to be released.
-            let _ = self.body.flow_control().release_capacity(self.rest.len());
+            let _ = body.flow_control().release_capacity(self.rest.len());
         }
         let mut ledger = self.stream.live.shared.ledger();
         let piece = ledger.take(self.stream.id, self.rest.len());

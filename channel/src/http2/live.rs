@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::ledger::Ledger;
 use super::link::{Link, Shared};
+use super::nudge::Nudge;
 use super::{ALPN, settings};
 use crate::{ChannelError, Counters, Dial, tcp};
 
@@ -26,6 +27,7 @@ pub(crate) struct Live {
     /// `None` only while it is dropped.
     send: Option<SendRequest<Bytes>>,
     driver: Arc<Driver>,
+    pub(crate) nudge: Arc<Nudge>,
     task: AbortHandle,
     pub(crate) shared: Shared,
     /// One permit for each stream that the peer allows at once.
@@ -64,20 +66,27 @@ impl Live {
             .await
             .map_err(|error| refused(error.to_string()))?;
         let slots = Arc::new(Semaphore::new(0));
+        let nudge = Nudge::new();
         let driver = Arc::new(Driver(Mutex::new(Driven {
             connection: Some(connection),
-            waker: None,
+            waker: Waker::from(Arc::clone(&nudge)),
             allowed: 0,
             slots: Arc::clone(&slots),
         })));
-        let driven = Arc::clone(&driver);
+        let (driven, its_nudge) = (Arc::clone(&driver), Arc::clone(&nudge));
         // A plain task, so that a client needs no LocalSet.
         let task = tokio::spawn(std::future::poll_fn(move |context| {
-            driven.state().drive(context)
+            its_nudge.is_for(context.waker());
+            // Where somebody else drove the connection since, nothing is left to do.
+            match its_nudge.take_due() {
+                true => driven.state().drive(),
+                false => Poll::Pending,
+            }
         }));
         let live = Self {
             send: Some(send),
             driver,
+            nudge,
             task: task.abort_handle(),
             shared,
             slots,
@@ -105,14 +114,16 @@ impl Live {
 
     /// Lets everything leave that the socket takes, now instead of when the connection's task has its turn.
     pub(crate) fn push(&self) {
-        let mut driven = self.driver.state();
-        // The first turn of the task is still to come, and it will look for itself.
-        let waker = driven.waker.clone();
-        let waker = waker.as_ref().unwrap_or(Waker::noop());
-        let ended = driven.drive_for(waker).is_ready();
-        drop(driven);
-        if ended {
+        self.nudge.take_due();
+        if self.driver.state().drive().is_ready() {
             self.task.abort();
+        }
+    }
+
+    /// Reads what the peer has said, where nobody did so yet.
+    pub(crate) fn catch_up(&self) {
+        if self.nudge.has_news() {
+            self.push();
         }
     }
 
@@ -147,27 +158,19 @@ impl Driver {
 struct Driven {
     /// `None` once it is over.
     connection: Option<Connection<Link, Bytes>>,
-    /// The task's: whoever drives the connection, it is the task that is woken.
-    waker: Option<Waker>,
+    /// Whoever drives the connection, it is the task that is woken.
+    waker: Waker,
     /// Streams that the peer allows at once, as far as the slots know.
     allowed: usize,
     slots: Arc<Semaphore>,
 }
 
 impl Driven {
-    fn drive(&mut self, context: &Context<'_>) -> Poll<()> {
-        let waker = context.waker();
-        if !self.waker.as_ref().is_some_and(|own| own.will_wake(waker)) {
-            self.waker = Some(waker.clone());
-        }
-        self.drive_for(waker)
-    }
-
-    fn drive_for(&mut self, waker: &Waker) -> Poll<()> {
+    fn drive(&mut self) -> Poll<()> {
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(());
         };
-        let polled = Pin::new(&mut *connection).poll(&mut Context::from_waker(waker));
+        let polled = Pin::new(&mut *connection).poll(&mut Context::from_waker(&self.waker));
         let allowed = connection.max_concurrent_send_streams().min(MOST_SLOTS);
         if allowed > self.allowed {
             self.slots.add_permits(allowed - self.allowed);

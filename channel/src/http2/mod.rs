@@ -6,6 +6,7 @@ pub mod frames;
 mod ledger;
 mod link;
 mod live;
+mod nudge;
 mod server;
 mod settings;
 mod writer;

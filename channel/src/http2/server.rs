@@ -16,6 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::ledger::Ledger;
 use super::link::{Link, Shared};
+use super::nudge::Nudge;
 use super::{ReplyWriter, code_name, settings};
 use crate::bounds::{ExchangeLimits, Pace, Room};
 use crate::socket::Socket;
@@ -35,7 +36,8 @@ pub(crate) struct Inner {
     pub(crate) room: Arc<Room>,
     is_tls: bool,
     /// Whoever drives the connection, it is the acceptor that is woken.
-    acceptor: RefCell<Waker>,
+    pub(crate) nudge: Arc<Nudge>,
+    waker: Waker,
     /// Exchanges that came while somebody else drove the connection.
     arrived: RefCell<VecDeque<Arrival>>,
     /// Runs while a head is there in part.
@@ -67,13 +69,15 @@ impl Accepted {
         let is_tls = socket.is_tls();
         let link = Link::accepted(socket, shared.clone());
         let connection = settings::server().handshake(link).await?;
+        let nudge = Nudge::new();
         Ok(Self(Rc::new(Inner {
             connection: RefCell::new(connection),
             shared,
             limits,
             room,
             is_tls,
-            acceptor: RefCell::new(Waker::noop().clone()),
+            waker: Waker::from(Arc::clone(&nudge)),
+            nudge,
             arrived: RefCell::default(),
             patience: RefCell::default(),
             verdict: Cell::new(None),
@@ -124,14 +128,19 @@ impl Accepted {
 
 impl Inner {
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<Option<Arrival>> {
-        self.acceptor.borrow_mut().clone_from(context.waker());
+        self.nudge.is_for(context.waker());
         if let Some(arrival) = self.arrived.borrow_mut().pop_front() {
             return Poll::Ready(Some(arrival));
         }
-        match self.drive(context) {
-            Poll::Pending => self.poll_patience(context),
-            arrived => arrived,
+        // Where somebody else drove the connection since, nothing is left to do.
+        if self.ended.get() || self.nudge.take_due() {
+            let driven = self.drive(&mut Context::from_waker(&self.waker));
+            if driven.is_ready() {
+                self.nudge.again();
+                return driven;
+            }
         }
+        self.poll_patience(context)
     }
 
     /// Moves the connection on.
@@ -182,8 +191,8 @@ impl Inner {
         if self.ended.get() {
             return;
         }
-        let waker = self.acceptor.borrow().clone();
-        let mut context = Context::from_waker(&waker);
+        self.nudge.take_due();
+        let mut context = Context::from_waker(&self.waker);
         let mut wake = false;
         while let Poll::Ready(arrival) = self.drive(&mut context) {
             wake = true;
@@ -193,7 +202,7 @@ impl Inner {
             }
         }
         if wake || self.shared.ledger().half_a_head().is_some() {
-            waker.wake();
+            self.nudge.wake_task();
         }
     }
 }

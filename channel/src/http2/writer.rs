@@ -8,11 +8,10 @@ use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use tokenlag_probes::Stamp;
-use tokio::time::timeout;
 
 use super::ledger::Sent;
 use super::server::Inner;
-use crate::bounds::Share;
+use crate::bounds::{Share, in_time};
 use crate::fields;
 
 /// Writes one reply. Dropped before its end, it resets the stream, so that the client never takes a reply that was cut
@@ -37,6 +36,8 @@ pub struct ReplyWriter {
 enum Out {
     Head(SendResponse<Bytes>),
     Body(SendStream<Bytes>),
+    /// All was handed to the library.
+    Nothing,
 }
 
 /// What the next flush sends of a body. Most flushes have one piece, which is passed on as it is.
@@ -102,9 +103,16 @@ impl ReplyWriter {
     /// # Errors
     /// The client is gone or gave the stream up; [`io::ErrorKind::TimedOut`] where it takes no bytes for too long.
     pub async fn flush(&mut self) -> io::Result<Stamp> {
+        self.hand_over()?;
+        self.written().await
+    }
+
+    /// Hands what was added to the library, and lets leave of it what the socket takes.
+    fn hand_over(&mut self) -> io::Result<()> {
         let body = self.body.take();
         let nothing_left = body.is_empty();
         let mut ends = self.whole && !self.finished;
+        let _hush = self.server.nudge.hush();
         if let (Some(head), Out::Head(respond)) = (self.head.take(), &mut self.out) {
             let sending = respond
                 .send_response(head, ends && nothing_left)
@@ -122,8 +130,12 @@ impl ReplyWriter {
             sending.send_data(body, ends).map_err(gone)?;
             self.finished |= ends;
         }
+        if self.finished {
+            // Before the last frame leaves: after it, the library would ask for a turn to tidy up.
+            self.out = Out::Nothing;
+        }
         self.server.push();
-        self.written().await
+        Ok(())
     }
 
     /// Returns once everything that was handed over has left.
@@ -137,7 +149,7 @@ impl ReplyWriter {
                 return Ok(at);
             }
             let progress = poll_fn(|context| shared.ledger().poll_progress(self.id, sent, context));
-            sent = timeout(stalled, progress)
+            sent = in_time(stalled, progress)
                 .await
                 .map_err(|_| {
                     let why = format!("the client took no bytes for {stalled:?}");
@@ -177,6 +189,7 @@ impl Drop for ReplyWriter {
             match &mut self.out {
                 Out::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
                 Out::Body(sending) => sending.send_reset(Reason::INTERNAL_ERROR),
+                Out::Nothing => {}
             }
             self.server.push();
         }

@@ -1,0 +1,206 @@
+//! Wakes the task of a connection, and knows what for: whoever has just written drives the connection in its stead, and
+//! then the task need not.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+
+/// Every wake reaches the task.
+const LOUD: u8 = 0;
+/// No wake reaches the task: the connection is about to be driven.
+const HUSHED: u8 = 1;
+/// Wakes reach the task, and tell of nothing that came from the peer.
+const LETTING_GO: u8 = 2;
+
+/// What the library and the socket wake instead of the task.
+#[derive(Debug)]
+pub(crate) struct Nudge {
+    task: Mutex<Option<Waker>>,
+    mode: AtomicU8,
+    /// The connection is to be driven.
+    due: AtomicBool,
+    /// And that since something happened which is not our own doing.
+    news: AtomicBool,
+}
+
+impl Nudge {
+    /// A connection that is to be driven as soon as its task has its first turn.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            task: Mutex::default(),
+            mode: AtomicU8::new(LOUD),
+            due: AtomicBool::new(true),
+            news: AtomicBool::new(true),
+        })
+    }
+
+    /// Notes whom to wake.
+    pub(crate) fn is_for(&self, task: &Waker) {
+        let mut known = self.task();
+        if !known.as_ref().is_some_and(|known| known.will_wake(task)) {
+            *known = Some(task.clone());
+        }
+    }
+
+    /// Whether the connection is to be driven. Whoever asks is about to do so.
+    pub(crate) fn take_due(&self) -> bool {
+        self.mode.store(LOUD, Ordering::Release);
+        self.news.store(false, Ordering::Release);
+        self.due.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether there is something to be read, or was when somebody looked.
+    pub(crate) fn has_news(&self) -> bool {
+        self.news.load(Ordering::Acquire)
+    }
+
+    /// The connection is to be driven once more by the one who has just done so.
+    pub(crate) fn again(&self) {
+        self.due.store(true, Ordering::Release);
+    }
+
+    /// Gives the task a turn, whether the connection is to be driven or not.
+    pub(crate) fn wake_task(&self) {
+        // Not while it is locked: a task may be dropped as it is woken.
+        let task = self.task().clone();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Spares the task its turn for what is done until the connection is driven or this is dropped.
+    pub(crate) fn hush(&self) -> Kept<'_> {
+        Kept::new(self, HUSHED)
+    }
+
+    /// For a stream of which nothing more is wanted: the library wants to tidy up after it, which has time until the
+    /// connection is driven anyway or the task has its turn.
+    pub(crate) fn let_go(&self) -> Kept<'_> {
+        Kept::new(self, LETTING_GO)
+    }
+
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        // A waker is whole whoever panicked meanwhile.
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Nudge {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mode = self.mode.load(Ordering::Acquire);
+        if mode != LETTING_GO {
+            self.news.store(true, Ordering::Release);
+        }
+        self.due.store(true, Ordering::Release);
+        if mode != HUSHED {
+            self.wake_task();
+        }
+    }
+}
+
+/// A mode, until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Kept<'a> {
+    nudge: &'a Nudge,
+    mode: u8,
+}
+
+impl<'a> Kept<'a> {
+    fn new(nudge: &'a Nudge, mode: u8) -> Self {
+        nudge.mode.store(mode, Ordering::Release);
+        Self { nudge, mode }
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.nudge.mode.store(LOUD, Ordering::Release);
+        // Nobody drove the connection after all.
+        if self.mode == HUSHED && self.nudge.due.load(Ordering::Acquire) {
+            self.nudge.wake_task();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Turns(AtomicUsize);
+
+    impl Wake for Turns {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn watched() -> (Arc<Nudge>, Waker, Arc<Turns>) {
+        let (nudge, turns) = (Nudge::new(), Arc::<Turns>::default());
+        nudge.is_for(&Arc::clone(&turns).into());
+        assert!(nudge.take_due(), "nobody has driven it yet");
+        (Arc::clone(&nudge), nudge.into(), turns)
+    }
+
+    fn count(turns: &Turns) -> usize {
+        turns.0.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_wake_makes_it_due_until_it_is_driven() {
+        let (nudge, waker, turns) = watched();
+        assert!(!nudge.take_due());
+        waker.wake_by_ref();
+        assert!(nudge.has_news());
+        assert_eq!(count(&turns), 1);
+        assert!(nudge.take_due());
+        assert!(!nudge.has_news() && !nudge.take_due());
+    }
+
+    #[test]
+    fn what_is_driven_at_once_costs_the_task_no_turn() {
+        let (nudge, waker, turns) = watched();
+        let hush = nudge.hush();
+        waker.wake_by_ref();
+        assert!(nudge.take_due());
+        drop(hush);
+        assert_eq!(count(&turns), 0);
+        // What comes while it is driven is not lost.
+        let hush = nudge.hush();
+        waker.wake_by_ref();
+        assert!(nudge.take_due());
+        waker.wake_by_ref();
+        assert!(count(&turns) > 0);
+        drop(hush);
+        assert!(nudge.take_due());
+    }
+
+    #[test]
+    fn what_is_not_driven_after_all_is_left_to_the_task() {
+        let (nudge, waker, turns) = watched();
+        let hush = nudge.hush();
+        waker.wake_by_ref();
+        drop(hush);
+        assert_eq!(count(&turns), 1);
+        assert!(nudge.take_due());
+    }
+
+    #[test]
+    fn letting_go_is_no_news_and_is_not_forgotten() {
+        let (nudge, waker, turns) = watched();
+        let letting_go = nudge.let_go();
+        waker.wake_by_ref();
+        drop(letting_go);
+        assert!(!nudge.has_news());
+        assert_eq!(count(&turns), 1);
+        waker.wake_by_ref();
+        assert!(nudge.has_news() && nudge.take_due());
+    }
+}
