@@ -1,0 +1,197 @@
+//! Sends a request upstream as it arrives, and waits for the head of its reply.
+
+use tokenlag_channel::ChannelError;
+use tokenlag_channel::http::body::{LAST_CHUNK, push_chunk};
+use tokenlag_channel::http::render::{push_field, start_request};
+use tokenlag_channel::http::{
+    Connection, Framing, Incoming, RequestHead, Response, ServerConnection, ServerError,
+};
+use tokio::select;
+
+use crate::inlet::Inlet;
+use crate::relay;
+use crate::tap::Tap;
+use crate::upstream::was_stale;
+use crate::worker::Worker;
+
+/// Tells a client that waits for it to send the body (RFC 9110, section 10.1.1).
+pub(super) async fn go_on(
+    client: &mut ServerConnection,
+    incoming: &Incoming,
+) -> Result<(), ServerError> {
+    let waits = incoming.head.headers.has_token("expect", "100-continue");
+    if waits && incoming.framing != Framing::Empty {
+        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+    }
+    Ok(())
+}
+
+/// Why there is no reply.
+pub(super) enum Unasked {
+    Client(ServerError),
+    Upstream(ChannelError),
+}
+
+impl From<ServerError> for Unasked {
+    fn from(error: ServerError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<ChannelError> for Unasked {
+    fn from(error: ChannelError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+/// Sends the request upstream and waits for the reply's head; `None` where the client is gone first.
+pub(super) async fn ask(
+    worker: &Worker,
+    client: &mut ServerConnection,
+    incoming: &Incoming,
+    tap: &mut Tap,
+) -> Result<Option<Inlet>, Unasked> {
+    go_on(client, incoming).await?;
+    let mut sender = Sender::new(worker, incoming);
+    let (upstream, anew) = worker.pool.take().await?;
+    tap.up_connected_anew = anew;
+    let asked = match ask_on(upstream, worker, client, incoming, &mut sender, tap).await {
+        Err(Unasked::Upstream(error))
+            if sender.can_repeat() && was_stale(anew, &error, tap.up_written) =>
+        {
+            tap.up_connected_anew = true;
+            let upstream = worker.pool.dial().await?;
+            ask_on(upstream, worker, client, incoming, &mut sender, tap).await
+        }
+        asked => asked,
+    };
+    let Some((upstream, response)) = asked? else {
+        return Ok(None);
+    };
+    let (method, idle) = (&incoming.head.method, worker.pool.idle_timeout());
+    Ok(Some(Inlet::http(upstream, response, method, idle)?))
+}
+
+async fn ask_on(
+    mut upstream: Connection,
+    worker: &Worker,
+    client: &mut ServerConnection,
+    incoming: &Incoming,
+    sender: &mut Sender,
+    tap: &mut Tap,
+) -> Result<Option<(Connection, Response)>, Unasked> {
+    sender.send(client, &mut upstream, tap).await?;
+    let gone = client.hung_up();
+    let head = relay::reply_head(worker, &mut upstream, &incoming.head.method, gone).await?;
+    Ok(head.map(|response| (upstream, response)))
+}
+
+/// Sends head and body as the body arrives; the head leaves with what is there of the body.
+struct Sender {
+    chunked: bool,
+    /// Bytes that are to be sent, or were sent last.
+    out: Vec<u8>,
+    /// Something left before the request was whole.
+    begun: bool,
+    /// `out` is the whole request: it can be repeated.
+    whole: bool,
+}
+
+impl Sender {
+    fn new(worker: &Worker, incoming: &Incoming) -> Self {
+        let chunked = incoming.framing == Framing::Chunked;
+        Self {
+            chunked,
+            out: upstream_head(worker, &incoming.head, chunked),
+            begun: false,
+            whole: false,
+        }
+    }
+
+    fn can_repeat(&self) -> bool {
+        self.whole
+    }
+
+    async fn send(
+        &mut self,
+        client: &mut ServerConnection,
+        upstream: &mut Connection,
+        tap: &mut Tap,
+    ) -> Result<(), Unasked> {
+        if self.whole {
+            return self.send_last(upstream, tap).await;
+        }
+        loop {
+            while let Some(piece) = client.buffered_body_piece()? {
+                self.push(&piece);
+            }
+            if client.body_is_done() {
+                tap.in_body = client.read_at();
+                if self.chunked {
+                    self.out.extend_from_slice(LAST_CHUNK);
+                }
+                return self.send_last(upstream, tap).await;
+            }
+            if !self.out.is_empty() {
+                self.begun = true;
+                tap.overlapped = upstream.send_unless_answered(&self.out).await?.is_none();
+                self.out.clear();
+            }
+            if tap.overlapped {
+                return Ok(());
+            }
+            select! {
+                biased;
+                piece = client.body_piece() => {
+                    if let Some(piece) = piece? {
+                        self.push(&piece);
+                    }
+                }
+                () = upstream.answered() => tap.overlapped = true,
+            }
+        }
+    }
+
+    async fn send_last(&mut self, upstream: &mut Connection, tap: &mut Tap) -> Result<(), Unasked> {
+        self.whole = !self.begun;
+        tap.up_written = upstream.send_unless_answered(&self.out).await?;
+        tap.overlapped = tap.up_written.is_none();
+        Ok(())
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        if self.chunked {
+            push_chunk(&mut self.out, piece);
+        } else {
+            self.out.extend_from_slice(piece);
+        }
+    }
+}
+
+fn upstream_head(worker: &Worker, head: &RequestHead, chunked: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    // The upstream was named by its URL, and that is the name it knows itself by.
+    let (target, authority) = (
+        worker.upstream.path(&head.target),
+        worker.upstream.authority(),
+    );
+    start_request(&mut out, &head.method, &target, &authority);
+    for (name, value) in upstream_fields(head) {
+        push_field(&mut out, name, value);
+    }
+    if chunked {
+        push_field(&mut out, b"transfer-encoding", b"chunked");
+    }
+    if worker.pool.is_cold() {
+        push_field(&mut out, b"connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// The client's fields for the upstream.
+pub(super) fn upstream_fields(head: &RequestHead) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let ours = [&b"host"[..], b"expect"];
+    let fields = head.headers.end_to_end();
+    fields.filter(move |(name, _)| !ours.iter().any(|own| name.eq_ignore_ascii_case(own)))
+}
