@@ -49,10 +49,12 @@ pub(crate) struct Pace {
 impl Pace {
     /// Begins now.
     pub(crate) fn new(limits: ExchangeLimits) -> Self {
-        Self {
-            limits,
-            began: MonoClock.now(),
-        }
+        Self::since(MonoClock.now(), limits)
+    }
+
+    /// Began when the first of the request came.
+    pub(crate) fn since(began: Stamp, limits: ExchangeLimits) -> Self {
+        Self { limits, began }
     }
 
     /// Waits for a read as long as it may take. Until `head` is there, the head's limit holds.
@@ -61,18 +63,22 @@ impl Pace {
         head: bool,
         read: impl Future<Output = T>,
     ) -> Result<T, ExchangeError> {
-        let spent = MonoClock.now().since(self.began).max(0) as u64;
-        let left = |limit: Duration| limit.saturating_sub(Duration::from_nanos(spent));
-        let (limit, left) = if !head {
-            (self.limits.head, left(self.limits.head))
-        } else if left(self.limits.whole) < self.limits.idle {
-            (self.limits.whole, left(self.limits.whole))
-        } else {
-            (self.limits.idle, self.limits.idle)
+        let mut passed = self.limits.idle;
+        let left = || {
+            let spent = MonoClock.now().since(self.began).max(0) as u64;
+            let left = |limit: Duration| limit.saturating_sub(Duration::from_nanos(spent));
+            let (limit, left) = if !head {
+                (self.limits.head, left(self.limits.head))
+            } else if left(self.limits.whole) < self.limits.idle {
+                (self.limits.whole, left(self.limits.whole))
+            } else {
+                (self.limits.idle, self.limits.idle)
+            };
+            passed = limit;
+            left
         };
-        in_time(left, read)
-            .await
-            .map_err(|TooLate| ExchangeError::TooSlow(limit))
+        let read = within(left, read).await;
+        read.map_err(|TooLate| ExchangeError::TooSlow(passed))
     }
 }
 
@@ -88,14 +94,23 @@ pub(crate) async fn in_time<T>(
     limit: Duration,
     wanted: impl Future<Output = T>,
 ) -> Result<T, TooLate> {
+    within(|| limit, wanted).await
+}
+
+/// The same for a limit that is asked for once it matters.
+async fn within<T>(
+    limit: impl FnOnce() -> Duration,
+    wanted: impl Future<Output = T>,
+) -> Result<T, TooLate> {
+    let mut limit = Some(limit);
     let mut wanted = pin!(wanted);
     let mut timer = pin!(None);
     poll_fn(|context| {
         if let Poll::Ready(found) = wanted.as_mut().poll(context) {
             return Poll::Ready(Ok(found));
         }
-        if timer.is_none() {
-            timer.set(Some(sleep(limit)));
+        if let Some(limit) = limit.take() {
+            timer.set(Some(sleep(limit())));
         }
         match timer.as_mut().as_pin_mut() {
             Some(timer) => timer.poll(context).map(|()| Err(TooLate)),

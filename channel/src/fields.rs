@@ -61,6 +61,9 @@ fn concerns_the_connection((name, value): (&HeaderName, &HeaderValue)) -> bool {
 fn fields(parts: &Parts) -> Vec<(String, Bytes)> {
     let mut crumbs = BytesMut::new();
     let mut fields = Vec::with_capacity(parts.headers.len());
+    // The values lie in one piece of memory: most are short, and each piece costs as much as a long one.
+    let length = parts.headers.values().map(HeaderValue::len).sum();
+    let mut values = BytesMut::with_capacity(length);
     for (name, value) in &parts.headers {
         if name == COOKIE {
             if !crumbs.is_empty() {
@@ -68,7 +71,8 @@ fn fields(parts: &Parts) -> Vec<(String, Bytes)> {
             }
             crumbs.put_slice(value.as_bytes());
         } else {
-            let value = Bytes::copy_from_slice(value.as_bytes());
+            values.put_slice(value.as_bytes());
+            let value = values.split().freeze();
             fields.push((name.as_str().to_owned(), value));
         }
     }

@@ -106,7 +106,14 @@ impl Walker {
         self.preface -= preface;
         bytes = &bytes[preface..];
         while !bytes.is_empty() {
-            if self.have < HEADER {
+            if self.have == 0
+                && let Some((header, rest)) = bytes.split_first_chunk()
+            {
+                self.header = *header;
+                (self.have, self.began) = (HEADER, at);
+                bytes = rest;
+                self.begin(found);
+            } else if self.have < HEADER {
                 if self.have == 0 {
                     self.began = at;
                 }
@@ -160,10 +167,15 @@ impl Walker {
     /// Takes a piece of the payload that is not empty.
     fn payload(&mut self, piece: &[u8], found: &mut impl FnMut(Found)) {
         let frame = &mut self.frame;
-        let wanted = piece.len().min(frame.start.len() - frame.seen);
-        frame.start[frame.seen..frame.seen + wanted].copy_from_slice(&piece[..wanted]);
         let before = frame.seen;
-        frame.seen += wanted;
+        if matches!(frame.kind, RST_STREAM | GOAWAY) {
+            let wanted = piece.len().min(frame.start.len() - frame.seen);
+            frame.start[frame.seen..frame.seen + wanted].copy_from_slice(&piece[..wanted]);
+            frame.seen += wanted;
+        } else {
+            // All that matters of any other is whether it has begun.
+            frame.seen = 1;
+        }
         frame.left -= piece.len();
         if frame.kind != DATA {
             return;

@@ -51,7 +51,8 @@ type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
 /// One stream of a connection: a request, and room for its reply.
 #[derive(Debug)]
 pub struct Exchange {
-    request: Request<RecvStream>,
+    /// Boxed, since the task that serves it is moved about before it runs.
+    request: Box<Request<RecvStream>>,
     writer: ReplyWriter,
 }
 
@@ -92,7 +93,7 @@ impl Accepted {
         let id = respond.stream_id().as_u32();
         inner.shared.ledger().claim(id);
         Some(Exchange {
-            request,
+            request: Box::new(request),
             writer: ReplyWriter::new(Rc::clone(inner), id, respond),
         })
     }
@@ -235,12 +236,13 @@ impl Exchange {
 }
 
 async fn read(
-    request: Request<RecvStream>,
+    mut request: Box<Request<RecvStream>>,
     writer: &mut ReplyWriter,
 ) -> Result<Incoming, ExchangeError> {
-    let pace = Pace::new(writer.server.limits);
-    let limit = writer.server.limits.body;
-    let (head, mut body) = request.into_parts();
+    let in_head = writer.0.server.shared.ledger().head_at(writer.0.id);
+    let pace = Pace::since(in_head, writer.0.server.limits);
+    let limit = writer.0.server.limits.body;
+    let body = request.body_mut();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(data) = pace.wait(true, body.data()).await? {
@@ -250,7 +252,7 @@ async fn read(
         if first.len().max(rest.len()) + data.len() > limit {
             return Err(ExchangeError::TooLarge(limit));
         }
-        writer.share.grow(data.len())?;
+        writer.0.share.grow(data.len())?;
         if first.is_empty() {
             first = data;
         } else {
@@ -265,9 +267,7 @@ async fn read(
     } else {
         rest.freeze()
     };
-    let (in_head, in_body) = {
-        let ledger = writer.server.shared.ledger();
-        (ledger.head_at(writer.id), ledger.ended_at(writer.id))
-    };
+    let in_body = writer.0.server.shared.ledger().ended_at(writer.0.id);
+    let (head, _) = request.into_parts();
     fields::request(&head, body, in_head, in_body)
 }

@@ -17,7 +17,11 @@ use crate::fields;
 /// Writes one reply. Dropped before its end, it resets the stream, so that the client never takes a reply that was cut
 /// off for a whole one.
 #[derive(Debug)]
-pub struct ReplyWriter {
+pub struct ReplyWriter(pub(crate) Box<Writing>);
+
+/// What a writer keeps. Boxed, since the task that serves an exchange is moved about before it runs.
+#[derive(Debug)]
+pub(crate) struct Writing {
     pub(crate) server: Rc<Inner>,
     pub(crate) id: u32,
     /// What the request takes of the memory that all have together.
@@ -68,7 +72,7 @@ impl Body {
 
 impl ReplyWriter {
     pub(crate) fn new(server: Rc<Inner>, id: u32, respond: SendResponse<Bytes>) -> Self {
-        Self {
+        Self(Box::new(Writing {
             share: Share::new(&server.room),
             server,
             id,
@@ -78,22 +82,22 @@ impl ReplyWriter {
             handed: 0,
             whole: false,
             finished: false,
-        }
+        }))
     }
 
     /// Adds the head to what the next flush sends. Fields of one connection alone are left out.
     pub fn head(&mut self, status: u16, fields: &[(String, Bytes)]) {
-        self.head = Some(fields::response(status, fields));
+        self.0.head = Some(fields::response(status, fields));
     }
 
     /// Adds bytes of the body to what the next flush sends.
     pub fn data(&mut self, bytes: Bytes) {
-        self.body.push(bytes);
+        self.0.body.push(bytes);
     }
 
     /// The reply ends with what the next flush sends.
     pub fn end(&mut self) {
-        self.whole = true;
+        self.0.whole = true;
     }
 
     /// Sends what was added, as one DATA frame where the peer's limits allow, and returns once the socket took it: a
@@ -109,46 +113,47 @@ impl ReplyWriter {
 
     /// Hands what was added to the library, and lets leave of it what the socket takes.
     fn hand_over(&mut self) -> io::Result<()> {
-        let body = self.body.take();
+        let body = self.0.body.take();
         let nothing_left = body.is_empty();
-        let mut ends = self.whole && !self.finished;
-        let _hush = self.server.nudge.hush();
-        if let (Some(head), Out::Head(respond)) = (self.head.take(), &mut self.out) {
+        let mut ends = self.0.whole && !self.0.finished;
+        let _hush = self.0.server.nudge.hush();
+        if let (Some(head), Out::Head(respond)) = (self.0.head.take(), &mut self.0.out) {
             let sending = respond
                 .send_response(head, ends && nothing_left)
                 .map_err(gone)?;
-            self.out = Out::Body(sending);
-            self.finished = ends && nothing_left;
+            self.0.out = Out::Body(sending);
+            self.0.finished = ends && nothing_left;
             ends &= !nothing_left;
         }
         if !nothing_left || ends {
-            let Out::Body(sending) = &mut self.out else {
+            let Out::Body(sending) = &mut self.0.out else {
                 let what = "a reply begins with its head";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
             };
-            self.handed += body.len() as u64;
+            self.0.handed += body.len() as u64;
             sending.send_data(body, ends).map_err(gone)?;
-            self.finished |= ends;
+            self.0.finished |= ends;
         }
-        if self.finished {
+        if self.0.finished {
             // Before the last frame leaves: after it, the library would ask for a turn to tidy up.
-            self.out = Out::Nothing;
+            self.0.out = Out::Nothing;
         }
-        self.server.push();
+        self.0.server.push();
         Ok(())
     }
 
     /// Returns once everything that was handed over has left.
     async fn written(&self) -> io::Result<Stamp> {
-        let shared = &self.server.shared;
-        let stalled = self.server.limits.stalled;
+        let shared = &self.0.server.shared;
+        let stalled = self.0.server.limits.stalled;
         let lost = || io::Error::new(io::ErrorKind::BrokenPipe, "the client gave the reply up");
-        let mut sent = shared.ledger().sent(self.id).ok_or_else(lost)?;
+        let mut sent = shared.ledger().sent(self.0.id).ok_or_else(lost)?;
         loop {
             if let Some(at) = self.left(sent) {
                 return Ok(at);
             }
-            let progress = poll_fn(|context| shared.ledger().poll_progress(self.id, sent, context));
+            let progress =
+                poll_fn(|context| shared.ledger().poll_progress(self.0.id, sent, context));
             sent = in_time(stalled, progress)
                 .await
                 .map_err(|_| {
@@ -161,7 +166,7 @@ impl ReplyWriter {
 
     /// When the last of what was handed over left, where it did.
     fn left(&self, sent: Sent) -> Option<Stamp> {
-        let all = sent.bytes >= self.handed && (sent.ended || !self.finished);
+        let all = sent.bytes >= self.0.handed && (sent.ended || !self.0.finished);
         sent.at.filter(|_| all)
     }
 
@@ -170,8 +175,8 @@ impl ReplyWriter {
     /// # Errors
     /// As [`Self::flush`].
     pub async fn finish(mut self) -> io::Result<()> {
-        self.whole = true;
-        if self.finished {
+        self.0.whole = true;
+        if self.0.finished {
             return Ok(());
         }
         self.flush().await.map(drop)
@@ -179,11 +184,11 @@ impl ReplyWriter {
 
     /// Returns when the client gives the reply up or is gone. May be cancelled without loss.
     pub async fn given_up(&self) {
-        poll_fn(|context| self.server.shared.ledger().poll_gone(self.id, context)).await;
+        poll_fn(|context| self.0.server.shared.ledger().poll_gone(self.0.id, context)).await;
     }
 }
 
-impl Drop for ReplyWriter {
+impl Drop for Writing {
     fn drop(&mut self) {
         if !self.finished {
             match &mut self.out {
