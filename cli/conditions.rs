@@ -1,6 +1,7 @@
 //! What was on in a run, for its record.
 
 use tokenlag_channel::quic::CONGESTION_CONTROL;
+use tokenlag_loadgen::Connections;
 use tokenlag_probes::{CertificateSource, Conditions, Host, Row, StateAt, Transport};
 
 use crate::plan::Plan;
@@ -27,7 +28,12 @@ pub fn of(plan: &Plan, host: &Host, found: Found) -> Conditions {
         resumption: encrypted.then_some(wire.resumption),
         zero_rtt: encrypted.then_some(wire.zero_rtt),
         state_at: found.state_at.filter(|_| plan.is_incremental()),
-        multiplex: Some(wire.multiplex),
+        multiplex: match plan.work.cell.connections {
+            Connections::Shared => Some(true),
+            Connections::PerSession => Some(false),
+            // Sessions take turns with what others left: neither.
+            Connections::Pooled => None,
+        },
         tcp_congestion_control: tcp.filter(|name| !name.is_empty()),
         quic_congestion_control: any(rows, is_quic).then(|| CONGESTION_CONTROL.to_owned()),
     }

@@ -127,7 +127,12 @@ fn every_channel_of_a_proxy_is_loaded_at_one_address() {
             !is_encrypted,
             "{row}"
         );
-        assert_eq!(record["conditions"]["tls"], url == &encrypted);
+        let conditions = &record["conditions"];
+        assert_eq!(conditions["tls"], url == &encrypted);
+        assert!(
+            conditions["multiplex"].is_null(),
+            "sessions go on with each other's"
+        );
     }
 }
 

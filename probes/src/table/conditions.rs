@@ -49,7 +49,12 @@ fn known(report: &Report) -> Vec<String> {
 /// TLS off does not mean that everything went in clear.
 fn encryption(on: bool, report: &Report) -> String {
     if on {
-        return "TLS on".to_owned();
+        // The application of a pair speaks plain HTTP to the sidecar beside it.
+        let pairs = (report.channels.iter()).any(|row| row.row.transport.is_pair());
+        return match pairs {
+            true => "TLS on (in pairs between the sidecars alone)".to_owned(),
+            false => "TLS on".to_owned(),
+        };
     }
     let is_encrypted =
         |channel: &Transport| channel.leg().unwrap_or(*channel).is_encrypted_always();

@@ -107,6 +107,10 @@ fn what_is_not_known_of_the_conditions_is_not_said() {
     assert!(load(&report, plain(80)).contains("\nConditions: TLS on\n"));
     report.conditions.tls = Some(false);
     assert!(load(&report, plain(80)).contains("\nConditions: TLS off\n"));
+    report.conditions.tls = Some(true);
+    report.channels[0].row.transport = Transport::PairWs;
+    let pairs = "\nConditions: TLS on (in pairs between the sidecars alone)\n";
+    assert!(load(&report, plain(80)).contains(pairs));
 }
 
 #[test]
