@@ -22,6 +22,7 @@ mod proxy;
 mod question;
 mod refusal;
 mod relay;
+mod sockets;
 mod tap;
 mod translation;
 mod upstream;

@@ -1,6 +1,6 @@
 //! The proxy as a whole: it binds everything first, so that an address in use is one error and nothing half-started.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::book::Book;
 use crate::front;
 use crate::front::tcp::Door;
 use crate::options::ProxyOptions;
+use crate::sockets::{Bound, Sockets, cannot_bind};
 use crate::upstream;
 use crate::worker::Worker;
 
@@ -77,13 +78,6 @@ pub enum ProxyError {
     Thread(io::Error),
 }
 
-/// One thread's sockets.
-#[derive(Debug)]
-struct Sockets {
-    tcp: TcpListener,
-    udp: Option<UdpSocket>,
-}
-
 impl Proxy {
     /// Binds every address.
     ///
@@ -98,35 +92,15 @@ impl Proxy {
             Some(identity) => identity.clone(),
             None => tls::self_signed(&["localhost", "127.0.0.1", "::1"])?,
         };
-        let shared = options.threads > 1;
-        let mut listen = options.listen;
-        let mut udp = options.quic;
-        let mut sockets = Vec::new();
-        for _ in 0..options.threads.max(1) {
-            let tcp = tcp::listen(listen, shared).map_err(bind(listen, "TCP"))?;
-            // Port 0 is chosen once; the other threads share it.
-            listen = tcp.local_addr().map_err(bind(listen, "TCP"))?;
-            if let Some(address) = &mut udp
-                && address.port() == 0
-                && options.listen.ip() == address.ip()
-            {
-                address.set_port(listen.port());
-            }
-            let socket = match &mut udp {
-                None => None,
-                Some(address) => {
-                    let socket = quic::bind(*address, shared).map_err(bind(*address, "UDP"))?;
-                    *address = socket.local_addr().map_err(bind(*address, "UDP"))?;
-                    Some(socket)
-                }
-            };
-            sockets.push(Sockets { tcp, udp: socket });
-        }
-        let admin = tcp::listen(options.admin, false).map_err(bind(options.admin, "admin"))?;
+        let bound = Bound::to(&options)?;
+        let admin =
+            tcp::listen(options.admin, false).map_err(cannot_bind(options.admin, "admin"))?;
         let addresses = Addresses {
-            listen,
-            quic: udp,
-            admin: admin.local_addr().map_err(bind(options.admin, "admin"))?,
+            listen: bound.tcp,
+            quic: bound.udp,
+            admin: admin
+                .local_addr()
+                .map_err(cannot_bind(options.admin, "admin"))?,
         };
         let tls = server_tls(&options, &identity);
         let http3 = addresses.quic.map(|address| address.port());
@@ -136,7 +110,7 @@ impl Proxy {
             addresses,
             identity,
             door,
-            sockets,
+            sockets: bound.sockets,
             admin,
         })
     }
@@ -206,20 +180,6 @@ fn server_tls(options: &ProxyOptions, identity: &Identity) -> ServerTls {
         identity: identity.clone(),
         resumption: options.resumption,
         early_data: options.zero_rtt,
-    }
-}
-
-fn bind(address: SocketAddr, what: &'static str) -> impl Fn(io::Error) -> ProxyError {
-    move |source| ProxyError::Bind {
-        address,
-        what,
-        remedy: match source.kind() {
-            io::ErrorKind::AddrInUse => "another process uses the port: stop it or choose another",
-            io::ErrorKind::AddrNotAvailable => "this host has no such address",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege",
-            _ => "choose another address",
-        },
-        source,
     }
 }
 
