@@ -1,6 +1,7 @@
 //! `tokenlag proxy` and `tokenlag backend`: the processes that serve, for people and as the rig's children.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::{Context, bail};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
+use tokenlag_channel::BaseUrl;
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::Identity;
 use tokenlag_proxy::{Proxy, ProxyOptions};
@@ -53,10 +55,12 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
         grace: args.grace,
         ..ProxyOptions::new(args.listen, args.upstream)
     };
-    let upstream = options.upstream.to_string();
+    let target = options.upstream.clone();
+    let upstream = target.to_string();
     block_on(async move {
         let proxy = Proxy::bind(options)?;
         let addresses = proxy.addresses();
+        check_circle(&target, addresses.listen)?;
         args.child.announce(
             &Ready {
                 ready: true,
@@ -72,6 +76,24 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
         proxy.run(args.child.asked_to_end(args.grace)).await?;
         Ok(Exit::Good)
     })
+}
+
+/// Refuses an upstream that is the proxy itself: one request would go round until nothing is left.
+fn check_circle(upstream: &BaseUrl, listen: SocketAddr) -> anyhow::Result<()> {
+    let host: Option<IpAddr> = match upstream.host() {
+        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        host => host.parse().ok(),
+    };
+    let here = host.is_some_and(|host| {
+        host == listen.ip() || (host.is_loopback() && listen.ip().is_unspecified())
+    });
+    if here && upstream.port() == listen.port() {
+        let what = format!(
+            "the upstream {upstream} is this proxy's own address; give the backend's with --upstream, or listen elsewhere"
+        );
+        return Err(Usage(what).into());
+    }
+    Ok(())
 }
 
 /// Runs `tokenlag backend`.

@@ -26,7 +26,7 @@ pub enum ChannelError {
         source: io::Error,
     },
     /// A connection was made, and the protocol's opening failed.
-    #[error("{address} refused the {protocol} handshake: {reason}")]
+    #[error("the {protocol} handshake with {address} failed: {reason}")]
     Handshake {
         /// Where to.
         address: String,

@@ -114,16 +114,20 @@ impl Archive {
 
     /// Whose request it is that has these fields.
     pub(crate) fn scope<'a>(&self, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Scope {
+        let mut given: Vec<_> = fields
+            .filter_map(|(name, value)| {
+                let mut known = CREDENTIALS.iter();
+                let which = known.position(|known| name.eq_ignore_ascii_case(known))?;
+                Some((which, value))
+            })
+            .collect();
+        // A client is the same in whatever order it says who it is.
+        given.sort_unstable();
         let mut hasher = self.hashes.build_hasher();
-        for (name, value) in fields {
-            let known = CREDENTIALS
-                .iter()
-                .position(|known| name.eq_ignore_ascii_case(known));
-            if let Some(which) = known {
-                hasher.write_usize(which);
-                hasher.write(value);
-                hasher.write_u8(0xff);
-            }
+        for (which, value) in given {
+            hasher.write_usize(which);
+            hasher.write(value);
+            hasher.write_u8(0xff);
         }
         Scope(hasher.finish())
     }

@@ -160,6 +160,9 @@ impl Kinds {
     }
 
     async fn ask(&self, target: &str, credentials: &[(&[u8], &[u8])]) -> (Option<Kind>, String) {
+        // A path with a slash at its end is another one to a strict router, and says nothing of the API.
+        let (route, query) = target.split_at(path(target).len());
+        let target = &format!("{}{query}", route.trim_end_matches('/'));
         let responses = self.upstream.path(target);
         let (answer, opening) = self.opens_websocket(&responses, credentials).await;
         if let Answer::Yes = answer {
@@ -176,6 +179,8 @@ impl Kinds {
         let (has_chat, asked) = self.takes(&chat, credentials).await;
         let told = format!("{told}; {asked}");
         match has_chat {
+            // What answered a create has an API for it, whatever it says of this path.
+            Answer::Yes if self.answers_creates.load(Ordering::Relaxed) => (None, told),
             Answer::Yes => (Some(Kind::Chat), told),
             // A gateway says so, too, before it knows its routes.
             Answer::No | Answer::Unclear => (None, told),

@@ -192,6 +192,7 @@ impl RequestHead {
             0 => return Err(HeadError::Syntax("there is no Host".to_owned())),
             _ => return Err(HeadError::Syntax("Host is there twice".to_owned())),
         }
+        not_taken_off(&self.headers)?;
         Ok(declared(&self.headers)?.unwrap_or(Framing::Empty))
     }
 
@@ -240,6 +241,7 @@ impl ResponseHead {
         if bodyless {
             return Ok(Framing::Empty);
         }
+        not_taken_off(&self.headers)?;
         Ok(declared(&self.headers)?.unwrap_or(Framing::UntilClose))
     }
 
@@ -257,6 +259,21 @@ impl ResponseHead {
             let media = value.split(';').next().unwrap_or_default().trim();
             media.eq_ignore_ascii_case(media_type)
         })
+    }
+}
+
+/// Refuses a `Connection` that names what delimits a message: an intermediary would take it off, and the body would be read
+/// as another message by whoever is next (RFC 9110, section 7.6.1).
+fn not_taken_off(headers: &Headers) -> Result<(), HeadError> {
+    let names = ["content-length", "transfer-encoding", "host"];
+    match names
+        .iter()
+        .any(|name| headers.has_token("connection", name))
+    {
+        true => Err(HeadError::Ambiguous(
+            "Connection names a field that delimits the message",
+        )),
+        false => Ok(()),
     }
 }
 

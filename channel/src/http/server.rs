@@ -154,9 +154,10 @@ impl ServerConnection {
     /// # Errors
     /// The client is gone in the middle, or what it sent cannot be served.
     pub async fn next_request(&mut self) -> Result<Option<Incoming>, ServerError> {
+        // What the last body took is given back before the client is waited for, however long it thinks.
+        self.share = Share::new(&self.room);
         self.wire.readable().await?;
         self.pace = Pace::new(self.limits);
-        self.share = Share::new(&self.room);
         let mut in_head = (!self.wire.inbox.is_empty()).then(|| self.wire.read_at());
         // A head that comes byte by byte is not parsed anew with each: only once it may be whole.
         let mut looked_at = 0;
