@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{compared, counter, rows_of};
+use support::{Backend, Proxy, assert_code, assert_tells, compared, counter, rows_of, run, small};
 
 fn names<'a>(rows: &'a [(String, &Value)]) -> Vec<&'a str> {
     rows.iter().map(|(name, _)| &**name).collect()
@@ -61,6 +61,37 @@ fn the_factorial_over_tls_says_where_its_savings_come_from() {
     assert_eq!(record["plan"]["tls"], true);
     let savings = report["savings"].as_array().expect("savings are told");
     assert!(!savings.is_empty());
+}
+
+#[test]
+fn certificates_that_are_given_are_shown_and_trusted() {
+    let backend = Backend::start();
+    // A backend that speaks TLS: another proxy before the same model.
+    let upstream = Proxy::start(&backend.url);
+    let url = format!("https://{}", upstream.listen);
+    let files = ["--cert", &upstream.trust, "--key", &upstream.key];
+    let there = ["--url", &url, "--upstream-trust", &upstream.trust];
+    let channels = ["--channels", "http2,quic", "--state", "full", "--tls"];
+    let (report, _) = compared(&[&channels[..], &files, &there].concat());
+    for (name, row) in rows_of(&report) {
+        assert_eq!(row["completed"], 4, "{name}");
+        assert_eq!(
+            counter(row, "handshakes_made"),
+            Some(2.0),
+            "{name}: the control's too"
+        );
+    }
+    assert_eq!(report["conditions"]["certificate"], "given");
+
+    let mut args = small(&[&channels[..], &files, &["--url", &url]].concat());
+    args.extend(["--model", "any"]);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    args.extend(["--out", out.to_str().unwrap()]);
+    let refused = run(&args);
+    assert_code(&refused, 1);
+    assert_tells(&refused, "trust the certificate that this server shows");
+    assert!(!out.exists(), "nothing was measured, so nothing is left");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn a_disk_that_is_full_ends_the_run_with_one_error() {
     let mut load = vec!["load", "--url", &backend.url, "--ui", "none"];
     load.extend(["--isl", "48", "--osl", "8", "--duration", "5m"]);
     load.extend(["--keep-tokens", "--out"]);
-    let compare = endless(Path::new(""));
+    let compare = endless(Path::new(""), CHANNELS);
     let compare: Vec<&str> = compare.iter().map(String::as_str).collect();
     for command in [&compare[..compare.len() - 1], &load] {
         let folder = tempfile::tempdir().unwrap();
@@ -116,11 +116,14 @@ fn a_disk_that_is_full_ends_the_run_with_one_error() {
 }
 
 /// A comparison that goes on until it is stopped.
-fn endless(out: &Path) -> Vec<String> {
+/// Channels of a run that is to be broken off.
+const CHANNELS: &str = "http,ws,quic";
+
+fn endless(out: &Path, channels: &str) -> Vec<String> {
     let mut args: Vec<String> = [
         "compare",
         "--channels",
-        "http,ws,quic",
+        channels,
         "--blocks",
         "100000",
         "--turns",
@@ -146,9 +149,9 @@ fn endless(out: &Path) -> Vec<String> {
 }
 
 /// Starts it in a process group of its own, as a terminal does, and waits until two blocks are on disk.
-fn started(out: &Path) -> Child {
+fn started(out: &Path, channels: &str) -> Child {
     let child = tokenlag(&[])
-        .args(endless(out))
+        .args(endless(out, channels))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
@@ -178,7 +181,7 @@ fn check_kept(out: &Path) {
 fn check_stopped_and_kept(asked: Signal) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let child = started(&out);
+    let child = started(&out, CHANNELS);
     let pid = child.id();
     assert_eq!(children_of_rig(pid).len(), 2);
     let pressed = MonoClock.now();
@@ -249,17 +252,17 @@ fn ctrl_c_is_heeded_while_a_server_keeps_silent() {
     check_interrupted(&silent, &args);
 }
 
-/// Kills the child of this name in the middle of a run.
+/// Kills the child of this name, whose command line has this word, in the middle of a run.
 #[track_caller]
-fn check_told_of_the_dead(name: &str) {
+fn check_told_of_the_dead(name: &str, word: &str, channels: &str) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let child = started(&out);
+    let child = started(&out, channels);
     let pid = child.id();
     let children = children_of_rig(pid);
     let killed_one = children
         .iter()
-        .find(|(line, _)| line.contains(&format!(" {name} ")))
+        .find(|(line, _)| line.contains(&format!(" {word} ")))
         .expect("it is there");
     let killed = MonoClock.now();
     signal(killed_one.1, Signal::SIGKILL);
@@ -288,8 +291,9 @@ fn check_told_of_the_dead(name: &str) {
 
 #[test]
 fn a_child_that_dies_ends_the_run_with_its_last_words() {
-    check_told_of_the_dead("backend");
-    check_told_of_the_dead("proxy");
+    check_told_of_the_dead("backend", "backend", CHANNELS);
+    check_told_of_the_dead("proxy", "proxy", CHANNELS);
+    check_told_of_the_dead("sidecar of pair-ws", "--upstream-channel", "ws,pair-ws");
 }
 
 #[test]
@@ -322,7 +326,7 @@ fn ctrl_c_while_warming_up_is_said_to_be_one() {
 #[test]
 fn children_do_not_outlive_a_parent_that_is_killed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = started(&folder.path().join("run"));
+    let mut child = started(&folder.path().join("run"), CHANNELS);
     let pid = child.id();
     signal(pid as i32, Signal::SIGKILL);
     child.wait().unwrap();

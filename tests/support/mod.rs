@@ -204,6 +204,8 @@ pub struct Proxy {
     pub admin: String,
     /// The file with the certificate that it shows on encrypted channels.
     pub trust: String,
+    /// The file with its key.
+    pub key: String,
     _files: tempfile::TempDir,
 }
 
@@ -237,6 +239,7 @@ impl Proxy {
             quic: address("quic"),
             admin: address("admin"),
             trust: cert.to_owned(),
+            key: key.to_owned(),
             process,
             _files: files,
         }
