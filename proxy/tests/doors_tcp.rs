@@ -277,7 +277,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
             neighbour.is_served().await;
         }
         let counted = refused(&stack, "http1", "ambiguous_length").await;
-        assert_eq!(counted, 5);
+        assert_eq!(counted, 6);
         let asked = stack.backend.requests();
         assert_eq!(
             asked.len(),
