@@ -115,10 +115,10 @@ fn a_disk_that_is_full_ends_the_run_with_one_error() {
     }
 }
 
-/// A comparison that goes on until it is stopped.
 /// Channels of a run that is to be broken off.
 const CHANNELS: &str = "http,ws,quic";
 
+/// A comparison that goes on until it is stopped.
 fn endless(out: &Path, channels: &str) -> Vec<String> {
     let mut args: Vec<String> = [
         "compare",

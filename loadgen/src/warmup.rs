@@ -46,7 +46,7 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         output: 1,
         ..shared.asking.clone()
     };
-    let mut channel = lane.channel();
+    let channel = lane.channel();
     let mut points = Vec::new();
     for (at, words) in probes(shared.prompts.workload.first_input)
         .into_iter()
@@ -82,7 +82,7 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         };
         let now = MonoClock.now();
         let mut exchange = Exchange::begin(trace, place, now, now, 8);
-        let ending = drive(&mut channel, &request, driving, &mut exchange);
+        let ending = drive(&channel, &request, driving, &mut exchange);
         let Some(ending) = shared.stop.or(ending).await else {
             return failed("stopped".to_owned());
         };
