@@ -4,9 +4,9 @@ mod udp;
 
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::ClientTls;
-use tokenlag_channel::{ChannelError, ExchangeLimits};
+use tokenlag_channel::{ChannelError, ExchangeError, ExchangeLimits};
 use tokenlag_probes::{FailureKind, Transport};
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 use udp::{BOTH, ask, chunks, identity, request, run, server, server_with, text, tls};
 
 #[test]
@@ -125,6 +125,38 @@ fn a_client_that_gives_up_is_noticed() {
             server.seen.given_up.notified().await;
             let (text, _) = ask(&channel, transport, "/", "y").await.unwrap();
             assert_eq!(text, "y");
+            assert_eq!(channel.counters().connections_opened, 1, "{transport}");
+        }
+    });
+}
+
+#[test]
+fn an_upload_that_is_given_up_ends_its_own_exchange_only() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let channel = server.channel(transport);
+            ask(&channel, transport, "/", "x").await.unwrap();
+            let before = channel.counters().bytes_sent;
+            // More than fits into the windows.
+            let request = request(transport, "/", &"b".repeat(20_000_000));
+            let under_way = async {
+                while channel.counters().bytes_sent < before + 500_000 {
+                    yield_now().await;
+                }
+            };
+            tokio::select! {
+                reply = channel.open(&request) => panic!("{transport}: {reply:?}"),
+                () = under_way => {}
+            }
+            server.seen.errors(1).await;
+            let error = server.seen.errors.borrow_mut().pop();
+            assert!(
+                matches!(error, Some(ExchangeError::Gone(_))),
+                "{transport}: {error:?}"
+            );
+            let (text, _) = ask(&channel, transport, "/", "y").await.unwrap();
+            assert_eq!(text, "y", "{transport}");
             assert_eq!(channel.counters().connections_opened, 1, "{transport}");
         }
     });

@@ -164,12 +164,10 @@ impl quic::OpenStreams<Bytes> for Opener {
         let opened = ready!(opening.as_mut().poll(context));
         self.opening_both_ways = None;
         let (send, recv) = opened.map_err(lost)?;
-        Poll::Ready(Ok(BidiStream::new(
-            send,
-            recv,
-            Track::new(false, None),
-            under,
-        )))
+        let track = Track::new(false, None);
+        // A request that is given up must not end within a frame: the peer would close the connection for it.
+        track.condemn(Code::H3_REQUEST_CANCELLED);
+        Poll::Ready(Ok(BidiStream::new(send, recv, track, under)))
     }
 
     fn poll_open_send(

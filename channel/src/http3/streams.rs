@@ -183,12 +183,14 @@ impl Drop for RecvStream {
     }
 }
 
-/// The writing half of a stream. Dropped before its end, it is finished, unless its track says that it is to be reset.
+/// The writing half of a stream. Dropped before its end, it is finished by quinn, unless its track says that it is to be
+/// reset.
 pub(crate) struct SendStream {
     stream: quinn::SendStream,
     writing: Option<WriteBuf<Bytes>>,
     track: Arc<Track>,
     socket: Arc<StampedSocket>,
+    finished: bool,
 }
 
 impl SendStream {
@@ -198,6 +200,7 @@ impl SendStream {
             writing: None,
             track,
             socket: Arc::clone(&under.socket),
+            finished: false,
         }
     }
 }
@@ -230,6 +233,7 @@ impl quic::SendStream<Bytes> for SendStream {
 
     fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         let finished = self.stream.finish();
+        self.finished |= finished.is_ok();
         Poll::Ready(finished.map_err(|error| StreamErrorIncoming::Unknown(Box::new(error))))
     }
 
@@ -245,7 +249,9 @@ impl quic::SendStream<Bytes> for SendStream {
 
 impl Drop for SendStream {
     fn drop(&mut self) {
-        if let Some(code) = self.track.verdict() {
+        if !self.finished
+            && let Some(code) = self.track.verdict()
+        {
             // A stream that the peer stopped has nothing left to reset.
             let _ = self.stream.reset(code);
         }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::dialled::Dialled;
 use super::reply::{ClientReply, Headless};
+use super::upload::Upload;
 use super::{ALPN, NOT_BEGUN, early};
 use crate::{ChannelError, Counters, Dial, Opening, Request};
 
@@ -145,14 +146,15 @@ impl Shared {
             request.stream()?.clone()
         };
         let connected = MonoClock.now();
-        let (mut send, recv) = live
+        let (send, recv) = live
             .dialled
             .connection
             .open_bi()
             .await
             .map_err(|error| self.lost(&error))?;
         let idle = self.dial.idle_timeout;
-        match timeout(idle, send.write_all(&bytes)).await {
+        let mut upload = Upload::new(send);
+        match timeout(idle, upload.write_all(&bytes)).await {
             Ok(Ok(())) => {}
             // The server has heard enough, and says why in its reply.
             Ok(Err(WriteError::Stopped(code))) if !live.was_left(code.into_inner()) => {}
@@ -160,8 +162,8 @@ impl Shared {
             Err(_) => return Err(self.silent("room for the request").into()),
         }
         let written = MonoClock.now();
-        // A stream that the server stopped, or early data that it did not take, has no end: the reply tells.
-        let _ = send.finish();
+        // Where the stream has no end any more, the reply tells.
+        upload.finish();
         live.dialled.socket.gave(bytes.len());
         let opening = Opening {
             resolved,

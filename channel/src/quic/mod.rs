@@ -17,6 +17,7 @@ mod session;
 pub(crate) mod socket;
 mod stray;
 mod transport;
+mod upload;
 pub(crate) mod varint;
 
 pub use client::Client;
@@ -31,7 +32,7 @@ pub use transport::CONGESTION_CONTROL;
 /// The protocol's name in TLS's ALPN; its digit is the format's version.
 pub const ALPN: &[u8] = b"tokenlag/1";
 
-/// The code of a stream that is reset within its reply: what came is not whole.
+/// The code of a stream that is reset within its request or its reply: what came is not whole.
 const CUT_OFF: u32 = 1;
 
 /// The code of a stream that is reset before its request was looked at: the server takes no more on this connection.
