@@ -95,8 +95,20 @@ struct Joined<'a> {
     worker: &'a Worker,
     client: WebSocket,
     upstream: WebSocket,
+    /// The client is read at the moment, not left to wait for the upstream.
+    client_read: Cell<bool>,
+    /// The upstream is read at the moment, not left to wait for the client.
+    upstream_read: Cell<bool>,
     taps: Taps<'a>,
     draining: Cell<bool>,
+}
+
+/// The next message; the peer counts as read for as long as it is waited for.
+async fn read(peer: &WebSocket, is_read: &Cell<bool>) -> Result<Received, Farewell> {
+    is_read.set(true);
+    let received = peer.receive().await;
+    is_read.set(false);
+    received
 }
 
 /// Why nothing passes any more.
@@ -119,6 +131,8 @@ impl<'a> Joined<'a> {
             worker,
             client,
             upstream,
+            client_read: Cell::new(false),
+            upstream_read: Cell::new(false),
             taps: Taps::new(&worker.book),
             draining: Cell::new(false),
         }
@@ -129,8 +143,8 @@ impl<'a> Joined<'a> {
             biased;
             end = self.downstream() => end,
             end = self.upwards() => end,
-            end = self.pulse(&self.client, End::ClientLeft(None)) => end,
-            end = self.pulse(&self.upstream, End::UpstreamLost(None)) => end,
+            end = self.pulse(&self.client, &self.client_read, End::ClientLeft(None)) => end,
+            end = self.pulse(&self.upstream, &self.upstream_read, End::UpstreamLost(None)) => end,
             () = overdue(&self.client, self.worker.websocket.message) => {
                 End::ClientBroke(Farewell::new(Farewell::POLICY, "a message took too long to come"))
             }
@@ -142,7 +156,7 @@ impl<'a> Joined<'a> {
     /// From the upstream to the client. What passed is read for its meaning after it was written on.
     async fn downstream(&self) -> End {
         loop {
-            let sent = match self.upstream.receive().await {
+            let sent = match read(&self.upstream, &self.upstream_read).await {
                 Ok(Received::Text { text, in_body, .. }) => {
                     let chunk = Chunk {
                         at: in_body,
@@ -172,7 +186,7 @@ impl<'a> Joined<'a> {
     /// From the client to the upstream.
     async fn upwards(&self) -> End {
         loop {
-            let sent = match self.client.receive().await {
+            let sent = match read(&self.client, &self.client_read).await {
                 Ok(Received::Text {
                     text,
                     in_head,
@@ -208,11 +222,16 @@ impl<'a> Joined<'a> {
         true
     }
 
-    /// Returns when a peer gave no sign of life for too long while responses are under way.
-    async fn pulse(&self, peer: &WebSocket, end: End) -> End {
+    /// Returns when a peer that is read gave no sign of life for too long while responses are under way.
+    async fn pulse(&self, peer: &WebSocket, is_read: &Cell<bool>, end: End) -> End {
         let mut pulse = Pulse::new(self.worker.websocket.silence);
         loop {
             let too_many = pulse.missed(peer).await.is_too_many();
+            if !is_read.get() {
+                // Its signs of life lie unread while the other end takes nothing, which has a limit of its own.
+                pulse = Pulse::new(self.worker.websocket.silence);
+                continue;
+            }
             if (too_many && !self.taps.are_idle()) || peer.ping().await.is_err() {
                 self.worker.book.metrics.refused("ws", "silent");
                 return end;

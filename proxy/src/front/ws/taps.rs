@@ -1,6 +1,6 @@
 //! Taps of the responses that pass between two joined sockets: which message belongs to which of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 
 use serde::Deserialize;
@@ -10,12 +10,15 @@ use tokenlag_dialect::{Dialect, Framing};
 use tokenlag_probes::{Outcome, Stamp, TraceId};
 use tokio::sync::Notify;
 
-use super::limits::WAITING;
+use super::limits::{ACTIVE, WAITING};
 use crate::book::Book;
 use crate::metrics::Active;
 use crate::tap::Tap;
 
 const CHANNEL: &str = "ws";
+
+/// Responses under way on one pair of sockets, over all lanes: as many as the proxy's own lanes would hold.
+const UNDER_WAY: usize = ACTIVE + WAITING;
 
 /// The name of a lane.
 type Name = Option<String>;
@@ -23,7 +26,10 @@ type Name = Option<String>;
 /// The responses under way on one pair of sockets.
 pub(super) struct Taps<'a> {
     book: &'a Book,
+    /// None of them is empty.
     lanes: RefCell<HashMap<Name, VecDeque<Passing>>>,
+    /// Creates taken so far.
+    asked: Cell<u64>,
     /// The last response under way has ended.
     ended: Notify,
 }
@@ -31,6 +37,8 @@ pub(super) struct Taps<'a> {
 /// One response, from its create on.
 struct Passing {
     tap: Tap,
+    /// Which create of the connection it is.
+    number: u64,
     /// The first of its events came.
     begun: bool,
     _active: Active,
@@ -41,6 +49,7 @@ impl<'a> Taps<'a> {
         Self {
             book,
             lanes: RefCell::default(),
+            asked: Cell::default(),
             ended: Notify::new(),
         }
     }
@@ -66,17 +75,21 @@ impl<'a> Taps<'a> {
         let mut tap = Tap::new(CHANNEL, trace, read.0);
         tap.in_body = read.1;
         tap.up_written = Some(up_written);
+        let number = self.asked.get();
+        self.asked.set(number + 1);
         let passing = Passing {
             tap,
+            number,
             begun: false,
             _active: self.book.metrics.begin(CHANNEL),
         };
         let name = create.stream_id.map(|name| name.into_owned());
         let mut lanes = self.lanes.borrow_mut();
-        let lane = lanes.entry(name).or_default();
-        lane.push_back(passing);
+        lanes.entry(name).or_default().push_back(passing);
         // An upstream that never answered so many has lost count.
-        let lost = (lane.len() > WAITING).then(|| lane.pop_front()).flatten();
+        let under_way: usize = lanes.values().map(VecDeque::len).sum();
+        let lost = (under_way > UNDER_WAY).then(|| take_oldest(&mut lanes));
+        let lost = lost.flatten();
         drop(lanes);
         if let Some(lost) = lost {
             self.enter(lost, Outcome::Truncated);
@@ -147,6 +160,20 @@ impl<'a> Taps<'a> {
             self.ended.notify_one();
         }
     }
+}
+
+/// Takes out the response that was asked for first.
+fn take_oldest(lanes: &mut HashMap<Name, VecDeque<Passing>>) -> Option<Passing> {
+    let fronts = lanes
+        .iter()
+        .filter_map(|(name, lane)| Some((lane.front()?.number, name)));
+    let name = fronts.min_by_key(|(number, _)| *number)?.1.clone();
+    let lane = lanes.get_mut(&name)?;
+    let oldest = lane.pop_front();
+    if lane.is_empty() {
+        lanes.remove(&name);
+    }
+    oldest
 }
 
 /// The lane that an event names.
@@ -240,5 +267,35 @@ mod tests {
         taps.end(Outcome::Cancelled);
         assert_eq!(record(&book, 1).outcome, Outcome::Cancelled);
         assert_eq!(record(&book, 2).outcome, Outcome::Cancelled);
+    }
+
+    #[test]
+    fn beyond_the_bound_of_all_lanes_the_oldest_is_given_up() {
+        let book = book();
+        let taps = Taps::new(&book);
+        let lane = |number: usize| format!(r#","stream_id":"{number}""#);
+        let count = UNDER_WAY + 3;
+        for number in 1..=count {
+            let create = create(&lane(number), number as u32);
+            taps.asked(&create, (at(1), at(1)), at(1));
+        }
+        assert_eq!(taps.waiting().len(), UNDER_WAY);
+        for lost in 1..=3 {
+            assert_eq!(record(&book, lost).outcome, Outcome::Truncated);
+        }
+        let kept = format!("{:032x}", 4).parse().unwrap();
+        assert!(book.ledger().of_trace(kept).is_none());
+        // Nobody waits for what was given up; what is kept still has its own events.
+        let done = |number: usize| {
+            let lane = lane(number);
+            format!(r#"{{"type":"response.completed","response":{{"id":"r"}}{lane}}}"#)
+        };
+        taps.passed(event(&done(1), 2), at(3));
+        assert_eq!(taps.waiting().len(), UNDER_WAY);
+        for number in 4..=count {
+            taps.passed(event(&done(number), 2), at(3));
+        }
+        assert!(taps.are_idle());
+        assert_eq!(record(&book, 4).outcome, Outcome::Complete);
     }
 }
