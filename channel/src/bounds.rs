@@ -86,6 +86,12 @@ impl Pace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLate;
 
+impl From<TooLate> for std::io::Error {
+    fn from(TooLate: TooLate) -> Self {
+        Self::new(std::io::ErrorKind::TimedOut, "it was not over in time")
+    }
+}
+
 /// Waits so long for `wanted`. As tokio's `timeout`, but what is there at once needs no timer: most reads are.
 ///
 /// # Errors

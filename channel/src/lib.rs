@@ -4,8 +4,8 @@
 //! A read is stamped when the call that carried it returned, before a byte of it is parsed; a write is stamped
 //! before the call that carries the byte in question.
 
-mod bounds;
 pub mod accept;
+mod bounds;
 mod chunk;
 mod dial;
 mod error;
@@ -14,6 +14,7 @@ pub mod http;
 pub mod http2;
 pub mod http3;
 mod incoming;
+mod pieces;
 pub mod quic;
 mod request;
 mod socket;

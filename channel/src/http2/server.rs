@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
@@ -19,6 +19,7 @@ use super::link::{Link, Shared};
 use super::nudge::Nudge;
 use super::{ReplyWriter, code_name, settings};
 use crate::bounds::{ExchangeLimits, Pace, Room};
+use crate::pieces::Pieces;
 use crate::socket::Socket;
 use crate::{Counters, ExchangeError, Incoming, fields};
 
@@ -243,31 +244,18 @@ async fn read(
     let pace = Pace::since(in_head, writer.0.server.limits);
     let limit = writer.0.server.limits.body;
     let body = request.body_mut();
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut whole = Pieces::default();
     while let Some(data) = pace.wait(true, body.data()).await? {
         let data = data.map_err(|error| ExchangeError::Gone(error.to_string()))?;
         // It is read: the client may send as much again. Where the stream has ended nothing is to be released.
         let _ = body.flow_control().release_capacity(data.len());
-        if first.len().max(rest.len()) + data.len() > limit {
+        if whole.len() + data.len() > limit {
             return Err(ExchangeError::TooLarge(limit));
         }
         writer.0.share.grow(data.len())?;
-        if first.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
-        }
+        whole.push(data);
     }
-    let body = if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
-    };
     let in_body = writer.0.server.shared.ledger().ended_at(writer.0.id);
     let (head, _) = request.into_parts();
-    fields::request(&head, body, in_head, in_body)
+    fields::request(&head, whole.take(), in_head, in_body)
 }

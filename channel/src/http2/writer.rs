@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use tokenlag_probes::Stamp;
@@ -13,6 +13,7 @@ use super::ledger::Sent;
 use super::server::Inner;
 use crate::bounds::{Share, in_time};
 use crate::fields;
+use crate::pieces::Pieces;
 
 /// Writes one reply. Dropped before its end, it resets the stream, so that the client never takes a reply that was cut
 /// off for a whole one.
@@ -28,7 +29,8 @@ pub(crate) struct Writing {
     pub(crate) share: Share,
     out: Out,
     head: Option<http::Response<()>>,
-    body: Body,
+    /// What the next flush sends of it.
+    body: Pieces,
     /// Bytes of the body that were handed to the library.
     handed: u64,
     /// The reply is whole with what was added.
@@ -44,32 +46,6 @@ enum Out {
     Nothing,
 }
 
-/// What the next flush sends of a body. Most flushes have one piece, which is passed on as it is.
-#[derive(Debug, Default)]
-struct Body {
-    one: Bytes,
-    many: BytesMut,
-}
-
-impl Body {
-    fn push(&mut self, bytes: Bytes) {
-        if self.one.is_empty() && self.many.is_empty() {
-            self.one = bytes;
-        } else {
-            self.many.extend_from_slice(&std::mem::take(&mut self.one));
-            self.many.extend_from_slice(&bytes);
-        }
-    }
-
-    fn take(&mut self) -> Bytes {
-        if self.many.is_empty() {
-            std::mem::take(&mut self.one)
-        } else {
-            self.many.split().freeze()
-        }
-    }
-}
-
 impl ReplyWriter {
     pub(crate) fn new(server: Rc<Inner>, id: u32, respond: SendResponse<Bytes>) -> Self {
         Self(Box::new(Writing {
@@ -78,7 +54,7 @@ impl ReplyWriter {
             id,
             out: Out::Head(respond),
             head: None,
-            body: Body::default(),
+            body: Pieces::default(),
             handed: 0,
             whole: false,
             finished: false,

@@ -8,13 +8,13 @@ use h3::error::{Code, StreamError};
 use http::HeaderValue;
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
 use super::is_offence;
 use super::live::{Live, Spoken};
 use super::meter::TooLong;
 use super::reply::ClientReply;
 use super::track::Tracks;
+use crate::bounds::in_time;
 use crate::quic::early::SAFE_TO_REPLAY;
 use crate::{ChannelError, Counters, Dial, Opening, Request};
 
@@ -198,7 +198,7 @@ impl Shared {
             }
             Ok::<_, StreamError>((stream, written))
         };
-        let (stream, written) = timeout(idle, send)
+        let (stream, written) = in_time(idle, send)
             .await
             .map_err(|_| self.silent("room for the request"))??;
         let opening = Opening {
@@ -208,7 +208,7 @@ impl Shared {
             written,
         };
         let mut reply = ClientReply::new(self, live, spoken, stream, opening);
-        timeout(idle, reply.head())
+        in_time(idle, reply.head())
             .await
             .map_err(|_| self.silent("reply"))??;
         Ok(reply)

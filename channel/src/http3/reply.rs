@@ -8,12 +8,12 @@ use h3::client::RequestStream;
 use h3::error::StreamError;
 use http::Response;
 use tokenlag_probes::Stamp;
-use tokio::time::timeout;
 
 use super::client::Shared;
 use super::live::{Live, Spoken};
 use super::streams::BidiStream;
 use super::track::{Track, Tracks};
+use crate::bounds::in_time;
 use crate::{ChannelError, Chunk, Opening};
 
 /// A response that is arriving. Dropped before its end, it stops its stream; the connection lives on.
@@ -96,7 +96,7 @@ impl ClientReply {
             return Ok(None);
         }
         let client = &self.client;
-        let read = timeout(client.dial.idle_timeout, self.stream.recv_data())
+        let read = in_time(client.dial.idle_timeout, self.stream.recv_data())
             .await
             .map_err(|_| client.silent("further bytes"))?
             .map_err(|error| client.explained(&self.tracks, &error))?;

@@ -1,7 +1,7 @@
 //! The accepting end of HTTP/3.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use h3::error::{Code, StreamError};
-use h3::server::{self, RequestResolver, RequestStream};
+use h3::server::{self, RequestStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::connection::{Connection, Under};
 use super::meter::TooLong;
-use super::streams::{RecvStream, SendStream};
+use super::streams::{BidiStream, RecvStream, SendStream};
 use super::track::{Track, Tracks};
 use super::{MAX_FIELDS, is_offence};
-use crate::bounds::{ExchangeLimits, Pace, Share};
+use crate::bounds::{ExchangeLimits, Pace, Share, in_time};
 use crate::http::head::MAX_HEAD;
+use crate::pieces::Pieces;
 use crate::quic::early;
 use crate::quic::established::Established;
 use crate::{ExchangeError, Incoming, fields};
@@ -43,9 +44,13 @@ impl std::fmt::Debug for ServerConnection {
     }
 }
 
+/// A request's head and its stream.
+type Resolved = Result<(::http::Request<()>, RequestStream<BidiStream, Bytes>), StreamError>;
+
 /// One stream of a connection: a request, and room for its reply.
 pub struct Exchange {
-    resolver: RequestResolver<Connection, Bytes>,
+    /// Its head, as it comes. Boxed, since the task that serves the exchange is moved about before it runs.
+    resolving: Pin<Box<dyn Future<Output = Resolved>>>,
     track: Arc<Track>,
     established: Rc<Established>,
 }
@@ -107,7 +112,7 @@ impl ServerConnection {
                         continue;
                     }
                     return Some(Exchange {
-                        resolver,
+                        resolving: Box::pin(resolver.resolve_request()),
                         track,
                         established: Rc::clone(&self.established),
                     });
@@ -140,9 +145,9 @@ impl Exchange {
     ) -> Result<(Incoming, ReplyWriter), (ExchangeError, Option<ReplyWriter>)> {
         let door = Arc::clone(&self.established.door);
         let limits = door.limits.exchange;
-        let pace = Pace::new(limits);
+        let pace = Pace::since(self.established.socket.read_at(), limits);
         let track = self.track;
-        let mut resolving = pin!(self.resolver.resolve_request());
+        let mut resolving = self.resolving;
         let (head, stream) = match pace.wait(false, &mut resolving).await {
             Ok(Ok(resolved)) => resolved,
             Ok(Err(error)) => return Err((unread(&error), None)),
@@ -152,8 +157,9 @@ impl Exchange {
                 return Err((slow, None));
             }
         };
+        drop(resolving);
         let (send, mut recv) = stream.split();
-        let mut writer = ReplyWriter {
+        let mut writer = Box::new(Writing {
             send,
             head: None,
             body: Vec::new(),
@@ -162,23 +168,23 @@ impl Exchange {
             track: Arc::clone(&track),
             established: Rc::clone(&self.established),
             finished: false,
-        };
+        });
         let body = match read_body(&mut recv, &pace, limits.body, &mut writer.share).await {
             Ok(body) => body,
-            Err(error) => return Err((error, Some(writer))),
+            Err(error) => return Err((error, Some(ReplyWriter(writer)))),
         };
         let in_body = track.last();
         let in_head = track.first().map_or(in_body, |first| first.at);
         let (parts, ()) = head.into_parts();
         let mut incoming = match fields::request(&parts, body, in_head, in_body) {
             Ok(incoming) => incoming,
-            Err(error) => return Err((error, Some(writer))),
+            Err(error) => return Err((error, Some(ReplyWriter(writer)))),
         };
         let safe = early::is_marked(&mut incoming);
         if track.early && !safe {
             self.established.confirmed.wait().await;
         }
-        Ok((incoming, writer))
+        Ok((incoming, ReplyWriter(writer)))
     }
 }
 
@@ -188,7 +194,7 @@ async fn read_body(
     limit: usize,
     share: &mut Share,
 ) -> Result<Bytes, ExchangeError> {
-    let mut body = BytesMut::new();
+    let mut body = Pieces::default();
     while let Some(mut piece) = pace
         .wait(true, recv.recv_data())
         .await?
@@ -199,13 +205,13 @@ async fn read_body(
             return Err(ExchangeError::TooLarge(limit));
         }
         share.grow(length)?;
-        body.extend_from_slice(&piece.copy_to_bytes(length));
+        body.push(piece.copy_to_bytes(length));
     }
     // Trailers are not passed on, and what may not follow them is found out.
     pace.wait(true, recv.recv_trailers())
         .await?
         .map_err(|error| unread(&error))?;
-    Ok(body.freeze())
+    Ok(body.take())
 }
 
 fn unread(error: &StreamError) -> ExchangeError {
@@ -221,7 +227,10 @@ fn unread(error: &StreamError) -> ExchangeError {
 
 /// Writes one reply. Dropped before [`Self::finish`], it resets the stream, so that the client never takes a reply that
 /// was cut off for a whole one.
-pub struct ReplyWriter {
+pub struct ReplyWriter(Box<Writing>);
+
+/// What a writer keeps. Boxed, since the task that serves an exchange is moved about before it runs.
+struct Writing {
     send: RequestStream<SendStream, Bytes>,
     head: Option<::http::Response<()>>,
     body: Vec<Bytes>,
@@ -235,7 +244,7 @@ pub struct ReplyWriter {
 impl std::fmt::Debug for ReplyWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReplyWriter")
-            .field("room", &self.share)
+            .field("room", &self.0.share)
             .finish_non_exhaustive()
     }
 }
@@ -243,13 +252,13 @@ impl std::fmt::Debug for ReplyWriter {
 impl ReplyWriter {
     /// Adds the head to what the next flush sends.
     pub fn head(&mut self, status: u16, fields: &[(String, Bytes)]) {
-        self.head = Some(fields::response(status, fields));
+        self.0.head = Some(fields::response(status, fields));
     }
 
     /// Adds bytes of the body to what the next flush sends.
     pub fn data(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.body.push(bytes);
+            self.0.body.push(bytes);
         }
     }
 
@@ -259,9 +268,9 @@ impl ReplyWriter {
     /// The client is gone, or took nothing for too long ([`io::ErrorKind::TimedOut`]).
     pub async fn flush(&mut self) -> io::Result<Stamp> {
         let at = MonoClock.now();
-        let head = self.head.take();
-        let body = joined(&mut self.body);
-        let send = &mut self.send;
+        let head = self.0.head.take();
+        let body = joined(&mut self.0.body);
+        let send = &mut self.0.send;
         let mut write = pin!(async move {
             if let Some(head) = head {
                 send.send_response(head).await?;
@@ -272,11 +281,11 @@ impl ReplyWriter {
             Ok::<(), StreamError>(())
         });
         loop {
-            let before = self.track.sent.load(Relaxed);
-            match timeout(self.limits.stalled, &mut write).await {
+            let before = self.0.track.sent.load(Relaxed);
+            match in_time(self.0.limits.stalled, &mut write).await {
                 Ok(written) => return written.map(|()| at).map_err(io::Error::other),
                 // It is slow, and takes something.
-                Err(_) if self.track.sent.load(Relaxed) != before => {}
+                Err(_) if self.0.track.sent.load(Relaxed) != before => {}
                 Err(stalled) => return Err(stalled.into()),
             }
         }
@@ -288,25 +297,25 @@ impl ReplyWriter {
     /// The client is gone.
     pub async fn finish(mut self) -> io::Result<()> {
         self.flush().await?;
-        self.finished = true;
-        self.send.finish().await.map_err(io::Error::other)
+        self.0.finished = true;
+        self.0.send.finish().await.map_err(io::Error::other)
     }
 
     /// Gives a reply up that cannot be whole. What was written has time to arrive: a reset takes back what is on its way
     /// (RFC 9000, section 19.4).
     pub async fn cut_off(self) {
-        let there_and_back = self.established.connection.rtt();
+        let there_and_back = self.0.established.connection.rtt();
         sleep((there_and_back * 2).min(CUT_OFF_LIMIT)).await;
     }
 
     /// Returns when the client gives the reply up.
     pub async fn given_up(&self) {
-        self.track.given_up().await;
+        self.0.track.given_up().await;
     }
 }
 
 /// h3 finishes a stream that is dropped as if it were whole; this one is reset instead.
-impl Drop for ReplyWriter {
+impl Drop for Writing {
     fn drop(&mut self) {
         if !self.finished {
             self.send.stop_stream(Code::H3_INTERNAL_ERROR);

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use quinn::{ReadError, WriteError};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
 use super::dialled::Dialled;
 use super::reply::{ClientReply, Headless};
 use super::upload::Upload;
 use super::{ALPN, NOT_BEGUN, early};
+use crate::bounds::in_time;
 use crate::{ChannelError, Counters, Dial, Opening, Request};
 
 /// A client with at most one connection at a time, on a socket of its own. Clones share it.
@@ -154,7 +154,7 @@ impl Shared {
             .map_err(|error| self.lost(&error))?;
         let idle = self.dial.idle_timeout;
         let mut upload = Upload::new(send);
-        match timeout(idle, upload.write_all(&bytes)).await {
+        match in_time(idle, upload.write_all(&bytes)).await {
             Ok(Ok(())) => {}
             // The server has heard enough, and says why in its reply.
             Ok(Err(WriteError::Stopped(code))) if !live.was_left(code.into_inner()) => {}

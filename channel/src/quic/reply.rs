@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream};
 use tokenlag_dialect::Framing;
 use tokenlag_probes::Stamp;
-use tokio::time::timeout;
 
 use super::client::{Live, Shared};
 use super::compact::Expander;
 use super::frame::{self, Frame};
+use crate::bounds::in_time;
 use crate::{ChannelError, Chunk, Opening};
 
 /// The most that one read takes of a stream.
@@ -194,7 +194,7 @@ impl ClientReply {
                 return Ok(taken);
             }
             let idle = self.client.dial.idle_timeout;
-            let read = timeout(idle, self.recv.read_chunk(READ_LIMIT, true))
+            let read = in_time(idle, self.recv.read_chunk(READ_LIMIT, true))
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?
                 .map_err(Headless::Read)?;

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::time::timeout;
 
 use super::compact::Compactor;
 use super::established::{Confirmed, Established};
 use super::frame::{self, Frame, ReplyForm};
 use super::{CUT_OFF, NOT_BEGUN, early};
-use crate::bounds::{ExchangeLimits, Pace, Share};
+use crate::bounds::{ExchangeLimits, Pace, Share, in_time};
 use crate::http::head::MAX_HEAD;
+use crate::pieces::Pieces;
 use crate::{ExchangeError, Incoming};
 
 const READ_LIMIT: usize = 64 * 1024;
@@ -66,7 +66,7 @@ impl Exchange {
     ) -> Result<(Incoming, ReplyWriter), (ExchangeError, ReplyWriter)> {
         let (send, mut recv) = self.streams.take().expect("taken once, by value");
         let door = &self.connection.door;
-        let mut writer = ReplyWriter {
+        let mut writer = Box::new(Writing {
             send,
             events: false,
             compactor: None,
@@ -74,11 +74,11 @@ impl Exchange {
             limits: door.limits.exchange,
             share: Share::new(&door.room),
             stalled: false,
-        };
+        });
         let read = read_request(&mut recv, &self.connection, &mut writer.share).await;
         let (form, mut incoming) = match read {
             Ok(read) => read,
-            Err(error) => return Err((error, writer)),
+            Err(error) => return Err((error, ReplyWriter(writer))),
         };
         writer.events = form != ReplyForm::Bytes;
         writer.compactor = (form == ReplyForm::Compact).then(Compactor::default);
@@ -86,7 +86,7 @@ impl Exchange {
         if recv.is_0rtt() && !safe {
             confirmed(&self.connection.confirmed).await;
         }
-        Ok((incoming, writer))
+        Ok((incoming, ReplyWriter(writer)))
     }
 }
 
@@ -111,7 +111,7 @@ async fn read_request(
 ) -> Result<(ReplyForm, Incoming), ExchangeError> {
     let socket = &connection.socket;
     let limits = connection.door.limits.exchange;
-    let pace = Pace::new(limits);
+    let pace = Pace::since(socket.read_at(), limits);
     let malformed = |error: frame::FrameError| ExchangeError::Malformed(error.to_string());
     let not_a_request = || {
         let what = "a request is one REQUEST frame and then DATA frames";
@@ -121,7 +121,7 @@ async fn read_request(
     let mut in_head = None;
     let mut in_body = Stamp::default();
     let mut head = None;
-    let mut body = BytesMut::new();
+    let mut body = Pieces::default();
     while let Some(chunk) = pace
         .wait(head.is_some(), recv.read_chunk(READ_LIMIT, true))
         .await?
@@ -150,7 +150,7 @@ async fn read_request(
                     if body.len() + bytes.len() > limits.body {
                         return Err(ExchangeError::TooLarge(limits.body));
                     }
-                    body.extend_from_slice(&bytes);
+                    body.push(bytes);
                 }
                 _ => return Err(not_a_request()),
             }
@@ -163,7 +163,7 @@ async fn read_request(
         method,
         target,
         fields,
-        body: body.freeze(),
+        body: body.take(),
         in_head: in_head.unwrap_or(in_body),
         in_body,
     };
@@ -177,7 +177,11 @@ fn gone(error: &ReadError) -> ExchangeError {
 /// Writes one reply. Dropped before [`Self::finish`], it ends the stream without an END frame: the client gets what was
 /// written, and never takes it for whole.
 #[derive(Debug)]
-pub struct ReplyWriter {
+pub struct ReplyWriter(Box<Writing>);
+
+/// What a writer keeps. Boxed, since the task that serves an exchange is moved about before it runs.
+#[derive(Debug)]
+struct Writing {
     send: SendStream,
     events: bool,
     compactor: Option<Compactor>,
@@ -191,7 +195,7 @@ pub struct ReplyWriter {
 impl ReplyWriter {
     /// Whether the client wants a stream of events as events.
     pub fn wants_events(&self) -> bool {
-        self.events
+        self.0.events
     }
 
     /// Adds the head to what the next flush sends. `events` says in which form the body will come.
@@ -201,7 +205,7 @@ impl ReplyWriter {
             status,
             fields,
         };
-        head.write(&mut self.frames);
+        head.write(&mut self.0.frames);
     }
 
     /// Adds an event to what the next flush sends: as a token where the client asked for the compact encoding and the
@@ -210,18 +214,18 @@ impl ReplyWriter {
         if !tells_its_name(name, data) {
             let name = String::from_utf8_lossy(name).into_owned();
             let data = Bytes::copy_from_slice(data);
-            Frame::NamedEvent { name, data }.write(&mut self.frames);
+            Frame::NamedEvent { name, data }.write(&mut self.0.frames);
             return;
         }
-        match &mut self.compactor {
-            Some(compactor) => compactor.write(data, &mut self.frames),
-            None => frame::write_event(data, &mut self.frames),
+        match &mut self.0.compactor {
+            Some(compactor) => compactor.write(data, &mut self.0.frames),
+            None => frame::write_event(data, &mut self.0.frames),
         }
     }
 
     /// Adds bytes of a body to what the next flush sends.
     pub fn data(&mut self, bytes: &[u8]) {
-        frame::write_data(bytes, &mut self.frames);
+        frame::write_data(bytes, &mut self.0.frames);
     }
 
     /// Hands what was added to the endpoint; the stamp was taken before.
@@ -231,13 +235,13 @@ impl ReplyWriter {
     pub async fn flush(&mut self) -> io::Result<Stamp> {
         let at = MonoClock.now();
         let mut written = 0;
-        while written < self.frames.len() {
-            let write = self.send.write(&self.frames[written..]);
-            let write = timeout(self.limits.stalled, write).await;
-            self.stalled = write.is_err();
+        while written < self.0.frames.len() {
+            let write = self.0.send.write(&self.0.frames[written..]);
+            let write = in_time(self.0.limits.stalled, write).await;
+            self.0.stalled = write.is_err();
             written += write??;
         }
-        self.frames.clear();
+        self.0.frames.clear();
         Ok(at)
     }
 
@@ -246,19 +250,19 @@ impl ReplyWriter {
     /// # Errors
     /// The client is gone.
     pub async fn finish(mut self) -> io::Result<()> {
-        Frame::End.write(&mut self.frames);
+        Frame::End.write(&mut self.0.frames);
         self.flush().await?;
-        self.send.finish().map_err(io::Error::other)
+        self.0.send.finish().map_err(io::Error::other)
     }
 
     /// Returns when the client gives the reply up.
     pub async fn given_up(&self) {
         // Whether it stopped the stream or lost the connection, nobody is there to read on.
-        let _ = self.send.stopped().await;
+        let _ = self.0.send.stopped().await;
     }
 }
 
-impl Drop for ReplyWriter {
+impl Drop for Writing {
     fn drop(&mut self) {
         // What a client does not take is not kept for it. quinn finishes any other stream that is dropped.
         if self.stalled {
