@@ -20,13 +20,16 @@ pub fn of(plan: &Plan, host: &Host, found: Found) -> Conditions {
     let rows = &plan.work.rows;
     let wire = plan.wire;
     let encrypted = any(rows, |leg| wire.carries_tls(leg));
+    // The sidecars of a pair keep one warm connection, with full handshakes: the switches are the load generator's own.
+    let dials_tls = (rows.iter().map(|row| row.transport))
+        .any(|channel| !channel.is_pair() && wire.carries_tls(channel));
     let is_quic = |leg: Transport| leg.is_encrypted_always();
     let tcp = any(rows, |leg| !is_quic(leg)).then(|| host.congestion_control.clone());
     Conditions {
         tls: Some(wire.tls),
         certificate: found.certificate.filter(|_| encrypted),
-        resumption: encrypted.then_some(wire.resumption),
-        zero_rtt: encrypted.then_some(wire.zero_rtt),
+        resumption: dials_tls.then_some(wire.resumption),
+        zero_rtt: dials_tls.then_some(wire.zero_rtt),
         state_at: found.state_at.filter(|_| plan.is_incremental()),
         multiplex: match plan.work.cell.connections {
             Connections::Shared => Some(true),

@@ -16,9 +16,13 @@ pub(super) fn conditions(report: &Report, width: usize) -> String {
 
 fn known(report: &Report) -> Vec<String> {
     let conditions = &report.conditions;
+    let has_pairs = (report.channels.iter()).any(|row| row.row.transport.is_pair());
     let switch = |name: &str, on: Option<bool>| {
-        let state = if on? { "on" } else { "off" };
-        Some(format!("{name} {state}"))
+        Some(match on? {
+            true if has_pairs => format!("{name} on (not between the sidecars of a pair)"),
+            true => format!("{name} on"),
+            false => format!("{name} off"),
+        })
     };
     let certificate = conditions.certificate;
     let shared = conditions.multiplex.map(|shared| match shared {
