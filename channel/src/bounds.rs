@@ -1,7 +1,7 @@
 //! What a request that is read whole may cost: its size, its time, and the memory of all of them together.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
@@ -61,7 +61,7 @@ impl Pace {
     pub(crate) async fn wait<T>(
         &self,
         head: bool,
-        read: impl Future<Output = T>,
+        read: impl Future<Output = T> + Unpin,
     ) -> Result<T, ExchangeError> {
         let mut passed = self.limits.idle;
         let left = || {
@@ -93,12 +93,13 @@ impl From<TooLate> for std::io::Error {
 }
 
 /// Waits so long for `wanted`. As tokio's `timeout`, but what is there at once needs no timer: most reads are.
+/// What is waited for is pinned by the caller, since a future that is handed on is kept once more by each that takes it.
 ///
 /// # Errors
 /// It was not over in time.
 pub(crate) async fn in_time<T>(
     limit: Duration,
-    wanted: impl Future<Output = T>,
+    wanted: impl Future<Output = T> + Unpin,
 ) -> Result<T, TooLate> {
     within(|| limit, wanted).await
 }
@@ -106,13 +107,12 @@ pub(crate) async fn in_time<T>(
 /// The same for a limit that is asked for once it matters.
 async fn within<T>(
     limit: impl FnOnce() -> Duration,
-    wanted: impl Future<Output = T>,
+    mut wanted: impl Future<Output = T> + Unpin,
 ) -> Result<T, TooLate> {
     let mut limit = Some(limit);
-    let mut wanted = pin!(wanted);
     let mut timer = pin!(None);
     poll_fn(|context| {
-        if let Poll::Ready(found) = wanted.as_mut().poll(context) {
+        if let Poll::Ready(found) = Pin::new(&mut wanted).poll(context) {
             return Poll::Ready(Ok(found));
         }
         if let Some(limit) = limit.take() {
@@ -194,7 +194,7 @@ mod tests {
         let slow = |limit| Err(ExchangeError::TooSlow(Duration::from_millis(limit)));
         assert_eq!(pace.wait(false, never()).await, slow(1));
         assert_eq!(pace.wait(true, never()).await, slow(2));
-        assert_eq!(pace.wait(true, async { 7 }).await, Ok(7));
+        assert_eq!(pace.wait(true, std::future::ready(7)).await, Ok(7));
         let whole = Pace::new(ExchangeLimits {
             whole: Duration::from_millis(1),
             ..limits()

@@ -1,6 +1,7 @@
 //! The accepting end of HTTP/1.1.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,7 +180,7 @@ impl ServerConnection {
             if !whole {
                 looked_at = self.wire.inbox.len().saturating_sub(1);
             }
-            if self.pace.wait(false, self.wire.fill()).await?? == 0 {
+            if self.pace.wait(false, pin!(self.wire.fill())).await?? == 0 {
                 return match in_head {
                     None => Ok(None),
                     Some(_) => Err(BodyError::Truncated.into()),
@@ -201,7 +202,7 @@ impl ServerConnection {
             if self.body.is_done() {
                 return Ok(None);
             }
-            if self.pace.wait(true, self.wire.fill()).await?? == 0 {
+            if self.pace.wait(true, pin!(self.wire.fill())).await?? == 0 {
                 self.body.end_of_stream()?;
             }
         }

@@ -1,6 +1,7 @@
 //! The dialling end of `http2`.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -307,7 +308,7 @@ impl ClientReply {
                 return Ok(None);
             };
             let idle = self.client.dial.idle_timeout;
-            let read = in_time(idle, body.data())
+            let read = in_time(idle, pin!(body.data()))
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?;
             let Some(data) = read else {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -245,7 +245,11 @@ async fn read(
     let limit = writer.0.server.limits.body;
     let body = request.body_mut();
     let mut whole = Pieces::default();
-    while let Some(data) = pace.wait(true, body.data()).await? {
+    loop {
+        let data = pace.wait(true, pin!(body.data())).await?;
+        let Some(data) = data else {
+            break;
+        };
         let data = data.map_err(|error| ExchangeError::Gone(error.to_string()))?;
         // It is read: the client may send as much again. Where the stream has ended nothing is to be released.
         let _ = body.flow_control().release_capacity(data.len());

@@ -1,6 +1,7 @@
 //! The dialling end of HTTP/3.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -198,7 +199,7 @@ impl Shared {
             }
             Ok::<_, StreamError>((stream, written))
         };
-        let (stream, written) = in_time(idle, send)
+        let (stream, written) = in_time(idle, pin!(send))
             .await
             .map_err(|_| self.silent("room for the request"))??;
         let opening = Opening {
@@ -208,7 +209,7 @@ impl Shared {
             written,
         };
         let mut reply = ClientReply::new(self, live, spoken, stream, opening);
-        in_time(idle, reply.head())
+        in_time(idle, pin!(reply.head()))
             .await
             .map_err(|_| self.silent("reply"))??;
         Ok(reply)

@@ -1,5 +1,6 @@
 //! A response that is arriving over HTTP/3.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ impl ClientReply {
             return Ok(None);
         }
         let client = &self.client;
-        let read = in_time(client.dial.idle_timeout, self.stream.recv_data())
+        let read = in_time(client.dial.idle_timeout, pin!(self.stream.recv_data()))
             .await
             .map_err(|_| client.silent("further bytes"))?
             .map_err(|error| client.explained(&self.tracks, &error))?;

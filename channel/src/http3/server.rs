@@ -196,7 +196,7 @@ async fn read_body(
 ) -> Result<Bytes, ExchangeError> {
     let mut body = Pieces::default();
     while let Some(mut piece) = pace
-        .wait(true, recv.recv_data())
+        .wait(true, pin!(recv.recv_data()))
         .await?
         .map_err(|error| unread(&error))?
     {
@@ -208,7 +208,7 @@ async fn read_body(
         body.push(piece.copy_to_bytes(length));
     }
     // Trailers are not passed on, and what may not follow them is found out.
-    pace.wait(true, recv.recv_trailers())
+    pace.wait(true, pin!(recv.recv_trailers()))
         .await?
         .map_err(|error| unread(&error))?;
     Ok(body.take())

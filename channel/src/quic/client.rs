@@ -1,6 +1,7 @@
 //! The dialling end of `quic`.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 
 use quinn::{ReadError, WriteError};
@@ -154,7 +155,7 @@ impl Shared {
             .map_err(|error| self.lost(&error))?;
         let idle = self.dial.idle_timeout;
         let mut upload = Upload::new(send);
-        match in_time(idle, upload.write_all(&bytes)).await {
+        match in_time(idle, pin!(upload.write_all(&bytes))).await {
             Ok(Ok(())) => {}
             // The server has heard enough, and says why in its reply.
             Ok(Err(WriteError::Stopped(code))) if !live.was_left(code.into_inner()) => {}

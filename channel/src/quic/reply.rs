@@ -1,5 +1,6 @@
 //! A reply that is arriving on a stream of `tokenlag/1`.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -194,7 +195,7 @@ impl ClientReply {
                 return Ok(taken);
             }
             let idle = self.client.dial.idle_timeout;
-            let read = in_time(idle, self.recv.read_chunk(READ_LIMIT, true))
+            let read = in_time(idle, pin!(self.recv.read_chunk(READ_LIMIT, true)))
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?
                 .map_err(Headless::Read)?;

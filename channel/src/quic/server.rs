@@ -1,6 +1,7 @@
 //! The accepting end of `tokenlag/1`.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -123,7 +124,7 @@ async fn read_request(
     let mut head = None;
     let mut body = Pieces::default();
     while let Some(chunk) = pace
-        .wait(head.is_some(), recv.read_chunk(READ_LIMIT, true))
+        .wait(head.is_some(), pin!(recv.read_chunk(READ_LIMIT, true)))
         .await?
         .map_err(|error| gone(&error))?
     {
@@ -237,7 +238,7 @@ impl ReplyWriter {
         let mut written = 0;
         while written < self.0.frames.len() {
             let write = self.0.send.write(&self.0.frames[written..]);
-            let write = in_time(self.0.limits.stalled, write).await;
+            let write = in_time(self.0.limits.stalled, pin!(write)).await;
             self.0.stalled = write.is_err();
             written += write??;
         }
