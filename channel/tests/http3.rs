@@ -2,9 +2,11 @@
 
 mod udp;
 
+use std::time::Duration;
+
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::ClientTls;
-use tokenlag_channel::{ChannelError, ExchangeError, ExchangeLimits};
+use tokenlag_channel::{Channel, ChannelError, Dial, ExchangeError, ExchangeLimits};
 use tokenlag_probes::{FailureKind, Transport};
 use tokio::task::{spawn_local, yield_now};
 use udp::{BOTH, ask, chunks, identity, request, run, server, server_with, text, tls};
@@ -255,7 +257,7 @@ fn a_client_without_certificates_to_trust_is_told_so() {
         for transport in BOTH {
             let mut dial = server.dial.clone();
             dial.tls = None;
-            let channel = tokenlag_channel::Channel::new(transport, dial);
+            let channel = Channel::new(transport, dial);
             let error = channel.connect().await.unwrap_err();
             assert!(matches!(error, ChannelError::Tls(_)), "{transport}");
         }
@@ -290,8 +292,13 @@ fn a_reply_that_comes_before_the_request_is_taken_is_read() {
             ..DoorLimits::default()
         };
         let server = server_with(tls(false), limits);
+        // A request that does not notice that it was stopped would notice it at its own limit.
+        let dial = Dial {
+            idle_timeout: Duration::from_secs(3600),
+            ..server.dial.clone()
+        };
         for transport in BOTH {
-            let channel = server.channel(transport);
+            let channel = Channel::new(transport, dial.clone());
             // More than fits into the windows: only a part is ever sent.
             let body = "b".repeat(30_000_000);
             let request = request(transport, "/", &body);

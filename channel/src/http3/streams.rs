@@ -1,6 +1,6 @@
 //! The streams under h3: quinn's, with what passes stamped, counted and bounded.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
@@ -14,6 +14,7 @@ use super::connection::{NotTaken, Under, lost};
 use super::meter::Meter;
 use super::track::{Arrival, Track};
 use crate::quic::socket::StampedSocket;
+use crate::quic::stop::Stop;
 
 /// The most that one read takes of a stream.
 const READ_LIMIT: usize = 64 * 1024;
@@ -187,6 +188,7 @@ impl Drop for RecvStream {
 /// reset.
 pub(crate) struct SendStream {
     stream: quinn::SendStream,
+    stop: Stop,
     writing: Option<WriteBuf<Bytes>>,
     track: Arc<Track>,
     socket: Arc<StampedSocket>,
@@ -197,6 +199,7 @@ impl SendStream {
     pub(super) fn new(stream: quinn::SendStream, track: Arc<Track>, under: &Under) -> Self {
         Self {
             stream,
+            stop: Stop::default(),
             writing: None,
             track,
             socket: Arc::clone(&under.socket),
@@ -210,8 +213,10 @@ impl quic::SendStream<Bytes> for SendStream {
         while let Some(data) = &mut self.writing
             && data.has_remaining()
         {
-            let stream = Pin::new(&mut self.stream);
-            let written = ready!(stream.poll_write(context, data.chunk())).map_err(unwritten)?;
+            let write = self
+                .stop
+                .poll_write(&mut self.stream, context, data.chunk());
+            let written = ready!(write).map_err(unwritten)?;
             data.advance(written);
             self.track.sent.fetch_add(written as u64, Relaxed);
             self.socket.gave(written);

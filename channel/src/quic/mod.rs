@@ -15,6 +15,7 @@ mod reply;
 mod server;
 mod session;
 pub(crate) mod socket;
+pub(crate) mod stop;
 mod stray;
 mod transport;
 mod upload;

@@ -1,5 +1,6 @@
 //! The accepting end of `tokenlag/1`.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use tokenlag_probes::{Clock, MonoClock, Stamp};
 use super::compact::Compactor;
 use super::established::{Confirmed, Established};
 use super::frame::{self, Frame, ReplyForm};
+use super::stop::Stop;
 use super::{CUT_OFF, NOT_BEGUN, early};
 use crate::bounds::{ExchangeLimits, Pace, Share, in_time};
 use crate::http::head::MAX_HEAD;
@@ -236,10 +238,14 @@ impl ReplyWriter {
     pub async fn flush(&mut self) -> io::Result<Stamp> {
         let at = MonoClock.now();
         let mut written = 0;
-        while written < self.0.frames.len() {
-            let write = self.0.send.write(&self.0.frames[written..]);
-            let write = in_time(self.0.limits.stalled, pin!(write)).await;
-            self.0.stalled = write.is_err();
+        let mut stop = Stop::default();
+        let writing = &mut *self.0;
+        while written < writing.frames.len() {
+            let frames = &writing.frames[written..];
+            let send = &mut writing.send;
+            let write = poll_fn(|context| stop.poll_write(send, context, frames));
+            let write = in_time(writing.limits.stalled, pin!(write)).await;
+            writing.stalled = write.is_err();
             written += write??;
         }
         self.0.frames.clear();

@@ -1,8 +1,12 @@
 //! The sending half of an exchange's stream while the request goes out.
 
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
 use quinn::{SendStream, VarInt, WriteError};
 
 use super::CUT_OFF;
+use super::stop::Stop;
 
 /// A request on its way. Dropped before [`Self::finish`], it resets the stream: quinn would finish it, and a request that
 /// breaks off between two frames would look whole.
@@ -24,7 +28,16 @@ impl Upload {
     /// # Errors
     /// The server stopped the stream, the connection is gone, or early data was not taken.
     pub(super) async fn write_all(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
-        self.send.write_all(bytes).await
+        let mut stop = Stop::default();
+        let mut rest = bytes;
+        poll_fn(|context| {
+            while !rest.is_empty() {
+                let written = ready!(stop.poll_write(&mut self.send, context, rest))?;
+                rest = &rest[written..];
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 
     /// Ends the request. A stream that the server stopped, or early data that it did not take, has no end.
