@@ -10,6 +10,7 @@ use tokenlag_dialect::responses::bad_request::CONNECTION_LIMIT_REACHED;
 use tokenlag_probes::{Clock, Encoding, MonoClock, Stamp, Transport};
 
 use crate::inlet::Inlet;
+use crate::opening::{Key, Opening};
 use crate::question::Question;
 use crate::refusal::Refusal;
 use crate::tap::Tap;
@@ -17,17 +18,6 @@ use crate::upstream::STALE_WITHIN;
 
 /// Openings of WebSockets that one thread keeps apart: as many clients, about, have warm ones.
 const OPENINGS: usize = 64;
-
-/// Fields of a request that have no place in the opening of a WebSocket that other requests will share: they tell of one
-/// body, one reply, one exchange.
-const OF_ONE_REQUEST: [&[u8]; 6] = [
-    b"content-type",
-    b"accept",
-    b"accept-encoding",
-    b"traceparent",
-    b"tracestate",
-    b"baggage",
-];
 
 /// One thread's connections of a channel other than HTTP/1.1.
 #[derive(Debug)]
@@ -40,11 +30,8 @@ pub(crate) struct Leg {
     channel: Channel,
     /// WebSockets say in their opening whose they are: what one client opened carries no other's requests. The one used
     /// last comes last.
-    sockets: RefCell<Vec<(Opening, Channel)>>,
+    sockets: RefCell<Vec<(Key, Channel)>>,
 }
-
-/// What a WebSocket's opening says: its target, and fields.
-type Opening = (String, Vec<(String, String)>);
 
 impl Leg {
     /// Dials nothing yet. `authority` is the name that the upstream knows itself by.
@@ -81,7 +68,9 @@ impl Leg {
     /// Whether the request can travel here. WebSockets carry nothing but streamed creates of the Responses API.
     pub(crate) fn takes(&self, question: &Question<'_>) -> bool {
         self.carries_all()
-            || (question.is_create() && is_streamed(&question.body) && opening(question).is_some())
+            || (question.is_create()
+                && is_streamed(&question.body)
+                && Opening::of(question, question.target).is_some())
     }
 
     /// Asks, and waits for the reply's head; `target` is the question's as the upstream knows it.
@@ -113,11 +102,12 @@ impl Leg {
             },
         };
         let request = Request::pass_on(self.transport, &message)?;
-        match opening(question).filter(|_| self.transport == Transport::Ws) {
-            Some(fields) => {
-                self.ask_socket((target.to_owned(), fields), &request, tap)
-                    .await
-            }
+        let opening = match self.transport {
+            Transport::Ws => Opening::of(question, target),
+            _ => None,
+        };
+        match opening {
+            Some(opening) => self.ask_socket(&opening, &request, tap).await,
             None => {
                 let reply = self.channel.open(&request).await?;
                 note(tap, &reply);
@@ -128,17 +118,17 @@ impl Leg {
 
     async fn ask_socket(
         &self,
-        opening: Opening,
+        opening: &Opening,
         request: &Request,
         tap: &mut Tap,
     ) -> Result<Inlet, ChannelError> {
-        match self.first_message(&opening, request, tap).await {
+        match self.first_message(opening, request, tap).await {
             Err(unanswered) if unanswered.repeatable => {
                 // Others that are idle will have been closed, too.
                 self.sockets
                     .borrow_mut()
-                    .retain(|(known, _)| *known != opening);
-                let again = self.first_message(&opening, request, tap).await;
+                    .retain(|(known, _)| *known != opening.key);
+                let again = self.first_message(opening, request, tap).await;
                 again.map_err(|unanswered| unanswered.error)
             }
             asked => asked.map_err(|unanswered| unanswered.error),
@@ -186,10 +176,10 @@ impl Leg {
         }
     }
 
-    /// The channel whose WebSockets were opened so.
+    /// The channel whose WebSockets the requests of such an opening share.
     fn socket(&self, opening: &Opening) -> Channel {
         let mut sockets = self.sockets.borrow_mut();
-        let place = sockets.iter().position(|(known, _)| known == opening);
+        let place = sockets.iter().position(|(known, _)| *known == opening.key);
         let entry = match place {
             Some(place) => sockets.remove(place),
             None => {
@@ -197,11 +187,11 @@ impl Leg {
                     sockets.remove(0);
                 }
                 let dial = Dial {
-                    path: opening.0.clone(),
-                    headers: opening.1.clone(),
+                    path: opening.key.target.clone(),
+                    headers: opening.fields(),
                     ..self.dial.clone()
                 };
-                (opening.clone(), Channel::new(self.transport, dial))
+                (opening.key.clone(), Channel::new(self.transport, dial))
             }
         };
         let channel = entry.1.clone();
@@ -250,19 +240,6 @@ fn note(tap: &mut Tap, reply: &Reply) {
     let opening = reply.opening();
     tap.up_connected_anew = opening.resolved.is_some();
     tap.up_written = Some(opening.written);
-}
-
-/// The fields of the opening that would carry the question; `None` where one of them is not text.
-fn opening(question: &Question<'_>) -> Option<Vec<(String, String)>> {
-    let shared = question.fields.iter().filter(|(name, _)| {
-        !OF_ONE_REQUEST
-            .iter()
-            .any(|own| name.eq_ignore_ascii_case(own))
-    });
-    let text = |bytes: &Bytes| std::str::from_utf8(bytes).ok().map(str::to_owned);
-    shared
-        .map(|(name, value)| Some((text(name)?, text(value)?)))
-        .collect()
 }
 
 /// Whether a create asks for a stream, and for nothing that a WebSocket has no words for.

@@ -51,27 +51,20 @@ fn a_websocket_takes_streamed_creates_alone() {
 }
 
 #[test]
-fn an_opening_says_whose_it_is_and_nothing_of_one_request() {
-    let fields = [
-        ("Authorization".into(), "Bearer me".into()),
-        ("Content-Type".into(), "application/json".into()),
-        ("traceparent".into(), "00-1-2-01".into()),
-    ];
-    let said = opening(&question(&fields, "{}")).unwrap();
-    assert_eq!(said, [("Authorization".to_owned(), "Bearer me".to_owned())]);
-}
-
-#[test]
 fn openings_that_are_kept_apart_are_bounded() {
     let leg = leg(Transport::Ws);
+    let open = |target: &str| {
+        let opening = Opening::of(&question(&[], ""), target).unwrap();
+        leg.socket(&opening);
+    };
     for number in 0..OPENINGS + 3 {
-        leg.socket(&(number.to_string(), Vec::new()));
+        open(&number.to_string());
     }
     // The one used last goes last.
-    leg.socket(&("3".to_owned(), Vec::new()));
-    leg.socket(&("new".to_owned(), Vec::new()));
+    open("3");
+    open("new");
     let sockets = leg.sockets.borrow();
-    let kept: Vec<_> = sockets.iter().map(|((target, _), _)| &**target).collect();
+    let kept: Vec<_> = sockets.iter().map(|(key, _)| &*key.target).collect();
     assert_eq!(kept.len(), OPENINGS);
     assert_eq!((kept[0], kept[OPENINGS - 2]), ("5", "3"));
 }

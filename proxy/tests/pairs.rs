@@ -307,3 +307,36 @@ fn a_websocket_of_one_client_carries_nothing_of_anothers() {
         }
     });
 }
+
+#[test]
+fn a_websocket_is_shared_by_requests_that_differ_only_in_what_tells_of_each() {
+    let leg = (Transport::Ws, Encoding::Events);
+    let pair = Pair::start(leg, "gap=0ms");
+    let asked = |number: u128, tenant: &str| {
+        let of_each = ["x-request-id", "user-agent", "x-stainless-retry-count"];
+        let mut fields: Vec<_> = of_each
+            .iter()
+            .map(|name| (name.to_string(), number.to_string()))
+            .collect();
+        fields.push(("x-tenant".to_owned(), tenant.to_owned()));
+        fields
+    };
+    run(async {
+        for (number, tenant, anew) in [(0, "a", true), (1, "a", false), (2, "b", true)] {
+            let trace = trace(number);
+            let fields = asked(number, tenant);
+            pair.ask_with(trace, &create("x", 3), &fields)
+                .await
+                .unwrap();
+            let record = pair.near.record(trace).await;
+            assert_eq!(record.up_connected_anew, anew, "{number}");
+            let asked = pair.far.backend.take_requests().pop().unwrap();
+            assert_eq!(asked.header("x-tenant"), Some(tenant));
+            assert_eq!(asked.header("x-request-id"), None);
+            assert_eq!(asked.trace, Some(trace));
+            // Said by the request that opened the WebSocket.
+            let opener = if number == 2 { "2" } else { "0" };
+            assert_eq!(asked.header("user-agent"), Some(opener));
+        }
+    });
+}
