@@ -18,10 +18,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokenlag_channel::tls::self_signed;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::{Echo, PAYLOAD, trace};
+use crate::{Echo, PAYLOAD, Threads, trace};
 
 /// As our channels announce them.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
@@ -40,20 +41,25 @@ fn post<T>(uri: &str, length: Option<usize>, body: T) -> Request<T> {
     request.body(body).expect("a good request")
 }
 
-/// A connected pair of TCP sockets, client's end first.
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .expect("loopback listens");
-    let address = listener.local_addr().expect("it is bound");
-    let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let (client, (server, _)) = (
-        client.expect("it listens"),
-        accepted.expect("it was dialled"),
-    );
+/// Starts a server of one TCP connection, and gives the client's end of it.
+async fn tcp<S>(threads: Threads, serve: impl FnOnce(TcpStream) -> S + Send + 'static) -> TcpStream
+where
+    S: Future<Output = ()> + 'static,
+{
+    let server = async |bound: oneshot::Sender<SocketAddr>| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("loopback listens");
+        let address = listener.local_addr().expect("it is bound");
+        bound.send(address).expect("the client waits");
+        let (accepted, _) = listener.accept().await.expect("it is dialled");
+        accepted.set_nodelay(true).expect("an open socket");
+        serve(accepted).await;
+    };
+    let address = threads.serve(server).await;
+    let client = TcpStream::connect(address).await.expect("it listens");
     client.set_nodelay(true).expect("an open socket");
-    server.set_nodelay(true).expect("an open socket");
-    (client, server)
+    client
 }
 
 pub struct Hyper {
@@ -61,9 +67,8 @@ pub struct Hyper {
     request: Request<Full<Bytes>>,
 }
 
-pub async fn hyper() -> Hyper {
-    let (client, server) = tcp_pair().await;
-    tokio::task::spawn_local(async move {
+pub async fn hyper(threads: Threads) -> Hyper {
+    let serve = async |server| {
         let echo = service_fn(|request: Request<Incoming>| async move {
             let body = request.into_body().collect().await?.to_bytes();
             Ok::<_, hyper::Error>(Response::new(Full::new(body)))
@@ -73,7 +78,8 @@ pub async fn hyper() -> Hyper {
             .auto_date_header(false)
             .serve_connection(TokioIo::new(server), echo)
             .await;
-    });
+    };
+    let client = tcp(threads, serve).await;
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client))
         .await
         .expect("a fresh connection");
@@ -109,9 +115,8 @@ pub struct H2 {
     request: Request<()>,
 }
 
-pub async fn h2() -> H2 {
-    let (client, server) = tcp_pair().await;
-    tokio::task::spawn_local(async move {
+pub async fn h2(threads: Threads) -> H2 {
+    let serve = async |server| {
         let mut connection = ::h2::server::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -134,7 +139,8 @@ pub async fn h2() -> H2 {
                     .expect("an open stream");
             });
         }
-    });
+    };
+    let client = tcp(threads, serve).await;
     let (sender, connection) = ::h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -176,9 +182,8 @@ pub struct Tungstenite {
 }
 
 /// Messages have as many bytes as ours.
-pub async fn tungstenite(length: usize) -> Tungstenite {
-    let (client, server) = tcp_pair().await;
-    tokio::task::spawn_local(async move {
+pub async fn tungstenite(length: usize, threads: Threads) -> Tungstenite {
+    let serve = async |server| {
         let mut socket = tokio_tungstenite::accept_async(server)
             .await
             .expect("an opening");
@@ -187,7 +192,8 @@ pub async fn tungstenite(length: usize) -> Tungstenite {
                 return;
             }
         }
-    });
+    };
+    let client = tcp(threads, serve).await;
     let (socket, _) = tokio_tungstenite::client_async("ws://127.0.0.1/v1/responses", client)
         .await
         .expect("an opening");
@@ -213,8 +219,15 @@ impl Echo for Tungstenite {
     }
 }
 
-/// Both ends' endpoints for a protocol of QUIC, connected, server's end first.
-async fn quic_pair(alpn: &[u8]) -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) {
+/// Starts a server of one connection for a protocol of QUIC, and gives the client's end of it.
+async fn quic<S>(
+    alpn: &[u8],
+    threads: Threads,
+    serve: impl FnOnce(quinn::Connection) -> S + Send + 'static,
+) -> (quinn::Connection, quinn::Endpoint)
+where
+    S: Future<Output = ()> + 'static,
+{
     let made = self_signed(&["localhost"]).expect("a name");
     let certificate = CertificateDer::from_pem_slice(made.cert_pem.as_bytes()).expect("just made");
     let key = PrivateKeyDer::from_pem_slice(made.key_pem.as_bytes()).expect("just made");
@@ -240,18 +253,21 @@ async fn quic_pair(alpn: &[u8]) -> (quinn::Connection, quinn::Connection, [quinn
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(server));
     config.transport_config(transport());
-    let accepting = quinn::Endpoint::server(config, any).expect("loopback binds");
+    let server = async move |bound: oneshot::Sender<SocketAddr>| {
+        let accepting = quinn::Endpoint::server(config, any).expect("loopback binds");
+        let address = accepting.local_addr().expect("it is bound");
+        bound.send(address).expect("the client waits");
+        let accepted = accepting.accept().await.expect("it is open").await;
+        serve(accepted.expect("a handshake")).await;
+    };
+    let address = threads.serve(server).await;
     let dialling = quinn::Endpoint::client(any).expect("loopback binds");
-    let address = accepting.local_addr().expect("it is bound");
     let mut config = quinn::ClientConfig::new(Arc::new(client));
     config.transport_config(transport());
     let connecting = dialling
         .connect_with(config, address, "localhost")
         .expect("a good name");
-    let accepted = async { accepting.accept().await.expect("it is open").await };
-    let (client, server) = tokio::join!(connecting, accepted);
-    let (client, server) = (client.expect("a handshake"), server.expect("a handshake"));
-    (server, client, [accepting, dialling])
+    (connecting.await.expect("a handshake"), dialling)
 }
 
 fn transport() -> Arc<quinn::TransportConfig> {
@@ -269,13 +285,12 @@ pub struct Quinn {
     connection: quinn::Connection,
     request: Vec<u8>,
     reply: usize,
-    _endpoints: [quinn::Endpoint; 2],
+    _endpoint: quinn::Endpoint,
 }
 
 /// Requests and replies have as many bytes as the frames of `tokenlag/1` that carry the payload.
-pub async fn quinn(request: usize, reply: usize) -> Quinn {
-    let (server, connection, endpoints) = quic_pair(b"echo").await;
-    tokio::task::spawn_local(async move {
+pub async fn quinn(request: usize, reply: usize, threads: Threads) -> Quinn {
+    let serve = async move |server: quinn::Connection| {
         while let Ok((mut send, mut recv)) = server.accept_bi().await {
             tokio::task::spawn_local(async move {
                 let body = recv.read_to_end(64 * 1024).await.expect("a whole request");
@@ -285,12 +300,13 @@ pub async fn quinn(request: usize, reply: usize) -> Quinn {
                 let _ = send.finish();
             });
         }
-    });
+    };
+    let (connection, endpoint) = quic(b"echo", threads, serve).await;
     Quinn {
         connection,
         request: vec![b' '; request],
         reply,
-        _endpoints: endpoints,
+        _endpoint: endpoint,
     }
 }
 
@@ -309,12 +325,11 @@ impl Echo for Quinn {
 pub struct H3 {
     sender: ::h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
     request: Request<()>,
-    _endpoints: [quinn::Endpoint; 2],
+    _endpoint: quinn::Endpoint,
 }
 
-pub async fn h3() -> H3 {
-    let (server, client, endpoints) = quic_pair(b"h3").await;
-    tokio::task::spawn_local(async move {
+pub async fn h3(threads: Threads) -> H3 {
+    let serve = async |server| {
         let mut connection = ::h3::server::builder()
             .send_grease(false)
             .build::<_, Bytes>(h3_quinn::Connection::new(server))
@@ -338,7 +353,8 @@ pub async fn h3() -> H3 {
                 let _ = stream.finish().await;
             });
         }
-    });
+    };
+    let (client, endpoint) = quic(b"h3", threads, serve).await;
     let (mut driver, sender) = ::h3::client::builder()
         .send_grease(false)
         .build(h3_quinn::Connection::new(client))
@@ -351,7 +367,7 @@ pub async fn h3() -> H3 {
     H3 {
         sender,
         request: post(uri, Some(PAYLOAD.len()), ()),
-        _endpoints: endpoints,
+        _endpoint: endpoint,
     }
 }
 

@@ -1,25 +1,31 @@
-//! What our channels add to the libraries under them: `cargo bench --bench echo [-- CHANNEL... [ours|bare [ROUND_TRIPS]]]`.
+//! What our channels add to the libraries under them:
+//! `cargo bench --bench echo [-- CHANNEL... [one|two] [ours|bare [ROUND_TRIPS]]]`.
 //!
 //! For each channel, round trips of a small echo through our two ends and through the bare library's, in one process
-//! on one thread over loopback, in turns of random order. Printed is the ratio of the turns' medians, with a 95 %
-//! bootstrap interval over the turns.
+//! over loopback, in turns of random order. Printed is the ratio of the turns' medians, with a 95 % bootstrap interval
+//! over the turns.
+//!
+//! With two threads client and server have one each, as they have wherever they serve: that is the round trip. With one
+//! thread nobody waits to be woken: what is left is the CPU of both ends and the kernel's, and the ratio is that of work.
 //!
 //! Both sides do the same job: they send the same fields and bodies (over a bare WebSocket or bare QUIC, as many bytes as ours),
 //! announce the same windows, serve each exchange in a task of its own where several may run at once, and take the whole
 //! body before they answer. What only our side does is what the channels are for: stamps, counters, limits of time and
 //! size, requests and replies in a form that every channel has.
 //!
-//! With `ours` or `bare` one side runs alone, for a profiler.
+//! With `ours` or `bare` one side runs alone, on one thread, for a profiler.
 
 mod bare;
 mod ours;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokenlag_probes::bootstrap::estimate;
 use tokenlag_probes::{Clock, MonoClock, TraceId, Transport};
-use tokio::task::LocalSet;
+use tokio::sync::oneshot;
+use tokio::task::{LocalSet, spawn_local};
 
 /// Turns of each side; the interval is over them.
 const TURNS: usize = 60;
@@ -41,36 +47,71 @@ trait Echo {
     async fn round_trip(&mut self);
 }
 
+/// Where a server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Threads {
+    /// On the client's thread.
+    One,
+    /// On a thread of its own.
+    Two,
+}
+
+impl Threads {
+    /// Starts a server, which says where it is once it is bound.
+    async fn serve<S>(
+        self,
+        server: impl FnOnce(oneshot::Sender<SocketAddr>) -> S + Send + 'static,
+    ) -> SocketAddr
+    where
+        S: Future<Output = ()> + 'static,
+    {
+        let (bound, address) = oneshot::channel();
+        match self {
+            Self::One => drop(spawn_local(server(bound))),
+            Self::Two => drop(std::thread::spawn(|| {
+                on_one_thread(async { server(bound).await })
+            })),
+        }
+        address.await.expect("the server is bound")
+    }
+}
+
 fn main() {
     let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
     let wanted = Wanted::read(&words).unwrap_or_else(|unknown| {
-        eprintln!("'{unknown}' is no channel, no side (ours, bare) and no number of round trips");
+        eprintln!("'{unknown}' is no channel, no number of threads (one, two), no side (ours, bare) and no number of round trips");
         std::process::exit(2);
     });
-    println!("echo of {} bytes, one thread, loopback", PAYLOAD.len());
+    println!("echo of {} bytes over loopback", PAYLOAD.len());
     match wanted.side {
         None => println!(
-            "{:<8} {:>9} {:>9} {:>7}  95 % interval",
-            "channel", "ours us", "bare us", "ratio"
+            "{:<8} {:>7} {:>9} {:>9} {:>7}  95 % interval",
+            "channel", "threads", "ours us", "bare us", "ratio"
         ),
         Some(_) => println!("{:<8} {:>9}", "channel", "us"),
     }
-    let http = (ours::over_tcp(Transport::Http), bare::hyper());
-    wanted.run("http", http.0, http.1);
-    let http2 = (ours::over_tcp(Transport::Http2), bare::h2());
-    wanted.run("http2", http2.0, http2.1);
-    let http3 = (ours::over_udp(Transport::Http3), bare::h3());
-    wanted.run("http3", http3.0, http3.1);
-    let length = ours::request(Transport::Ws).len();
-    let ws = (ours::over_tcp(Transport::Ws), bare::tungstenite(length));
-    wanted.run("ws", ws.0, ws.1);
-    let lengths = (ours::request(Transport::Quic).len(), ours::quic_reply());
-    let bare = bare::quinn(lengths.0, lengths.1);
-    let quic = (ours::over_udp(Transport::Quic), bare);
-    wanted.run("quic", quic.0, quic.1);
+    for threads in [Threads::Two, Threads::One] {
+        let http = (
+            ours::over_tcp(Transport::Http, threads),
+            bare::hyper(threads),
+        );
+        wanted.run("http", threads, http.0, http.1);
+        let http2 = (ours::over_tcp(Transport::Http2, threads), bare::h2(threads));
+        wanted.run("http2", threads, http2.0, http2.1);
+        let http3 = (ours::over_udp(Transport::Http3, threads), bare::h3(threads));
+        wanted.run("http3", threads, http3.0, http3.1);
+        let length = ours::request(Transport::Ws).len();
+        let bare = bare::tungstenite(length, threads);
+        let ws = (ours::over_tcp(Transport::Ws, threads), bare);
+        wanted.run("ws", threads, ws.0, ws.1);
+        let lengths = (ours::request(Transport::Quic).len(), ours::quic_reply());
+        let bare = bare::quinn(lengths.0, lengths.1, threads);
+        let quic = (ours::over_udp(Transport::Quic, threads), bare);
+        wanted.run("quic", threads, quic.0, quic.1);
+    }
 }
 
 /// What the command line asks for.
@@ -78,6 +119,8 @@ fn main() {
 struct Wanted {
     /// None: all.
     channels: Vec<String>,
+    /// None: both.
+    threads: Option<Threads>,
     /// One side alone, for a profiler.
     side: Option<Side>,
     /// Round trips of one side alone.
@@ -97,21 +140,34 @@ impl Wanted {
             match word.as_str() {
                 "ours" => wanted.side = Some(Side::Ours),
                 "bare" => wanted.side = Some(Side::Bare),
+                "one" => wanted.threads = Some(Threads::One),
+                "two" => wanted.threads = Some(Threads::Two),
                 "http" | "http2" | "http3" | "ws" | "quic" => wanted.channels.push(word.clone()),
                 number => wanted.round_trips = Some(number.parse().map_err(|_| number)?),
             }
         }
+        if wanted.side.is_some() {
+            wanted.threads = Some(Threads::One);
+        }
         Ok(wanted)
     }
 
-    fn run(&self, name: &str, ours: impl Future<Output: Echo>, bare: impl Future<Output: Echo>) {
-        if !self.channels.is_empty() && !self.channels.iter().any(|known| known == name) {
+    fn run(
+        &self,
+        name: &str,
+        threads: Threads,
+        ours: impl Future<Output: Echo>,
+        bare: impl Future<Output: Echo>,
+    ) {
+        let is_channel =
+            self.channels.is_empty() || self.channels.iter().any(|known| known == name);
+        if !is_channel || self.threads.is_some_and(|wanted| wanted != threads) {
             return;
         }
         let round_trips = self.round_trips.unwrap_or(TURNS * ROUND_TRIPS);
         on_one_thread(async {
             match self.side {
-                None => compare(name, ours.await, bare.await).await,
+                None => compare(name, threads, ours.await, bare.await).await,
                 Some(Side::Ours) => alone(name, ours.await, round_trips).await,
                 Some(Side::Bare) => alone(name, bare.await, round_trips).await,
             }
@@ -132,7 +188,7 @@ fn on_one_thread(work: impl Future<Output = ()>) {
     far.abort();
 }
 
-async fn compare(name: &str, mut ours: impl Echo, mut bare: impl Echo) {
+async fn compare(name: &str, threads: Threads, mut ours: impl Echo, mut bare: impl Echo) {
     for _ in 0..WARM_UP {
         ours.round_trip().await;
         bare.round_trip().await;
@@ -154,7 +210,8 @@ async fn compare(name: &str, mut ours: impl Echo, mut bare: impl Echo) {
     let found = estimate(&ratios, 1).expect("there are turns");
     let end = |end: Option<f64>| end.map_or(f64::NAN, f64::exp);
     println!(
-        "{name:<8} {:>9.1} {:>9.1} {:>7.3}  [{:.3} {:.3}]",
+        "{name:<8} {:>7} {:>9.1} {:>9.1} {:>7.3}  [{:.3} {:.3}]",
+        if threads == Threads::One { 1 } else { 2 },
         median(&mut of_ours) / 1e3,
         median(&mut of_bare) / 1e3,
         found.mean.exp(),

@@ -1,6 +1,6 @@
 //! Our channels, both ends, behind the doors that the proxy has.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokenlag_channel::accept::{Accepted, Acceptor};
@@ -12,9 +12,10 @@ use tokenlag_channel::ws::{Received, Upgrade};
 use tokenlag_channel::{Ask, Channel, Dial, Request};
 use tokenlag_probes::{Encoding, Transport};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
-use crate::{Echo, PAYLOAD, trace};
+use crate::{Echo, PAYLOAD, Threads, trace};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,14 +26,15 @@ pub struct Ours {
 }
 
 /// A channel in clear, and a server behind a TCP door.
-pub async fn over_tcp(transport: Transport) -> Ours {
-    let (tls, _) = identity();
-    let acceptor = Acceptor::new(&tls, DoorLimits::default()).expect("a good certificate");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .expect("loopback listens");
-    let port = listener.local_addr().expect("it is bound").port();
-    spawn_local(async move {
+pub async fn over_tcp(transport: Transport, threads: Threads) -> Ours {
+    let server = async |bound: oneshot::Sender<SocketAddr>| {
+        let (tls, _) = identity();
+        let acceptor = Acceptor::new(&tls, DoorLimits::default()).expect("a good certificate");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("loopback listens");
+        let address = listener.local_addr().expect("it is bound");
+        bound.send(address).expect("the client waits");
         while let Ok((stream, _)) = listener.accept().await {
             match acceptor.accept(stream).await {
                 Ok(Accepted::Http1(connection)) => drop(spawn_local(serve_http(connection))),
@@ -50,8 +52,9 @@ pub async fn over_tcp(transport: Transport) -> Ours {
                 Err(error) => panic!("{error}"),
             }
         }
-    });
-    ours(transport, port, None)
+    };
+    let address = threads.serve(server).await;
+    ours(transport, address.port(), None)
 }
 
 async fn serve_http(mut connection: ServerConnection) {
@@ -76,13 +79,14 @@ async fn serve_http(mut connection: ServerConnection) {
 }
 
 /// A channel over QUIC, and a server behind a UDP door.
-pub async fn over_udp(transport: Transport) -> Ours {
+pub async fn over_udp(transport: Transport, threads: Threads) -> Ours {
     let (tls, trust) = identity();
-    let socket = quic::bind((Ipv4Addr::LOCALHOST, 0).into(), false).expect("loopback binds");
-    let door = Door::new(&tls, DoorLimits::default()).expect("a good certificate");
-    let listener = Listener::new(socket, &door, |_| {}).expect("loopback listens");
-    let port = listener.local_addr().expect("it is bound").port();
-    spawn_local(async move {
+    let server = async move |bound: oneshot::Sender<SocketAddr>| {
+        let socket = quic::bind((Ipv4Addr::LOCALHOST, 0).into(), false).expect("loopback binds");
+        let door = Door::new(&tls, DoorLimits::default()).expect("a good certificate");
+        let listener = Listener::new(socket, &door, |_| {}).expect("loopback listens");
+        let address = listener.local_addr().expect("it is bound");
+        bound.send(address).expect("the client waits");
         while let Some(handshake) = listener.accept().await {
             match handshake.finish().await.expect("a handshake") {
                 quic::Accepted::Quic(connection) => drop(spawn_local(async move {
@@ -109,8 +113,9 @@ pub async fn over_udp(transport: Transport) -> Ours {
                 })),
             }
         }
-    });
-    ours(transport, port, Some(trust))
+    };
+    let address = threads.serve(server).await;
+    ours(transport, address.port(), Some(trust))
 }
 
 fn identity() -> (ServerTls, ClientTls) {
