@@ -1,5 +1,6 @@
 //! The admin endpoint: health, figures, the records of exchanges, shutdown. On a thread that carries no traffic.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::timeout;
 
 use crate::book::Book;
+use crate::carried::{ByChannel, Thread, gathered};
 use crate::exposition::prometheus_text;
 use crate::options::ProxyOptions;
 use crate::proxy::Addresses;
@@ -44,6 +46,10 @@ const INDEX: &str = "tokenlag proxy\n\n\
 #[derive(Debug)]
 pub(crate) struct Admin {
     book: Arc<Book>,
+    /// Who has connections to the upstream.
+    threads: Vec<Thread>,
+    /// What they had carried when they were last asked.
+    carried: RefCell<ByChannel>,
     config: serde_json::Map<String, Value>,
     certificate: String,
     started: (SystemTime, Stamp),
@@ -86,6 +92,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 impl Admin {
     pub(crate) fn new(
         book: Arc<Book>,
+        threads: Vec<Thread>,
         options: &ProxyOptions,
         addresses: Addresses,
         certificate: &str,
@@ -114,6 +121,8 @@ impl Admin {
         };
         Self {
             book,
+            threads,
+            carried: RefCell::default(),
             config,
             certificate: certificate.to_owned(),
             started: (wall_clock(), MonoClock.now()),
@@ -188,6 +197,12 @@ impl Admin {
         let _ = timeout(FINDING, found).await;
     }
 
+    /// Whoever asks for figures is told what was carried up to now.
+    async fn gather(&self) {
+        let carried = gathered(&self.threads).await;
+        self.carried.replace(carried);
+    }
+
     /// What the proxy was told, and what it found out.
     fn config(&self) -> Answer {
         let mut config = self.config.clone();
@@ -200,7 +215,7 @@ impl Admin {
     fn metrics(&self, incoming: &Incoming) -> Answer {
         let evicted = self.book.ledger().evicted();
         let holdings = self.book.archive.holdings();
-        let metrics = self.book.metrics.render(evicted, holdings);
+        let metrics = (self.book.metrics).render(evicted, holdings, &self.carried.borrow());
         let mut accepted = incoming.head.headers.all("accept");
         if accepted.any(|value| value.contains("application/openmetrics-text")) {
             Answer::ok(OPENMETRICS, metrics)
@@ -304,8 +319,10 @@ async fn converse(
         if client.whole_body().await.is_err() {
             return Ok(());
         }
-        if incoming.head.path() == "/config" {
-            admin.find_kind().await;
+        match incoming.head.path() {
+            "/config" => admin.find_kind().await,
+            "/metrics" => admin.gather().await,
+            _ => {}
         }
         let answer = admin.answer(&incoming, *draining.borrow());
         let mut fields = vec![("content-type", answer.kind), ("cache-control", "no-store")];

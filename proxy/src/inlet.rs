@@ -1,12 +1,15 @@
 //! The upstream's end of an exchange, whatever the channel: a reply that is arriving.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokenlag_channel::http::render::reason;
-use tokenlag_channel::http::{Connection, Framing, Headers, Response, ResponseHead};
+use tokenlag_channel::http::{Framing, Headers, Response, ResponseHead};
 use tokenlag_channel::{ChannelError, Chunk, Reply};
 use tokenlag_dialect as dialect;
 
+use crate::carried::Metered;
+use crate::pooled::Pooled;
 use crate::upstream::Pool;
 
 /// A reply whose head is there.
@@ -26,7 +29,7 @@ pub(crate) struct Inlet {
 enum Source {
     /// One HTTP/1.1 connection, whose reads can be told apart.
     Http {
-        connection: Box<Connection>,
+        connection: Box<Pooled>,
         response: Box<Response>,
         idle: Duration,
     },
@@ -35,6 +38,8 @@ enum Source {
         reply: Box<Reply>,
         held: Option<Chunk>,
         done: bool,
+        /// Books what the reply brought, once it is over.
+        metered: Rc<Metered>,
     },
     /// What is there already.
     Whole(Option<Chunk>),
@@ -46,7 +51,7 @@ impl Inlet {
     /// # Errors
     /// Fields that contradict each other about the body's length.
     pub(crate) fn http(
-        connection: Connection,
+        connection: Pooled,
         response: Response,
         method: &str,
         idle: Duration,
@@ -67,7 +72,11 @@ impl Inlet {
     ///
     /// # Errors
     /// Fields that contradict each other about the body's length.
-    pub(crate) fn channel(reply: Reply, method: &str) -> Result<Self, ChannelError> {
+    pub(crate) fn channel(
+        reply: Reply,
+        metered: Rc<Metered>,
+        method: &str,
+    ) -> Result<Self, ChannelError> {
         let mut headers = Headers::default();
         let framing = reply.framing();
         for (name, value) in reply.fields() {
@@ -85,12 +94,13 @@ impl Inlet {
                 reply: Box::new(reply),
                 held: None,
                 done: false,
+                metered,
             },
         })
     }
 
     /// The messages that answer a create, of which `first` came already.
-    pub(crate) fn messages(reply: Reply, first: Chunk) -> Self {
+    pub(crate) fn messages(reply: Reply, metered: Rc<Metered>, first: Chunk) -> Self {
         let mut headers = Headers::default();
         headers.push("content-type", b"text/event-stream");
         Self {
@@ -101,6 +111,7 @@ impl Inlet {
                 reply: Box::new(reply),
                 held: Some(first),
                 done: false,
+                metered,
             },
         }
     }
@@ -145,7 +156,9 @@ impl Inlet {
                 response,
                 idle,
             } => connection.read_more(response, *idle).await,
-            Source::Channel { reply, held, done } => {
+            Source::Channel {
+                reply, held, done, ..
+            } => {
                 *held = reply.next().await?;
                 *done = held.is_none();
                 Ok(())
@@ -197,7 +210,10 @@ impl Inlet {
                 }
             }
             // The reply has ended: nothing is waited for, and nothing can fail that concerns it.
-            Source::Channel { reply, .. } => drop(reply.finish().await),
+            Source::Channel { reply, metered, .. } => {
+                drop(reply.finish().await);
+                metered.book();
+            }
             Source::Whole(_) => {}
         }
     }

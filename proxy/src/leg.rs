@@ -1,6 +1,7 @@
 //! The way upstream over a channel that takes whole requests: HTTP/2, HTTP/3, WebSocket, raw QUIC.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use tokenlag_channel::quic::frame::ReplyForm;
@@ -9,6 +10,7 @@ use tokenlag_dialect::responses::Create;
 use tokenlag_dialect::responses::bad_request::CONNECTION_LIMIT_REACHED;
 use tokenlag_probes::{Clock, Encoding, MonoClock, Stamp, Transport};
 
+use crate::carried::{Carried, Metered, Total};
 use crate::inlet::Inlet;
 use crate::opening::{Key, Opening};
 use crate::question::Question;
@@ -27,10 +29,12 @@ pub(crate) struct Leg {
     authority: String,
     dial: Dial,
     /// One for all.
-    channel: Channel,
+    channel: Rc<Metered>,
     /// WebSockets say in their opening whose they are: what one client opened carries no other's requests. The one used
     /// last comes last.
-    sockets: RefCell<Vec<(Key, Channel)>>,
+    sockets: RefCell<Vec<(Key, Rc<Metered>)>>,
+    /// What was carried over all of them.
+    total: Total,
 }
 
 impl Leg {
@@ -41,23 +45,39 @@ impl Leg {
         authority: String,
         dial: Dial,
     ) -> Self {
+        let total = Total::new(dial.tls.is_some());
         Self {
             transport,
             encoding,
             authority,
-            channel: Channel::new(transport, dial.clone()),
+            channel: Metered::new(Channel::new(transport, dial.clone()), &total),
             dial,
             sockets: RefCell::default(),
+            total,
         }
     }
 
     /// Closes what is idle, with the channel's own farewell.
     pub(crate) async fn close(&self) {
-        self.channel.clone().close().await;
+        self.channel.channel().clone().close().await;
         let sockets = self.sockets.take();
         for (_, channel) in sockets {
-            channel.close().await;
+            channel.channel().clone().close().await;
         }
+    }
+
+    /// The channel that it is of.
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// What was carried up to now, over connections and clients that are gone too.
+    pub(crate) fn carried(&self) -> Carried {
+        self.channel.book();
+        for (_, channel) in self.sockets.borrow().iter() {
+            channel.book();
+        }
+        self.total.carried()
     }
 
     /// Whether any request can travel here.
@@ -109,9 +129,9 @@ impl Leg {
         match opening {
             Some(opening) => self.ask_socket(&opening, &request, tap).await,
             None => {
-                let reply = self.channel.open(&request).await?;
+                let reply = self.channel.channel().open(&request).await?;
                 note(tap, &reply);
-                Inlet::channel(reply, question.method)
+                Inlet::channel(reply, Rc::clone(&self.channel), question.method)
             }
         }
     }
@@ -141,7 +161,8 @@ impl Leg {
         request: &Request,
         tap: &mut Tap,
     ) -> Result<Inlet, Unanswered> {
-        let opened = self.socket(opening).open(request).await;
+        let metered = self.socket(opening);
+        let opened = metered.channel().open(request).await;
         // A message that could not be written to its end is nobody's request.
         let mut reply = opened.map_err(|error| Unanswered {
             repeatable: is_closed(&error),
@@ -172,12 +193,12 @@ impl Leg {
                 drop(reply.finish().await);
                 Ok(whole)
             }
-            None => Ok(Inlet::messages(reply, first)),
+            None => Ok(Inlet::messages(reply, metered, first)),
         }
     }
 
     /// The channel whose WebSockets the requests of such an opening share.
-    fn socket(&self, opening: &Opening) -> Channel {
+    fn socket(&self, opening: &Opening) -> Rc<Metered> {
         let mut sockets = self.sockets.borrow_mut();
         let place = sockets.iter().position(|(known, _)| *known == opening.key);
         let entry = match place {
@@ -191,10 +212,11 @@ impl Leg {
                     headers: opening.fields(),
                     ..self.dial.clone()
                 };
-                (opening.key.clone(), Channel::new(self.transport, dial))
+                let channel = Channel::new(self.transport, dial);
+                (opening.key.clone(), Metered::new(channel, &self.total))
             }
         };
-        let channel = entry.1.clone();
+        let channel = Rc::clone(&entry.1);
         sockets.push(entry);
         channel
     }

@@ -10,6 +10,7 @@ use tokenlag_probes::metric::Metric;
 use tokenlag_probes::{HopExchange, Outcome};
 
 use crate::archive::Holdings;
+use crate::carried::{ByChannel, COUNTS};
 
 /// Bucket bounds in seconds: four to a decade, from 10 microseconds to 100 seconds.
 const BOUNDS: [f64; 29] = [
@@ -30,6 +31,8 @@ pub(crate) struct Metrics {
     responses: Gauge,
     response_bytes: Gauge,
     responses_evicted: Counter,
+    /// One for each of [`COUNTS`].
+    upstream: [Family<OfChannel, Counter>; COUNTS.len()],
     figures: Vec<(Metric, Family<OfChannel, Histogram>)>,
 }
 
@@ -109,6 +112,12 @@ impl Default for Metrics {
             "Finished responses that were forgotten to make room",
             responses_evicted.clone(),
         );
+        let upstream = COUNTS.map(|(name, help)| {
+            let family = Family::default();
+            let name = format!("upstream_{name}");
+            registry.register(name, help, Family::clone(&family));
+            family
+        });
         let measured = [
             Metric::ModelTtft,
             Metric::ModelTime,
@@ -132,6 +141,7 @@ impl Default for Metrics {
             responses,
             response_bytes,
             responses_evicted,
+            upstream,
             figures: figures.into(),
         }
     }
@@ -187,13 +197,21 @@ impl Metrics {
         }
     }
 
-    /// The exposition, in OpenMetrics text.
-    pub(crate) fn render(&self, evicted: u64, holdings: Holdings) -> String {
+    /// The exposition, in OpenMetrics text; `carried` is what all connections to the upstream carried.
+    pub(crate) fn render(&self, evicted: u64, holdings: Holdings, carried: &ByChannel) -> String {
         let reach = |counter: &Counter, total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };
         reach(&self.evicted, evicted);
         reach(&self.responses_evicted, holdings.evicted);
+        for (transport, carried) in carried {
+            let channel = OfChannel {
+                channel: transport.to_string(),
+            };
+            for (family, count) in self.upstream.iter().zip(carried.0) {
+                reach(&family.get_or_create(&channel), count);
+            }
+        }
         self.responses.set(holdings.responses as i64);
         self.response_bytes.set(holdings.bytes as i64);
         let mut out = String::new();
@@ -231,7 +249,7 @@ mod tests {
         metrics.refused("tcp", "garbage");
         metrics.refused("tcp", "garbage");
         metrics.refused("ws", "too_large");
-        let text = metrics.render(0, Holdings::default());
+        let text = metrics.render(0, Holdings::default(), &ByChannel::new());
         for line in [
             r#"tokenlag_refused_total{door="tcp",reason="garbage"} 2"#,
             r#"tokenlag_refused_total{door="ws",reason="too_large"} 1"#,

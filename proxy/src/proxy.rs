@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::admin::Admin;
 use crate::book::Book;
+use crate::carried::{Asked, Thread};
 use crate::front;
 use crate::front::tcp::Door;
 use crate::options::ProxyOptions;
@@ -136,17 +137,19 @@ impl Proxy {
         let (gone, mut last_gone) = tokio::sync::mpsc::channel::<()>(1);
         let tls = server_tls(&self.options, &self.identity);
         let udp = quic::Door::new(&tls, self.options.limits)?;
-        let mut threads = Vec::new();
+        let (mut threads, mut counting) = (Vec::new(), Vec::new());
         for (number, sockets) in self.sockets.into_iter().enumerate() {
             let (book, draining, gone) = (Arc::clone(&book), draining.clone(), gone.clone());
             let options = self.options.clone();
             let (udp, door) = (udp.clone(), self.door.clone());
+            let (thread, asked) = Thread::new();
+            counting.push(thread);
             let thread = thread::Builder::new()
                 .name(format!("proxy-{number}"))
                 .spawn(move || {
                     let grace = options.grace;
                     let worker = Worker::new(options, door, book, draining);
-                    let served = carry(worker, sockets, &udp, grace);
+                    let served = carry(worker, sockets, &udp, asked, grace);
                     drop(gone);
                     served
                 })
@@ -155,7 +158,7 @@ impl Proxy {
         }
         drop(gone);
         let certificate = &self.identity.cert_pem;
-        let admin = Admin::new(book, &self.options, self.addresses, certificate);
+        let admin = Admin::new(book, counting, &self.options, self.addresses, certificate);
         let stop = admin.serve(self.admin, draining);
         select! {
             () = shutdown => {}
@@ -188,6 +191,7 @@ fn carry(
     worker: Worker,
     sockets: Sockets,
     udp: &quic::Door,
+    mut asked: Asked,
     grace: Duration,
 ) -> Result<(), ProxyError> {
     let runtime = runtime::Builder::new_current_thread()
@@ -202,6 +206,13 @@ fn carry(
             .udp
             .map(|socket| front::udp::listen(&worker, socket, udp))
             .transpose()?;
+        let counting = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            while let Some(tell) = asked.recv().await {
+                // Who does not wait any more need not be told.
+                let _ = tell.send(counting.carried());
+            }
+        });
         let mut connections = JoinSet::new();
         accept(&worker, &listener, quic.as_ref(), &mut connections).await;
         drop(listener);

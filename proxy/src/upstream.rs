@@ -8,8 +8,10 @@ use tokenlag_channel::tls::ClientTls;
 use tokenlag_channel::{ChannelError, Dial};
 use tokenlag_probes::{Clock, MonoClock, Stamp, Transport};
 
+use crate::carried::{Carried, Total};
 use crate::leg::Leg;
 use crate::options::ProxyOptions;
+use crate::pooled::Pooled;
 
 /// Idle connections that a thread keeps; more are closed as they come back.
 const IDLE_CONNECTIONS: usize = 1024;
@@ -90,20 +92,24 @@ pub(crate) struct Pool {
     dial: Dial,
     /// Every request has a connection of its own.
     cold: bool,
-    idle: RefCell<Vec<Connection>>,
+    idle: RefCell<Vec<Pooled>>,
+    /// What its connections carried.
+    total: Total,
 }
 
 impl Pool {
     pub(crate) fn new(options: &ProxyOptions) -> Self {
+        let dial = dial(options);
         Self {
-            dial: dial(options),
+            total: Total::new(dial.tls.is_some()),
+            dial,
             cold: options.upstream_channel == Transport::HttpCold,
             idle: RefCell::new(Vec::new()),
         }
     }
 
     /// A connection, the warmest first, and whether it was made anew.
-    pub(crate) async fn take(&self) -> Result<(Connection, bool), ChannelError> {
+    pub(crate) async fn take(&self) -> Result<(Pooled, bool), ChannelError> {
         while let Some(mut connection) = self.pop() {
             if connection.is_fresh() {
                 return Ok((connection, false));
@@ -113,13 +119,14 @@ impl Pool {
     }
 
     /// A connection that nobody used yet.
-    pub(crate) async fn dial(&self) -> Result<Connection, ChannelError> {
+    pub(crate) async fn dial(&self) -> Result<Pooled, ChannelError> {
         let dialled = Connection::dial(&self.dial).await?;
-        Ok(dialled.connection)
+        Ok(Pooled::new(dialled.connection, &self.total))
     }
 
     /// Gives a connection back whose exchange is over.
-    pub(crate) fn put(&self, connection: Connection) {
+    pub(crate) fn put(&self, mut connection: Pooled) {
+        connection.book();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < IDLE_CONNECTIONS && !self.cold {
             idle.push(connection);
@@ -140,7 +147,42 @@ impl Pool {
         self.dial.idle_timeout
     }
 
-    fn pop(&self) -> Option<Connection> {
+    /// What its connections carried, those that are gone among them. An exchange counts when it is over.
+    pub(crate) fn carried(&self) -> Carried {
+        self.total.carried()
+    }
+
+    /// The channel that its connections are of.
+    pub(crate) fn transport(&self) -> Transport {
+        if self.cold {
+            Transport::HttpCold
+        } else {
+            Transport::Http
+        }
+    }
+
+    fn pop(&self) -> Option<Pooled> {
         self.idle.borrow_mut().pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenlag_channel::tls;
+
+    use super::*;
+
+    #[test]
+    fn sessions_with_an_upstream_that_is_trusted_by_a_file_are_resumed_where_that_is_on() {
+        let pem = tls::self_signed(&["localhost"]).unwrap().cert_pem;
+        for on in [true, false] {
+            let upstream = "https://127.0.0.1:1".parse().unwrap();
+            let mut options = ProxyOptions::new(([127, 0, 0, 1], 0).into(), upstream);
+            options.resumption = on;
+            options.upstream_tls = Some(ClientTls::trusting(pem.as_bytes()).unwrap());
+            let trust = complete(options).unwrap().upstream_tls.unwrap();
+            // Early data needs a session to resume.
+            assert_eq!(trust.with_early_data().sends_early_data(), on);
+        }
     }
 }

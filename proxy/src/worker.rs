@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenlag_channel::BaseUrl;
+use tokenlag_probes::Transport;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::archive::CREDENTIALS;
 use crate::book::Book;
+use crate::carried::{ByChannel, Carried, Total};
 use crate::front::WsLimits;
 use crate::front::tcp::Door;
 use crate::kind::Kind;
@@ -29,6 +31,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     /// Over another channel, for what that can carry.
     pub(crate) leg: Option<Leg>,
+    /// Over WebSockets that were joined to clients' own.
+    pub(crate) joined: Total,
     pub(crate) book: Arc<Book>,
     /// Where finished responses are kept.
     pub(crate) state_at: StateAt,
@@ -48,12 +52,31 @@ impl Worker {
             door,
             pool: Pool::new(&options),
             leg: upstream::leg(&options),
+            joined: Total::new(options.upstream.is_tls()),
             upstream: options.upstream,
             book,
             state_at: options.state_at,
             websocket: options.websocket,
             drain,
         }
+    }
+
+    /// What this thread's connections to the upstream carried up to now, for each channel that was used, or is to be.
+    pub(crate) fn carried(&self) -> ByChannel {
+        let mut sum = ByChannel::new();
+        match &self.leg {
+            Some(leg) => sum.insert(leg.transport(), leg.carried()),
+            None => sum.insert(self.pool.transport(), Carried::default()),
+        };
+        for (channel, carried) in [
+            (self.pool.transport(), self.pool.carried()),
+            (Transport::Ws, self.joined.carried()),
+        ] {
+            if carried != Carried::default() {
+                sum.entry(channel).or_default().add(&carried);
+            }
+        }
+        sum
     }
 
     /// An id for a response of the proxy's own.

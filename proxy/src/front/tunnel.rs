@@ -42,7 +42,9 @@ async fn ask(worker: &Worker, head: &RequestHead) -> Result<(Connection, Respons
     }
     request.extend_from_slice(b"\r\n");
     let asked = async {
-        let mut upstream = worker.pool.dial().await?;
+        // It becomes another protocol's, whose bytes nobody counts.
+        let dialled = Connection::dial(worker.pool.dialled()).await?;
+        let mut upstream = dialled.connection;
         upstream.send(&request).await?;
         let idle = worker.pool.idle_timeout();
         let response = upstream.response(&head.method, idle).await?;

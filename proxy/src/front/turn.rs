@@ -1,9 +1,9 @@
 //! A request that is whole, on its way upstream, and its reply on the way back.
 
 use tokenlag_channel::ChannelError;
+use tokenlag_channel::http::Response;
 use tokenlag_channel::http::head::is_hop_by_hop;
 use tokenlag_channel::http::render::{push_field, start_request};
-use tokenlag_channel::http::{Connection, Response};
 use tokenlag_probes::Outcome;
 use tokio::select;
 
@@ -15,6 +15,7 @@ use crate::inlet::Inlet;
 use crate::kind::{Kind, may_lack_responses};
 use crate::options::StateAt;
 use crate::outlet::Outlet;
+use crate::pooled::Pooled;
 pub(crate) use crate::question::Question;
 use crate::relay::{self, Relayed};
 use crate::tap::Tap;
@@ -186,13 +187,13 @@ async fn ask(
 }
 
 async fn ask_on(
-    mut upstream: Connection,
+    mut upstream: Pooled,
     worker: &Worker,
     request: &[u8],
     method: &str,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
-) -> Result<Option<(Connection, Response)>, ChannelError> {
+) -> Result<Option<(Pooled, Response)>, ChannelError> {
     tap.up_written = upstream.send_unless_answered(request).await?;
     tap.overlapped = tap.up_written.is_none();
     let head = relay::reply_head(worker, &mut upstream, method, outlet.gone()).await?;

@@ -9,6 +9,7 @@ use tokenlag_channel::http::{
 use tokio::select;
 
 use crate::inlet::Inlet;
+use crate::pooled::Pooled;
 use crate::relay;
 use crate::tap::Tap;
 use crate::upstream::was_stale;
@@ -73,13 +74,13 @@ pub(super) async fn ask(
 }
 
 async fn ask_on(
-    mut upstream: Connection,
+    mut upstream: Pooled,
     worker: &Worker,
     client: &mut ServerConnection,
     incoming: &Incoming,
     sender: &mut Sender,
     tap: &mut Tap,
-) -> Result<Option<(Connection, Response)>, Unasked> {
+) -> Result<Option<(Pooled, Response)>, Unasked> {
     sender.send(client, &mut upstream, tap).await?;
     let gone = client.hung_up();
     let head = relay::reply_head(worker, &mut upstream, &incoming.head.method, gone).await?;

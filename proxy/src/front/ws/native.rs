@@ -17,6 +17,7 @@ use tokio::select;
 use super::pulse::{Pulse, overdue};
 use super::taps::Taps;
 use super::{broken, events};
+use crate::carried::Carried;
 use crate::failure::Failure;
 use crate::front::http::answer;
 use crate::worker::Worker;
@@ -123,6 +124,13 @@ enum End {
     UpstreamLost(Option<Farewell>),
     /// Everything that was under way at the shutdown has ended.
     Drained,
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        let counters = self.upstream.counters();
+        self.worker.joined.book(&mut Carried::default(), counters);
+    }
 }
 
 impl<'a> Joined<'a> {
