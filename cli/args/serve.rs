@@ -96,7 +96,7 @@ pub struct ProxyArgs {
     /// Its private key, PEM
     #[arg(long, value_name = "FILE.pem", requires = "cert")]
     pub key: Option<PathBuf>,
-    /// Let no client resume an earlier encrypted session
+    /// Resume no earlier encrypted session, neither with clients nor with the upstream
     #[arg(long)]
     pub no_resumption: bool,
     /// Serve requests that come with the handshake of a resumed session (0-RTT, on HTTP/3 and QUIC) at once, where their

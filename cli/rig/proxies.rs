@@ -128,6 +128,8 @@ impl Rig {
         let mut args = proxy_at(&leg.to);
         args.extend(words([
             "--no-quic",
+            // The report says that there is none between the two.
+            "--no-resumption",
             "--state-at",
             "upstream",
             "--upstream-api",

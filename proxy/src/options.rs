@@ -23,7 +23,7 @@ pub struct ProxyOptions {
     /// The certificate that is shown inside TLS and QUIC. `None` makes a self-signed one, which clients can trust only through
     /// [`crate::Proxy::certificate`].
     pub identity: Option<Identity>,
-    /// Whether clients may resume earlier TLS sessions.
+    /// Whether clients may resume earlier TLS sessions, and the proxy its own with the upstream.
     pub resumption: bool,
     /// Whether requests are taken before a QUIC handshake is over (0-RTT), where the client marks them as safe to replay.
     pub zero_rtt: bool,
@@ -31,7 +31,8 @@ pub struct ProxyOptions {
     pub limits: DoorLimits,
     /// The backend.
     pub upstream: BaseUrl,
-    /// Whom to trust as the backend, where it is dialled over TLS. `None` trusts whom the system trusts.
+    /// Whom to trust as the backend, where it is dialled over TLS. `None` trusts whom the system trusts. Whether sessions are
+    /// resumed is said by `resumption`.
     pub upstream_tls: Option<ClientTls>,
     /// The channel by which it is dialled: `http`, `http-cold`, `http2`, `http3`, `ws` or `quic`. What a channel cannot carry
     /// goes over HTTP/1.1 to the same address.

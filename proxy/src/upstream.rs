@@ -35,7 +35,8 @@ pub(crate) fn was_stale(anew: bool, error: &ChannelError, up_written: Option<Sta
     !anew && error.is_stale(since)
 }
 
-/// Finds out whom to trust, once for all threads: what the options leave open is the system's to say.
+/// Finds out whom to trust, once for all threads: what the options leave open is the system's to say. Whoever it is, the
+/// threads share the sessions that can be resumed, where that is on.
 ///
 /// # Errors
 /// A channel that cannot be dialled, or cannot be dialled so.
@@ -46,8 +47,15 @@ pub(crate) fn complete(mut options: ProxyOptions) -> Result<ProxyOptions, Channe
         return Err(ChannelError::Request(what));
     }
     let encrypted = options.upstream.is_tls() || channel.is_encrypted_always();
-    if encrypted && options.upstream_tls.is_none() {
-        options.upstream_tls = Some(ClientTls::of_system()?.with_resumption());
+    if encrypted {
+        let trust = match options.upstream_tls.take() {
+            Some(given) => given,
+            None => ClientTls::of_system()?,
+        };
+        options.upstream_tls = Some(match options.resumption {
+            true => trust.with_resumption(),
+            false => trust,
+        });
     }
     Ok(options)
 }
