@@ -1,18 +1,20 @@
 //! Keeping a run's books: what cells leave is fetched, joined and given to the thread that writes it down.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokenlag_loadgen::{CellEnd, CellName, Lane, Observer, Sink};
 use tokenlag_probes::{
-    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row, Transport,
-    Unjoined, clock, join,
+    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row, TraceId,
+    Transport, Unjoined, clock, join,
 };
 
 use crate::admin::{Admin, Fetched};
 use crate::cpu::Usage;
 use crate::ledger::{Closing, Ledger};
+use crate::legs::Legs;
 use crate::lost::Lost;
 use crate::progress::Display;
 use crate::rig::{Alarm, Sidecar};
@@ -29,6 +31,8 @@ pub struct Book {
     kept: Vec<Exchange>,
     rows: usize,
     proxy: Option<Proxy>,
+    /// The pairs' ways between their proxies.
+    legs: Legs,
     display: Rc<Display>,
     alarm: Alarm,
     /// What generator and proxy had used when the cell began.
@@ -68,10 +72,8 @@ pub struct Proxy {
 impl Proxy {
     /// The processes that carry a row's traffic; none where that of this proxy is not known.
     fn carrying(&self, row: Row) -> Vec<u32> {
-        let is_for = |sidecar: &&Sidecar| {
-            (sidecar.transport, sidecar.encoding) == (row.transport, row.encoding)
-        };
-        let beside = self.sidecars.iter().filter(is_for).map(|it| it.pid);
+        let sidecars = self.sidecars.iter().filter(|it| it.is_for(row));
+        let beside = sidecars.map(|it| it.pid);
         match self.pid {
             Some(pid) if row.transport != Transport::Direct => beside.chain([pid]).collect(),
             _ => Vec::new(),
@@ -94,6 +96,7 @@ impl Book {
             handing,
             kept: Vec::new(),
             rows,
+            legs: Legs::of(proxy.as_ref().map_or(&[], |proxy| &proxy.sidecars)),
             proxy,
             display,
             alarm,
@@ -178,16 +181,19 @@ impl Book {
         }
     }
 
+    /// What went between the row's sidecars; `None` where there are none, or they do not tell before the run is stopped.
+    async fn between_sidecars(&mut self, row: Row) -> anyhow::Result<Option<Counters>> {
+        let end = self.legs.end(row, complete(&self.kept));
+        let ended = self.alarm.stop.or_within(LAST_FETCH, end).await;
+        Ok(ended.transpose()?.flatten())
+    }
+
     /// Joins a cell's exchanges with the proxy's records of them, where the row goes through a proxy that we can ask.
     async fn joined(&mut self, row: Row) -> anyhow::Result<Joined> {
         let exchanges = std::mem::take(&mut self.kept);
         match &mut self.proxy {
             Some(proxy) if row.transport != Transport::Direct => {
-                let complete = exchanges
-                    .iter()
-                    .filter(|exchange| exchange.outcome == Outcome::Complete);
-                let wanted = complete.map(|exchange| exchange.trace).collect();
-                let fetch = proxy.admin.fetch(wanted);
+                let fetch = proxy.admin.fetch(complete(&exchanges));
                 let fetched = self.alarm.stop.or_within(LAST_FETCH, fetch).await;
                 let Fetched { hops, evicted } = fetched.transpose()?.unwrap_or_default();
                 Ok(join(exchanges, hops, evicted))
@@ -205,6 +211,14 @@ impl Book {
             }),
         }
     }
+}
+
+/// The exchanges that the proxies have in their books too, or will have in a moment.
+fn complete(exchanges: &[Exchange]) -> HashSet<TraceId> {
+    let complete = exchanges
+        .iter()
+        .filter(|exchange| exchange.outcome == Outcome::Complete);
+    complete.map(|exchange| exchange.trace).collect()
 }
 
 impl Sink for Book {
@@ -235,6 +249,10 @@ impl Observer for Book {
             at: MonoClock.now(),
         };
         self.give(starts).map_err(|Failed| self.failure())?;
+        let begin = self.legs.begin(lane.row);
+        // A run that is stopped measures nothing more.
+        let begun = self.alarm.stop.or_within(LAST_FETCH, begin).await;
+        begun.transpose()?;
         self.before = self.usages(lane.row);
         Ok(())
     }
@@ -248,11 +266,16 @@ impl Observer for Book {
         let row = lane.row;
         let counters = self.counters(lane, end.counters);
         self.lost.add(row, &end);
+        let leg = self
+            .between_sidecars(row)
+            .await
+            .context("the run cannot go on")?;
         let joined = self.joined(row).await.context("the run cannot go on")?;
         let closing = Closing {
             started: end.started,
             ended: end.ended,
             counters,
+            leg,
             unjoined: joined.unjoined,
             missing: end.skipped + end.cancelled,
             checkpoint: name.order as usize + 1 == self.rows,

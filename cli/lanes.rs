@@ -37,9 +37,7 @@ fn endpoint(plan: &Plan, row: Row, ends: &Ends) -> Endpoint {
             None => endpoint,
         };
     };
-    let is_for =
-        |it: &&crate::rig::Sidecar| (it.transport, it.encoding) == (row.transport, row.encoding);
-    if let Some(sidecar) = ends.sidecars.iter().find(is_for) {
+    if let Some(sidecar) = ends.sidecars.iter().find(|it| it.is_for(row)) {
         return to(&sidecar.listen);
     }
     let at = proxy.reached_over(row.transport);

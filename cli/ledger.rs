@@ -43,6 +43,8 @@ pub struct Closing {
     pub ended: Stamp,
     /// Bytes, connections, CPU time.
     pub counters: Counters,
+    /// What went between the sidecars of a pair.
+    pub leg: Option<Counters>,
     /// What had no partner at the proxy.
     pub unjoined: Unjoined,
     /// Turns that were planned and left no exchange: skipped after a failure, or given up.
@@ -86,6 +88,7 @@ impl Ledger {
                 logged: BTreeMap::new(),
                 tallies: Tallies::default(),
                 counters: Counters::default(),
+                leg: None,
             },
             started: at,
             part_started: at,
@@ -133,6 +136,7 @@ impl Ledger {
         open.cell.started_ns = nanos(run, closing.started);
         open.cell.duration_ns = nanos(closing.started, closing.ended);
         open.cell.counters = closing.counters;
+        open.cell.leg = closing.leg;
         let in_parts = open.listed;
         self.log_part(closing.ended)?;
         self.state_figures(closing.missing);
@@ -242,6 +246,7 @@ mod tests {
             started,
             ended: Stamp::from_nanos(9_000),
             counters: Counters::default(),
+            leg: None,
             unjoined: Unjoined::default(),
             missing,
             checkpoint: true,

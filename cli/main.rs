@@ -16,6 +16,7 @@ mod host;
 mod http;
 mod lanes;
 mod ledger;
+mod legs;
 mod limits;
 mod load;
 mod lost;

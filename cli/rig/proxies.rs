@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{Encoding, StateAt, Transport};
+use tokenlag_probes::{Encoding, Row, StateAt, Transport};
 
 use super::child::{Child, Ready};
 use super::{Alarm, Rig, address, words};
@@ -78,8 +78,19 @@ pub struct Sidecar {
     pub encoding: Encoding,
     /// Where it takes requests, in clear.
     pub listen: BaseUrl,
+    /// Stamps, and what it counted.
+    pub admin: BaseUrl,
+    /// Whether it is encrypted between the two.
+    pub encrypted: bool,
     /// Its process.
     pub pid: u32,
+}
+
+impl Sidecar {
+    /// Whether it carries such a row.
+    pub fn is_for(&self, row: Row) -> bool {
+        (self.transport, self.encoding) == (row.transport, row.encoding)
+    }
 }
 
 impl Rig {
@@ -124,7 +135,7 @@ impl Rig {
         pinning: Pinning,
         alarm: &Alarm,
     ) -> anyhow::Result<Sidecar> {
-        let channel = leg.transport.leg().unwrap_or(leg.transport).to_string();
+        let channel = leg.transport.leg().unwrap_or(leg.transport);
         let mut args = proxy_at(&leg.to);
         args.extend(words([
             "--no-quic",
@@ -135,7 +146,7 @@ impl Rig {
             "--upstream-api",
             "responses",
             "--upstream-channel",
-            &channel,
+            &channel.to_string(),
             "--upstream-encoding",
             &leg.encoding.to_string(),
         ]));
@@ -148,6 +159,8 @@ impl Rig {
             transport: leg.transport,
             encoding: leg.encoding,
             listen: address(ready.listen.as_deref().unwrap_or_default())?,
+            admin: address(ready.admin.as_deref().unwrap_or_default())?,
+            encrypted: leg.to.is_tls() || channel.is_encrypted_always(),
             pid,
         })
     }

@@ -19,6 +19,14 @@ impl RunQueue {
         (self.timeslices > 0).then(|| self.delay_ns as f64 / self.timeslices as f64)
     }
 
+    /// What was waited since `earlier`.
+    pub fn since(&self, earlier: &RunQueue) -> RunQueue {
+        RunQueue {
+            delay_ns: self.delay_ns.saturating_sub(earlier.delay_ns),
+            timeslices: self.timeslices.saturating_sub(earlier.timeslices),
+        }
+    }
+
     /// Adds what `other` waited.
     pub fn add(&mut self, other: &RunQueue) {
         self.delay_ns += other.delay_ns;
@@ -54,6 +62,15 @@ macro_rules! counters {
                 }
                 if let Some(queue) = &other.proxy_run_queue {
                     self.proxy_run_queue.get_or_insert_default().add(queue);
+                }
+            }
+
+            /// What was counted since `earlier`, where both say it.
+            pub fn since(&self, earlier: &Counters) -> Counters {
+                Counters {
+                    $($name: self.$name.zip(earlier.$name).map(|(now, then)| now.saturating_sub(then)),)+
+                    client_run_queue: self.client_run_queue.zip(earlier.client_run_queue).map(|(now, then)| now.since(&then)),
+                    proxy_run_queue: self.proxy_run_queue.zip(earlier.proxy_run_queue).map(|(now, then)| now.since(&then)),
                 }
             }
 
@@ -149,6 +166,25 @@ mod tests {
         assert_eq!(shown["connections_opened"], 0.0);
         assert_eq!(shown.len(), 2);
         assert_eq!(sum.shown(0).len(), 1, "no share of no tokens");
+    }
+
+    #[test]
+    fn a_difference_is_known_where_both_ends_are() {
+        let before = Counters {
+            reads: Some(3),
+            writes: Some(9),
+            ..Counters::default()
+        };
+        let after = Counters {
+            reads: Some(10),
+            connections_opened: Some(1),
+            ..Counters::default()
+        };
+        let expected = Counters {
+            reads: Some(7),
+            ..Counters::default()
+        };
+        assert_eq!(after.since(&before), expected);
     }
 
     #[test]

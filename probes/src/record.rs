@@ -106,6 +106,10 @@ pub struct Cell {
     pub tallies: Tallies,
     /// Bytes, connections, CPU time.
     pub counters: Counters,
+    /// In a pair: bytes and connections between its two sidecars, as the first of them counts. `None` where this is no
+    /// pair, or where nobody counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leg: Option<Counters>,
 }
 
 /// The intervals of a cell that was written in parts, by the milliseconds since the run's start in which they began.
@@ -206,6 +210,16 @@ impl RunRecord {
         let mut sum = Counters::default();
         for cell in self.cells_of(row) {
             sum.add(&cell.counters);
+        }
+        sum
+    }
+
+    /// What went between a pair's sidecars over all cells; `None` where that is not known of every one of them.
+    pub fn leg_of(&self, row: Row) -> Option<Counters> {
+        let mut sum = None;
+        for cell in self.cells_of(row) {
+            sum.get_or_insert_with(Counters::default)
+                .add(cell.leg.as_ref()?);
         }
         sum
     }

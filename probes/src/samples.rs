@@ -136,6 +136,20 @@ pub(crate) fn cell(sketch: &RowSketch, block: u32, order: u32) -> Cell {
             client_cpu_ns: Some(4_000 * 32),
             ..Counters::default()
         },
+        leg: sketch.row.transport.is_pair().then(leg),
+    }
+}
+
+/// What goes between the sidecars of [`cell`]'s pair.
+fn leg() -> Counters {
+    Counters {
+        wire_bytes_sent: Some(12 * 32),
+        wire_bytes_received: Some(48 * 32),
+        channel_bytes_sent: Some(9 * 32),
+        channel_bytes_received: Some(40 * 32 + 8),
+        connections_opened: Some(0),
+        handshakes_made: Some(0),
+        ..Counters::default()
     }
 }
 

@@ -103,6 +103,10 @@ pub struct RowReport {
     pub net_of_floor: BTreeMap<Metric, Net>,
     /// Everything that belongs to no single exchange, by name.
     pub counters: BTreeMap<String, f64>,
+    /// In a pair: what went between its two sidecars, by the names that `counters` has for what went between the load
+    /// generator and the first of them. Empty where this is no pair, or where nobody counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leg: BTreeMap<String, f64>,
     /// Changes against the baselines.
     pub versus: Vec<Versus>,
 }

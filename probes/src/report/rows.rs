@@ -45,6 +45,9 @@ pub(super) fn report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) 
         net_of_floor: net_of_floor(&metrics, record.floor.as_ref()),
         metrics,
         counters: counters(record, row, &tallies),
+        leg: record
+            .leg_of(row)
+            .map_or_else(BTreeMap::new, |leg| leg.shown(tallies.tokens)),
         versus: all_versus(record, row),
     }
 }

@@ -61,6 +61,7 @@ fn cell(row: Row, order: u32, block: u32, p50: i64) -> Cell {
         logged: BTreeMap::new(),
         tallies: Tallies::default(),
         counters: Counters::default(),
+        leg: None,
     }
 }
 

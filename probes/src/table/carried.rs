@@ -1,5 +1,7 @@
 //! What each row's channel carried: bytes on the wire and inside the channel, connections, handshakes.
 
+use std::collections::BTreeMap;
+
 use crate::report::Report;
 
 use super::Style;
@@ -42,11 +44,14 @@ const GROUPS: [Group; 4] = [
     },
 ];
 
+/// How a pair's second line is called.
+const LEG: &str = "  sidecar to sidecar";
+
 /// The section; `None` where no bytes were counted. What was measured in no row has no column.
 pub(super) fn carried(report: &Report, style: Style) -> Option<String> {
     let is_measured = |(name, _): &(&str, &str)| {
         let mut rows = report.channels.iter();
-        rows.any(|row| row.counters.contains_key(*name))
+        rows.any(|row| row.counters.contains_key(*name) || row.leg.contains_key(*name))
     };
     let measured: Vec<&Group> = GROUPS
         .iter()
@@ -62,23 +67,36 @@ pub(super) fn carried(report: &Report, style: Style) -> Option<String> {
     let tables = fitting(&measured, width, style.colour, &|groups| {
         grid(report, groups)
     });
-    let pairs = report
-        .channels
-        .iter()
-        .any(|row| row.row.transport.is_pair());
-    let note = match pairs {
-        true => wrapped(
-            "pairs: between the application and the sidecar beside it, not between the sidecars",
-            width,
-            "  ",
-        ),
-        false => String::new(),
-    };
-    Some(wrapped(title, width, "") + &tables + &note)
+    let notes: String = pair_notes(report)
+        .into_iter()
+        .map(|note| wrapped(note, width, "  "))
+        .collect();
+    Some(wrapped(title, width, "") + &tables + &notes)
+}
+
+/// Which of a pair's two ways the figures are of.
+fn pair_notes(report: &Report) -> Vec<&'static str> {
+    let pairs = || (report.channels.iter()).filter(|row| row.row.transport.is_pair());
+    let mut notes = Vec::new();
+    if pairs().any(|row| !row.leg.is_empty()) {
+        notes.push(
+            "pairs: first between the application and the sidecar beside it, then sidecar to sidecar, as that sidecar counts; \
+             neither contains the other",
+        );
+    }
+    if pairs().any(|row| row.leg.is_empty()) {
+        notes.push(match notes.is_empty() {
+            true => {
+                "pairs: between the application and the sidecar beside it; what went between the sidecars was not counted"
+            }
+            false => "pairs with one line: what went between the sidecars was not counted",
+        });
+    }
+    notes
 }
 
 fn grid(report: &Report, groups: &[&Group]) -> Grid {
-    let counters = || groups.iter().flat_map(|group| group.counters);
+    let names = || groups.iter().flat_map(|group| group.counters);
     let mut heading = vec![(1, "row".to_owned())];
     heading.extend(
         groups
@@ -86,19 +104,25 @@ fn grid(report: &Report, groups: &[&Group]) -> Grid {
             .map(|group| (group.counters.len(), group.heading.to_owned())),
     );
     let mut columns: Vec<Cell> = vec!["".into()];
-    columns.extend(counters().map(|(_, name)| Cell::from(*name)));
+    columns.extend(names().map(|(_, name)| Cell::from(*name)));
     let mut grid = Grid::default();
     grid.spans(heading);
     grid.row(columns);
     grid.rule();
-    for row in &report.channels {
-        let mut cells: Vec<Cell> = vec![row.row.to_string().into()];
-        cells.extend(counters().map(|(name, _)| match row.counters.get(*name) {
+    let line = |label: String, counted: &BTreeMap<String, f64>| {
+        let mut cells: Vec<Cell> = vec![label.into()];
+        cells.extend(names().map(|(name, _)| match counted.get(*name) {
             Some(count) if name.ends_with("_per_token") => three_digits(*count).into(),
             Some(count) => format!("{count:.0}").into(),
             None => "-".into(),
         }));
-        grid.row(cells);
+        cells
+    };
+    for row in &report.channels {
+        grid.row(line(row.row.to_string(), &row.counters));
+        if !row.leg.is_empty() {
+            grid.row(line(LEG.to_owned(), &row.leg));
+        }
     }
     grid
 }
