@@ -9,10 +9,10 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::live::{Live, Made};
-use crate::bounds::in_time;
+use crate::kept::Kept;
 use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
 
 /// A client with at most one connection at a time that takes new exchanges. Clones share it.
@@ -22,8 +22,7 @@ pub struct Client(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     dial: Dial,
-    /// Held while a connection is made: exchanges that begin meanwhile wait for it instead of making another.
-    live: Mutex<Option<Rc<Live>>>,
+    live: Kept<Live>,
     /// Counters of the connections that are gone.
     past: Rc<Cell<Counters>>,
 }
@@ -40,7 +39,7 @@ impl Client {
     pub fn new(dial: Dial) -> Self {
         Self(Rc::new(Inner {
             dial,
-            live: Mutex::default(),
+            live: Kept::default(),
             past: Rc::default(),
         }))
     }
@@ -77,33 +76,26 @@ impl Client {
 
     /// What the client did so far; a connection that is being made, or that only ends its exchanges, is left out.
     pub fn counters(&self) -> Counters {
-        let live = self.0.live.try_lock();
-        let live = live.ok().and_then(|live| Some(live.as_ref()?.counters()));
+        let live = self.0.live.peek().map(|live| live.counters());
         self.0.past.get() + live.unwrap_or_default()
     }
 
     /// Closes the connection, with a GOAWAY, once its last exchange is over.
     pub async fn close(self) {
-        self.0.live.lock().await.take();
+        drop(self.0.live.close().await);
     }
 }
 
 impl Inner {
     /// The connection; where it was just made, also how.
     async fn live(&self) -> Result<(Rc<Live>, Option<Made>), ChannelError> {
-        let mut slot = self.live.lock().await;
-        if let Some(live) = &*slot {
+        let good = |live: &Live| {
             // A farewell that lies in the socket is read first.
             live.catch_up();
-            if live.sender().is_some() {
-                return Ok((Rc::clone(live), None));
-            }
-            *slot = None;
-        }
-        let (live, made) = Live::dial(&self.dial, &self.past).await?;
-        let live = Rc::new(live);
-        *slot = Some(Rc::clone(&live));
-        Ok((live, Some(made)))
+            live.sender().is_some()
+        };
+        let make = async || Live::dial(&self.dial, &self.past).await;
+        self.live.get(good, make).await
     }
 
     async fn ask(
@@ -124,7 +116,9 @@ impl Inner {
         let send = live.sender().ok_or_else(nothing_sent)?;
         let connected = MonoClock.now();
         let (response, stream) = self.send(live, made, connected, send, permit, request)?;
-        let response = in_time(self.dial.idle_timeout, response)
+        let response = live
+            .timers
+            .in_time(self.dial.idle_timeout, response)
             .await
             .map_err(|_| Unanswered {
                 error: self.silent("reply"),
@@ -308,7 +302,9 @@ impl ClientReply {
                 return Ok(None);
             };
             let idle = self.client.dial.idle_timeout;
-            let read = in_time(idle, pin!(body.data()))
+            let timers = &self.stream.live.timers;
+            let read = timers
+                .in_time(idle, pin!(body.data()))
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?;
             let Some(data) = read else {

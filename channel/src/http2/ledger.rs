@@ -1,6 +1,6 @@
 //! What passed of each stream, and when: the stamps that the library below cannot give.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use tokenlag_probes::Stamp;
@@ -15,13 +15,16 @@ const MARKS: usize = 16 * 1024;
 /// are forgotten.
 const STREAMS: usize = 1024;
 
+/// Streams for which there is memory while none is open.
+const KEPT: usize = 8;
+
 /// REFUSED_STREAM (RFC 9113, section 7).
 const REFUSED_STREAM: u32 = 0x7;
 
 /// The streams of one connection, as their frames pass.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    streams: BTreeMap<u32, Stream>,
+    streams: Streams,
     /// Whether the peer is the one who opens streams.
     accepts: bool,
     newest: u32,
@@ -31,6 +34,50 @@ pub(crate) struct Ledger {
     farewell: Option<u32>,
     half_a_head: Option<Stamp>,
     pub(crate) counters: Counters,
+}
+
+/// Streams by their number, the oldest first. A peer numbers them as they begin, so that a new one comes last and is
+/// looked for there; and what has held a stream once holds the next one without asking for memory.
+#[derive(Debug, Default)]
+struct Streams(VecDeque<(u32, Stream)>);
+
+impl Streams {
+    fn place(&self, stream: u32) -> Result<usize, usize> {
+        match self.0.back() {
+            Some(&(last, _)) if last == stream => Ok(self.0.len() - 1),
+            Some(&(last, _)) if last > stream => {
+                self.0.binary_search_by_key(&stream, |&(number, _)| number)
+            }
+            _ => Err(self.0.len()),
+        }
+    }
+
+    fn get(&self, stream: u32) -> Option<&Stream> {
+        let place = self.place(stream).ok()?;
+        Some(&self.0[place].1)
+    }
+
+    fn get_mut(&mut self, stream: u32) -> Option<&mut Stream> {
+        let place = self.place(stream).ok()?;
+        Some(&mut self.0[place].1)
+    }
+
+    fn get_or_enter(&mut self, stream: u32) -> &mut Stream {
+        let place = self.place(stream).unwrap_or_else(|place| {
+            self.0.insert(place, (stream, Stream::default()));
+            place
+        });
+        &mut self.0[place].1
+    }
+
+    fn remove(&mut self, stream: u32) {
+        if let Ok(place) = self.place(stream) {
+            self.0.remove(place);
+        }
+        if self.0.is_empty() && self.0.capacity() > KEPT {
+            self.0 = VecDeque::new();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +137,7 @@ impl Ledger {
 
     /// Enters a stream of our own.
     pub(crate) fn open(&mut self, stream: u32) {
-        let entry = self.streams.entry(stream).or_default();
+        let entry = self.streams.get_or_enter(stream);
         entry.claimed = true;
     }
 
@@ -101,7 +148,7 @@ impl Ledger {
 
     /// Nobody will ask for this stream any more.
     pub(crate) fn forget(&mut self, stream: u32) {
-        self.streams.remove(&stream);
+        self.streams.remove(stream);
     }
 
     /// Notes what a read found; `at` is when it returned.
@@ -110,12 +157,12 @@ impl Ledger {
             Found::Headers { stream, at } => self.head(stream, at),
             Found::Data { stream, bytes } => {
                 let marked = !self.accepts;
-                if let Some(stream) = self.streams.get_mut(&stream) {
+                if let Some(stream) = self.streams.get_mut(stream) {
                     stream.receive(bytes, at, marked);
                 }
             }
             Found::End { stream } => {
-                if let Some(stream) = self.streams.get_mut(&stream) {
+                if let Some(stream) = self.streams.get_mut(stream) {
                     stream.ended_at = Some(at);
                 }
             }
@@ -141,7 +188,7 @@ impl Ledger {
             self.reset(on, woken);
             return;
         }
-        if let Some(stream) = self.streams.get_mut(&on) {
+        if let Some(stream) = self.streams.get_mut(on) {
             stream.written_at = Some(at);
             match found {
                 Found::Data { bytes, .. } => stream.sent += bytes as u64,
@@ -161,39 +208,39 @@ impl Ledger {
     /// Notes that nothing will pass any more.
     pub(crate) fn close(&mut self, woken: &mut Vec<Waker>) {
         self.closed = true;
-        for stream in self.streams.values_mut() {
+        for stream in self.streams.0.iter_mut().map(|(_, stream)| stream) {
             woken.extend(stream.waiting.take());
         }
     }
 
     fn head(&mut self, stream: u32, at: Stamp) {
-        if let Some(known) = self.streams.get_mut(&stream) {
+        if let Some(known) = self.streams.get_mut(stream) {
             known.head_at.get_or_insert(at);
         } else if self.accepts && stream > self.newest {
             self.newest = stream;
-            if self.streams.len() >= STREAMS {
-                self.streams.pop_first();
+            if self.streams.0.len() >= STREAMS {
+                self.streams.0.pop_front();
             }
-            let entry = self.streams.entry(stream).or_default();
+            let entry = self.streams.get_or_enter(stream);
             entry.head_at = Some(at);
         }
     }
 
     fn reset(&mut self, stream: u32, woken: &mut Vec<Waker>) {
-        let Some(known) = self.streams.get_mut(&stream) else {
+        let Some(known) = self.streams.get_mut(stream) else {
             return;
         };
         known.reset = true;
         woken.extend(known.waiting.take());
         if !known.claimed && self.accepts {
             // Refused before anybody saw it.
-            self.streams.remove(&stream);
+            self.streams.remove(stream);
         }
     }
 
     /// Read with the first byte of a stream.
     pub(crate) fn head_at(&self, stream: u32) -> Stamp {
-        let known = self.streams.get(&stream);
+        let known = self.streams.get(stream);
         known
             .and_then(|stream| stream.head_at)
             .unwrap_or(self.last_read)
@@ -201,7 +248,7 @@ impl Ledger {
 
     /// Read with the last byte of a stream.
     pub(crate) fn ended_at(&self, stream: u32) -> Stamp {
-        let known = self.streams.get(&stream);
+        let known = self.streams.get(stream);
         known
             .and_then(|stream| stream.ended_at)
             .unwrap_or(self.last_read)
@@ -214,7 +261,7 @@ impl Ledger {
             ordinal: 0,
             bytes: most,
         };
-        let Some(stream) = self.streams.get_mut(&stream) else {
+        let Some(stream) = self.streams.get_mut(stream) else {
             return whole;
         };
         let Some(mark) = stream.marks.front().copied() else {
@@ -234,7 +281,7 @@ impl Ledger {
 
     /// What left of a stream. A stream that is not known here is given up.
     pub(crate) fn sent(&self, stream: u32) -> Option<Sent> {
-        let stream = self.streams.get(&stream)?;
+        let stream = self.streams.get(stream)?;
         Some(Sent {
             bytes: stream.sent,
             ended: stream.end_sent.is_some(),
@@ -264,7 +311,7 @@ impl Ledger {
     /// Returns once the stream is given up or the connection gone.
     pub(crate) fn poll_gone(&mut self, stream: u32, context: &Context<'_>) -> Poll<()> {
         let closed = self.closed;
-        match self.streams.get_mut(&stream) {
+        match self.streams.get_mut(stream) {
             Some(stream) if !stream.reset && !closed => {
                 stream.waiting = Some(context.waker().clone());
                 Poll::Pending
@@ -350,7 +397,7 @@ mod tests {
         for nanos in 0..2 * MARKS as u64 {
             data(&mut ledger, 1, 1, nanos);
         }
-        assert_eq!(ledger.streams[&1].marks.len(), MARKS);
+        assert_eq!(ledger.streams.get(1).unwrap().marks.len(), MARKS);
         let mut taken = 0;
         let mut last = at(0);
         while taken < 2 * MARKS {
@@ -369,7 +416,7 @@ mod tests {
             let head = Found::Headers { stream, at: at(1) };
             ledger.read(head, at(1), &mut Vec::new());
         }
-        assert_eq!(ledger.streams.len(), STREAMS);
+        assert_eq!(ledger.streams.0.len(), STREAMS);
         let stream = ledger.newest;
         let refusal = Found::Reset {
             stream,
@@ -377,7 +424,7 @@ mod tests {
         };
         ledger.wrote(refusal, at(2), &mut Vec::new());
         assert_eq!(ledger.refused_streams(), 1);
-        assert_eq!(ledger.streams.len(), STREAMS - 1);
+        assert_eq!(ledger.streams.0.len(), STREAMS - 1);
     }
 
     #[test]

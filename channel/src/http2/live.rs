@@ -16,6 +16,7 @@ use super::ledger::Ledger;
 use super::link::{Link, Shared};
 use super::nudge::Nudge;
 use super::{ALPN, settings};
+use crate::timers::Timers;
 use crate::{ChannelError, Counters, Dial, tcp};
 
 /// Slots that are counted where the peer sets no bound.
@@ -30,6 +31,8 @@ pub(crate) struct Live {
     pub(crate) nudge: Arc<Nudge>,
     task: AbortHandle,
     pub(crate) shared: Shared,
+    /// For what its exchanges wait for.
+    pub(crate) timers: Timers,
     /// One permit for each stream that the peer allows at once.
     pub(crate) slots: Arc<Semaphore>,
     /// Where its counters go in the end.
@@ -89,6 +92,7 @@ impl Live {
             nudge,
             task: task.abort_handle(),
             shared,
+            timers: Timers::default(),
             slots,
             past: Rc::clone(past),
         };

@@ -8,14 +8,13 @@ use bytes::Bytes;
 use h3::error::{Code, StreamError};
 use http::HeaderValue;
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::sync::Mutex;
 
 use super::is_offence;
 use super::live::{Live, Spoken};
 use super::meter::TooLong;
 use super::reply::ClientReply;
 use super::track::Tracks;
-use crate::bounds::in_time;
+use crate::kept::Kept;
 use crate::quic::early::SAFE_TO_REPLAY;
 use crate::{ChannelError, Counters, Dial, Opening, Request};
 
@@ -26,8 +25,7 @@ pub struct Client(Rc<Shared>);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) dial: Dial,
-    /// Held while a connection is made: exchanges that begin meanwhile wait for it instead of making another.
-    live: Mutex<Option<Rc<Live>>>,
+    live: Kept<Live>,
     /// Counters of the connections that are gone.
     past: Rc<Cell<Counters>>,
 }
@@ -62,7 +60,7 @@ impl Client {
     pub fn new(dial: Dial) -> Self {
         Self(Rc::new(Shared {
             dial,
-            live: Mutex::default(),
+            live: Kept::default(),
             past: Rc::default(),
         }))
     }
@@ -98,16 +96,13 @@ impl Client {
 
     /// What the client did so far; a connection that is being made, or that only ends its exchanges, is left out.
     pub fn counters(&self) -> Counters {
-        let live = self.0.live.try_lock();
-        let live = live
-            .ok()
-            .and_then(|live| Some(live.as_ref()?.dialled.counters()));
+        let live = self.0.live.peek().map(|live| live.dialled.counters());
         self.0.past.get() + live.unwrap_or_default()
     }
 
     /// Closes the connection and lets the farewell leave.
     pub async fn close(self) {
-        if let Some(live) = self.0.live.lock().await.take() {
+        if let Some(live) = self.0.live.close().await {
             live.dialled.close(Code::H3_NO_ERROR.value() as u32).await;
         }
     }
@@ -116,17 +111,8 @@ impl Client {
 impl Shared {
     /// The connection; where it was just made, also when the name was resolved.
     async fn live(&self) -> Result<(Rc<Live>, Option<Stamp>), ChannelError> {
-        let mut slot = self.live.lock().await;
-        if let Some(live) = &*slot {
-            if live.is_open() {
-                return Ok((Rc::clone(live), None));
-            }
-            *slot = None;
-        }
-        let (live, resolved) = Live::new(&self.dial, &self.past).await?;
-        let live = Rc::new(live);
-        *slot = Some(Rc::clone(&live));
-        Ok((live, Some(resolved)))
+        let make = async || Live::new(&self.dial, &self.past).await;
+        self.live.get(Live::is_open, make).await
     }
 
     async fn exchange(
@@ -199,7 +185,9 @@ impl Shared {
             }
             Ok::<_, StreamError>((stream, written))
         };
-        let (stream, written) = in_time(idle, pin!(send))
+        let (stream, written) = live
+            .timers
+            .in_time(idle, pin!(send))
             .await
             .map_err(|_| self.silent("room for the request"))??;
         let opening = Opening {
@@ -209,7 +197,8 @@ impl Shared {
             written,
         };
         let mut reply = ClientReply::new(self, live, spoken, stream, opening);
-        in_time(idle, pin!(reply.head()))
+        live.timers
+            .in_time(idle, pin!(reply.head()))
             .await
             .map_err(|_| self.silent("reply"))??;
         Ok(reply)

@@ -14,6 +14,7 @@ use super::connection::{Connection, NotTaken, Opener, Under};
 use super::track::Tracks;
 use super::{ALPN, MAX_FIELDS};
 use crate::quic::dialled::Dialled;
+use crate::timers::Timers;
 use crate::{ChannelError, Counters, Dial};
 
 /// A connection; what it counted is kept when its last exchange is over.
@@ -21,6 +22,8 @@ use crate::{ChannelError, Counters, Dial};
 pub(super) struct Live {
     pub(super) dialled: Arc<Dialled>,
     spoken: RefCell<Spoken>,
+    /// For what its exchanges wait for.
+    pub(super) timers: Timers,
     /// Held while HTTP/3 is begun again.
     again: Mutex<()>,
     /// The server takes no more exchanges on it.
@@ -62,6 +65,7 @@ impl Live {
         let live = Self {
             dialled,
             spoken: RefCell::new(spoken),
+            timers: Timers::default(),
             again: Mutex::default(),
             leaving: Cell::new(false),
             past: Rc::clone(past),

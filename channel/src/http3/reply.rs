@@ -14,13 +14,12 @@ use super::client::Shared;
 use super::live::{Live, Spoken};
 use super::streams::BidiStream;
 use super::track::{Track, Tracks};
-use crate::bounds::in_time;
 use crate::{ChannelError, Chunk, Opening};
 
 /// A response that is arriving. Dropped before its end, it stops its stream; the connection lives on.
 pub struct ClientReply {
     client: Rc<Shared>,
-    _live: Rc<Live>,
+    live: Rc<Live>,
     stream: RequestStream<BidiStream, Bytes>,
     track: Arc<Track>,
     tracks: Arc<Tracks>,
@@ -51,7 +50,7 @@ impl ClientReply {
     ) -> Self {
         Self {
             client: Rc::clone(client),
-            _live: Rc::clone(live),
+            live: Rc::clone(live),
             track: spoken.tracks.get(stream.id().into_inner()),
             tracks: Arc::clone(&spoken.tracks),
             stream,
@@ -97,7 +96,10 @@ impl ClientReply {
             return Ok(None);
         }
         let client = &self.client;
-        let read = in_time(client.dial.idle_timeout, pin!(self.stream.recv_data()))
+        let read = self
+            .live
+            .timers
+            .in_time(client.dial.idle_timeout, pin!(self.stream.recv_data()))
             .await
             .map_err(|_| client.silent("further bytes"))?
             .map_err(|error| client.explained(&self.tracks, &error))?;

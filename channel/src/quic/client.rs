@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use quinn::{ReadError, WriteError};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::sync::Mutex;
 
 use super::dialled::Dialled;
 use super::reply::{ClientReply, Headless};
 use super::upload::Upload;
 use super::{ALPN, NOT_BEGUN, early};
-use crate::bounds::in_time;
+use crate::kept::Kept;
+use crate::timers::Timers;
 use crate::{ChannelError, Counters, Dial, Opening, Request};
 
 /// A client with at most one connection at a time, on a socket of its own. Clones share it.
@@ -22,8 +22,7 @@ pub struct Client(Rc<Shared>);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) dial: Dial,
-    /// Held while a connection is made: exchanges that begin meanwhile wait for it instead of making another.
-    live: Mutex<Option<Rc<Live>>>,
+    live: Kept<Live>,
     /// Counters of the connections that are gone.
     past: Rc<Cell<Counters>>,
 }
@@ -32,6 +31,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) dialled: Dialled,
+    /// For what its exchanges wait for.
+    pub(super) timers: Timers,
     /// The server takes no more exchanges on it.
     leaving: Cell<bool>,
     past: Rc<Cell<Counters>>,
@@ -64,7 +65,7 @@ impl Client {
     pub fn new(dial: Dial) -> Self {
         Self(Rc::new(Shared {
             dial,
-            live: Mutex::default(),
+            live: Kept::default(),
             past: Rc::default(),
         }))
     }
@@ -100,16 +101,13 @@ impl Client {
 
     /// What the client did so far; a connection that is being made, or that only ends its exchanges, is left out.
     pub fn counters(&self) -> Counters {
-        let live = self.0.live.try_lock();
-        let live = live
-            .ok()
-            .and_then(|live| Some(live.as_ref()?.dialled.counters()));
+        let live = self.0.live.peek().map(|live| live.dialled.counters());
         self.0.past.get() + live.unwrap_or_default()
     }
 
     /// Closes the connection and lets the farewell leave.
     pub async fn close(self) {
-        if let Some(live) = self.0.live.lock().await.take() {
+        if let Some(live) = self.0.live.close().await {
             live.dialled.close(0).await;
         }
     }
@@ -118,21 +116,18 @@ impl Client {
 impl Shared {
     /// The connection; where it was just made, also when the name was resolved.
     async fn live(&self) -> Result<(Rc<Live>, Option<Stamp>), ChannelError> {
-        let mut slot = self.live.lock().await;
-        if let Some(live) = &*slot {
-            if live.dialled.is_open() && !live.leaving.get() {
-                return Ok((Rc::clone(live), None));
-            }
-            *slot = None;
-        }
-        let (dialled, resolved) = Dialled::new(&self.dial, ALPN, "QUIC").await?;
-        let live = Rc::new(Live {
-            dialled,
-            leaving: Cell::new(false),
-            past: Rc::clone(&self.past),
-        });
-        *slot = Some(Rc::clone(&live));
-        Ok((live, Some(resolved)))
+        let good = |live: &Live| live.dialled.is_open() && !live.leaving.get();
+        let make = async || {
+            let (dialled, resolved) = Dialled::new(&self.dial, ALPN, "QUIC").await?;
+            let live = Live {
+                dialled,
+                timers: Timers::default(),
+                leaving: Cell::new(false),
+                past: Rc::clone(&self.past),
+            };
+            Ok((live, resolved))
+        };
+        self.live.get(good, make).await
     }
 
     async fn exchange(
@@ -155,7 +150,11 @@ impl Shared {
             .map_err(|error| self.lost(&error))?;
         let idle = self.dial.idle_timeout;
         let mut upload = Upload::new(send);
-        match in_time(idle, pin!(upload.write_all(&bytes))).await {
+        match live
+            .timers
+            .in_time(idle, pin!(upload.write_all(&bytes)))
+            .await
+        {
             Ok(Ok(())) => {}
             // The server has heard enough, and says why in its reply.
             Ok(Err(WriteError::Stopped(code))) if !live.was_left(code.into_inner()) => {}

@@ -11,7 +11,6 @@ use tokenlag_probes::Stamp;
 use super::client::{Live, Shared};
 use super::compact::Expander;
 use super::frame::{self, Frame};
-use crate::bounds::in_time;
 use crate::{ChannelError, Chunk, Opening};
 
 /// The most that one read takes of a stream.
@@ -195,7 +194,10 @@ impl ClientReply {
                 return Ok(taken);
             }
             let idle = self.client.dial.idle_timeout;
-            let read = in_time(idle, pin!(self.recv.read_chunk(READ_LIMIT, true)))
+            let read = self
+                .live
+                .timers
+                .in_time(idle, pin!(self.recv.read_chunk(READ_LIMIT, true)))
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?
                 .map_err(Headless::Read)?;
