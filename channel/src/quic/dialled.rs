@@ -1,5 +1,6 @@
 //! A QUIC connection as the dialling end makes it, whatever protocol it carries.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,6 +22,12 @@ use crate::{ChannelError, Counters, Dial, tcp, tls};
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_millis(200);
+
+/// How long a server may acknowledge nothing, round trips apart, before further exchanges go elsewhere.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Round trips that a probe for what was lost may take.
+const PROBE: u32 = 8;
 
 /// A connection, and the socket that it has for itself.
 #[derive(Debug)]
@@ -70,9 +77,12 @@ impl Dialled {
         *self.progress.borrow() == Progress::UnderWay
     }
 
-    /// Whether the connection can take exchanges.
+    /// Whether the connection can take exchanges. Where the server does not even acknowledge those that it has, it may be
+    /// gone; they are left to the idle timeout, since it may as well be at work on them.
     pub(crate) fn is_open(&self) -> bool {
-        self.connection.close_reason().is_none()
+        let silence = self.socket.silence();
+        let silent = silence > SILENCE && silence > SILENCE + self.connection.rtt() * PROBE;
+        !silent && self.connection.close_reason().is_none()
     }
 
     /// Returns when the handshake is over, however it ended.
@@ -151,7 +161,13 @@ async fn attempt(
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = UdpSocket::bind(any)
-        .and_then(|socket| StampedSocket::new(socket, None))
+        .and_then(|socket| {
+            // A socket that is connected is told where nobody listens; elsewhere it could not be sent on any more.
+            if cfg!(target_os = "linux") {
+                socket.connect(address)?;
+            }
+            StampedSocket::new(socket, None)
+        })
         .map_err(cannot)?;
     let endpoint = Endpoint::new_with_abstract_socket(
         EndpointConfig::default(),
@@ -173,7 +189,10 @@ async fn attempt(
         Err(connecting) => {
             let connection = connecting
                 .await
-                .map_err(|error| refused(tls::explained(&error.to_string())))?;
+                .map_err(|error| match socket.is_refused() {
+                    true => cannot(io::ErrorKind::ConnectionRefused.into()),
+                    false => refused(tls::explained(&error.to_string())),
+                })?;
             let done = Progress::Done { early_data: false };
             (connection, watch::channel(done).1)
         }

@@ -4,6 +4,7 @@
 
 mod client;
 mod compact;
+mod datagrams;
 pub(crate) mod dialled;
 mod door;
 pub(crate) mod early;

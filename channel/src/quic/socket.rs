@@ -7,11 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, ConnectionIdGenerator, Runtime, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, ConnectionIdGenerator, UdpPoller};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 
+use super::datagrams::Datagrams;
 use super::stray::is_stray;
 use crate::Counters;
 
@@ -21,8 +23,10 @@ use crate::Counters;
 /// became readable, is the stamp of the latest datagram before that: an upper bound, exact where one datagram came.
 #[derive(Debug)]
 pub(crate) struct StampedSocket {
-    inner: Arc<dyn AsyncUdpSocket>,
+    inner: Arc<Datagrams>,
     read_at: AtomicU64,
+    /// When a stream was first given bytes since something came.
+    gave_at: AtomicU64,
     reads: AtomicU64,
     bytes_received: AtomicU64,
     writes: AtomicU64,
@@ -52,8 +56,9 @@ impl StampedSocket {
         strays: Option<Strays>,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            inner: TokioRuntime.wrap_udp_socket(socket)?,
+            inner: Datagrams::new(socket)?,
             read_at: AtomicU64::new(0),
+            gave_at: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             writes: AtomicU64::new(0),
@@ -82,6 +87,29 @@ impl StampedSocket {
     /// Counts bytes that were handed to a stream.
     pub(crate) fn gave(&self, bytes: usize) {
         self.stream_bytes_sent.fetch_add(bytes as u64, Relaxed);
+        if !self.is_awaited() {
+            self.gave_at.store(MonoClock.now().as_nanos(), Relaxed);
+        }
+    }
+
+    /// Whether a stream was given bytes, and nothing came since.
+    fn is_awaited(&self) -> bool {
+        self.gave_at.load(Relaxed) > self.read_at.load(Relaxed)
+    }
+
+    /// How long nothing came after a stream was given bytes, not even an acknowledgement, for which a peer may take 25 ms
+    /// (RFC 9000, section 18.2).
+    pub(crate) fn silence(&self) -> Duration {
+        if !self.is_awaited() {
+            return Duration::ZERO;
+        }
+        let since = Stamp::from_nanos(self.gave_at.load(Relaxed));
+        Duration::from_nanos(MonoClock.now().since(since).max(0) as u64)
+    }
+
+    /// Whether nobody is there any more to take what is sent.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.inner.are_refused()
     }
 
     /// Tells of the datagrams of one receive that are for no connection. Where the kernel joined several, each counts.
@@ -123,7 +151,7 @@ impl StampedSocket {
 
 impl AsyncUdpSocket for StampedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.inner).create_io_poller()
+        self.inner.poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -154,14 +182,14 @@ impl AsyncUdpSocket for StampedSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
+        self.inner.state().max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        self.inner.state().gro_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
+        self.inner.state().may_fragment()
     }
 }

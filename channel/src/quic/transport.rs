@@ -10,10 +10,10 @@ use quinn::{IdleTimeout, TransportConfig, VarInt};
 pub const CONGESTION_CONTROL: &str = "cubic";
 
 /// How long a peer may be silent before it is taken for gone, which nothing else tells of one that died without a word.
-const IDLE: u32 = 60 * 1000;
+const IDLE: u32 = 15 * 1000;
 
 /// An agent may think for minutes between turns: these hold the connection open meanwhile.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Exchanges that may run side by side on one connection.
 const STREAMS: u32 = 256;

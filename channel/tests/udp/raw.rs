@@ -1,6 +1,8 @@
 //! A QUIC client that says what the test wants, and a way to the server that can be held up.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use tokenlag_channel::quic::frame::{Frame, ReplyForm};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
-use tokio::task::spawn_local;
+use tokio::task::{JoinSet, spawn_local};
 
 /// A client that trusts `certificate`, offers `alpn`, and remembers sessions.
 pub fn client(certificate: &str, alpn: &[u8]) -> Endpoint {
@@ -147,5 +149,65 @@ impl Gate {
 
     pub fn open(&self) {
         self.open.send_replace(true);
+    }
+}
+
+/// A way to a server that can end. Dropped, its port is closed.
+pub struct Relay {
+    pub address: SocketAddr,
+    flows: Flows,
+    _tasks: JoinSet<()>,
+}
+
+/// The clients that a relay knows, and where it sends what they send.
+type Flows = Rc<RefCell<HashMap<SocketAddr, Option<Rc<UdpSocket>>>>>;
+
+impl Relay {
+    /// At `address`.
+    pub async fn before(server: SocketAddr, address: SocketAddr) -> Self {
+        let outside = Rc::new(UdpSocket::bind(address).await.unwrap());
+        let address = outside.local_addr().unwrap();
+        let flows = Flows::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(relay(server, outside, Rc::clone(&flows)));
+        Self {
+            address,
+            flows,
+            _tasks: tasks,
+        }
+    }
+
+    /// Takes and brings nothing any more for the clients that it knows.
+    pub fn fall_silent(&self) {
+        for flow in self.flows.borrow_mut().values_mut() {
+            *flow = None;
+        }
+    }
+}
+
+async fn relay(server: SocketAddr, outside: Rc<UdpSocket>, flows: Flows) {
+    let mut answers = JoinSet::new();
+    let mut datagram = [0; 65_536];
+    loop {
+        let (length, peer) = outside.recv_from(&mut datagram).await.unwrap();
+        if !flows.borrow().contains_key(&peer) {
+            let inside = Rc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+            inside.connect(server).await.unwrap();
+            flows.borrow_mut().insert(peer, Some(Rc::clone(&inside)));
+            let (outside, flows) = (Rc::clone(&outside), Rc::clone(&flows));
+            answers.spawn_local(async move {
+                let mut datagram = [0; 65_536];
+                loop {
+                    let length = inside.recv(&mut datagram).await.unwrap();
+                    if flows.borrow()[&peer].is_some() {
+                        outside.send_to(&datagram[..length], peer).await.unwrap();
+                    }
+                }
+            });
+        }
+        let flow = flows.borrow()[&peer].clone();
+        if let Some(inside) = flow {
+            inside.send(&datagram[..length]).await.unwrap();
+        }
     }
 }

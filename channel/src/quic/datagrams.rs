@@ -1,0 +1,142 @@
+//! The UDP socket itself, and what the network says of datagrams that nobody took.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use futures_util::task::AtomicWaker;
+use quinn::UdpPoller;
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// So many datagrams have to be refused, and none to come, before a peer that was there is taken for gone: a single refusal
+/// may be forged, or a firewall's that is being set up.
+const REFUSALS: u32 = 2;
+
+/// A socket. Where it is connected, a peer whose port is closed shows itself as [`io::ErrorKind::ConnectionRefused`]; quinn's
+/// own socket would pass over that, and leave the connection to its idle timeout.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    /// Refusals since something came.
+    refusals: AtomicU32,
+    /// Whoever reads: the write learns of refusals, and the read tells.
+    reader: AtomicWaker,
+}
+
+impl Datagrams {
+    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Arc<Self>> {
+        let state = UdpSocketState::new((&socket).into())?;
+        // The state has made it non-blocking.
+        let socket = UdpSocket::from_std(socket)?;
+        Ok(Arc::new(Self {
+            socket,
+            state,
+            // Of a peer that was never heard the first refusal is enough.
+            refusals: AtomicU32::new(REFUSALS - 1),
+            reader: AtomicWaker::new(),
+        }))
+    }
+
+    /// Whether the peer is gone.
+    pub(crate) fn are_refused(&self) -> bool {
+        self.refusals.load(Relaxed) >= REFUSALS
+    }
+
+    pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let socket = (&self.socket).into();
+        self.socket.try_io(Interest::WRITABLE, || {
+            match self.state.try_send(socket, transmit) {
+                // It is about a datagram before this one, which did not leave.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    self.refuse();
+                    self.state.send((&self.socket).into(), transmit)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+                // QUIC sends again what is lost.
+                Err(_) | Ok(()) => Ok(()),
+            }
+        })
+    }
+
+    fn refuse(&self) {
+        self.refusals.fetch_add(1, Relaxed);
+        if self.are_refused() {
+            self.reader.wake();
+        }
+    }
+
+    /// Receives; fails only where the peer is gone.
+    pub(crate) fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.reader.register(context.waker());
+        loop {
+            if self.are_refused() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into()));
+            }
+            ready!(self.socket.poll_recv_ready(context))?;
+            let received = self.socket.try_io(Interest::READABLE, || {
+                self.state.recv((&self.socket).into(), buffers, meta)
+            });
+            match received {
+                Ok(count) => {
+                    self.refusals.store(0, Relaxed);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.refuse(),
+                // Nothing is there, or what there was is lost.
+                Err(_) => {}
+            }
+        }
+    }
+
+    pub(crate) fn poller(self: &Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Poller {
+            socket: Arc::clone(self),
+            writable: None,
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    pub(crate) fn state(&self) -> &UdpSocketState {
+        &self.state
+    }
+}
+
+/// Waits for room in the socket.
+struct Poller {
+    socket: Arc<Datagrams>,
+    writable: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
+}
+
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poller").finish_non_exhaustive()
+    }
+}
+
+impl UdpPoller for Poller {
+    fn poll_writable(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poller = &mut *self;
+        let writable = poller.writable.get_or_insert_with(|| {
+            let socket = Arc::clone(&poller.socket);
+            Box::pin(async move { socket.socket.writable().await })
+        });
+        let written = ready!(writable.as_mut().poll(context));
+        poller.writable = None;
+        Poll::Ready(written)
+    }
+}
