@@ -1,0 +1,139 @@
+//! What a proxy says it carried between itself and its upstream, over any channel.
+
+mod pair;
+mod stack;
+
+use pair::{LEGS, Leg, Pair};
+use stack::{Stack, create, get, run, trace};
+use tokenlag_probes::{Encoding, Outcome, Transport};
+
+/// A figure of the way upstream; `None` where there is none of that channel.
+async fn carried(stack: &Stack, channel: Transport, name: &str) -> Option<u64> {
+    let series = format!("tokenlag_upstream_{name}_total{{channel=\"{channel}\"}} ");
+    let metrics = get(stack.addresses.admin, "/metrics").await.1;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(&series))?;
+    Some(value.parse().unwrap())
+}
+
+/// Bytes on the wire and inside the channel, both ways: sent, received, sent, received.
+async fn bytes(stack: &Stack, channel: Transport) -> [u64; 4] {
+    let mut bytes = [0; 4];
+    let names = [
+        "wire_bytes_sent",
+        "wire_bytes_received",
+        "channel_bytes_sent",
+        "channel_bytes_received",
+    ];
+    for (bytes, name) in bytes.iter_mut().zip(names) {
+        *bytes = carried(stack, channel, name).await.expect(name);
+    }
+    bytes
+}
+
+async fn ask(pair: &Pair, number: u128, tokens: u32, headers: &[(String, String)]) {
+    let trace = trace(number);
+    let body = create("hello", tokens);
+    let seen = pair.ask_with(trace, &body, headers).await.unwrap();
+    assert_eq!(seen.outcome, Some(Outcome::Complete));
+    // From then on the connection has been laid by.
+    pair.near.record(trace).await;
+}
+
+fn check(leg: Leg, tls: bool) {
+    let label = format!("{} {} {tls}", leg.0, leg.1);
+    let pair = Pair::between(leg, Stack::start("ttft=2ms,gap=1ms"), tls, |options| {
+        options
+    });
+    let encrypted = tls || leg.0.is_encrypted_always();
+    run(async {
+        let mut before = bytes(&pair.near, leg.0).await;
+        assert_eq!(before, [0; 4], "{label}: known before anything was asked");
+        for number in 1..=3 {
+            ask(&pair, number, 5, &[]).await;
+            let after = bytes(&pair.near, leg.0).await;
+            for (after, before) in after.iter().zip(before) {
+                assert!(*after > before, "{label}: {after} after {before}");
+            }
+            before = after;
+        }
+        let [sent, received, inside_sent, inside_received] = before;
+        match encrypted {
+            true => assert!(sent > inside_sent && received > inside_received, "{label}"),
+            false => assert_eq!((sent, received), (inside_sent, inside_received), "{label}"),
+        }
+        let opened = carried(&pair.near, leg.0, "connections_opened").await;
+        let expected = if leg.0 == Transport::HttpCold { 3 } else { 1 };
+        assert_eq!(opened, Some(expected), "{label}");
+        let made = carried(&pair.near, leg.0, "handshakes_made").await;
+        assert_eq!(
+            made,
+            opened.map(|opened| opened * u64::from(encrypted)),
+            "{label}"
+        );
+    });
+}
+
+#[test]
+fn every_channel_tells_what_went_over_it() {
+    for leg in LEGS {
+        check(leg, false);
+    }
+}
+
+#[test]
+fn encryption_is_on_the_wire_and_not_in_the_channel() {
+    for leg in LEGS {
+        check(leg, true);
+    }
+}
+
+#[test]
+fn an_encoding_that_is_smaller_shows() {
+    let received = [Encoding::Events, Encoding::Compact].map(|encoding| {
+        let leg = (Transport::Quic, encoding);
+        let pair = Pair::start(leg, "ttft=2ms,gap=1ms");
+        run(async {
+            ask(&pair, 1, 200, &[]).await;
+            bytes(&pair.near, leg.0).await[3]
+        })
+    });
+    assert!(3 * received[1] < received[0], "{received:?}");
+}
+
+#[test]
+fn clients_whose_connections_are_not_kept_any_more_still_count() {
+    // One more than the openings that a thread keeps apart.
+    const CLIENTS: u128 = 65;
+    let leg = (Transport::Ws, Encoding::Events);
+    let pair = Pair::start(leg, "ttft=0ms,gap=0ms");
+    run(async {
+        let mut last = 0;
+        for client in 0..CLIENTS {
+            let whose = ("authorization".to_owned(), format!("Bearer {client}"));
+            ask(&pair, client + 1, 2, &[whose]).await;
+            let [.., received] = bytes(&pair.near, leg.0).await;
+            assert!(received > last, "{client}: {received} after {last}");
+            last = received;
+        }
+        let opened = carried(&pair.near, leg.0, "connections_opened").await;
+        assert_eq!(opened, Some(CLIENTS as u64));
+    });
+}
+
+#[test]
+fn a_proxy_without_a_leg_tells_of_its_pool() {
+    let stack = Stack::start("ttft=2ms,gap=1ms");
+    run(async {
+        let channel = stack.channel(Transport::Http);
+        let body = create("hello", 5);
+        let asked = (Transport::Http, Encoding::Events);
+        let trace = trace(1);
+        let seen = stack::exchange(&channel, asked, trace, &body, &[]).await;
+        assert_eq!(seen.unwrap().outcome, Some(Outcome::Complete));
+        stack.record(trace).await;
+        let [sent, received, ..] = bytes(&stack, Transport::Http).await;
+        assert!(sent > 0 && received > 0);
+        assert_eq!(carried(&stack, Transport::Quic, "reads").await, None);
+    });
+}
