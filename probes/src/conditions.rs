@@ -8,9 +8,10 @@ use crate::row::names;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StateAt {
-    /// In the proxy's store: the upstream is sent the whole conversation.
+    /// In the proxy's store: a request that names a response known there goes upstream with the whole conversation in its
+    /// stead.
     Proxy,
-    /// In the upstream's own: the proxy passes the reference on.
+    /// In the upstream's own: the proxy passes `previous_response_id` on, and keeps nothing.
     Upstream,
 }
 

@@ -104,7 +104,7 @@ impl Admin {
             "upstream": options.upstream.to_string(),
             "upstream_channel": options.upstream_channel.to_string(),
             "upstream_encoding": options.upstream_encoding.to_string(),
-            "state_at": options.state_at.name(),
+            "state_at": options.state_at,
             "state_responses": options.state_limits.responses,
             "state_bytes": options.state_limits.bytes,
             "threads": options.threads,

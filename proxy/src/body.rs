@@ -246,8 +246,8 @@ pub(crate) fn type_of(event: &[u8]) -> Option<String> {
     plain.or_else(|| Some(serde_json::from_slice::<Typed>(event).ok()?.r#type))
 }
 
-/// Of that media type, and not compressed.
-fn is_readable(head: &ResponseHead, media_type: &str) -> bool {
+/// Whether a body is of that media type, and not compressed.
+pub(crate) fn is_readable(head: &ResponseHead, media_type: &str) -> bool {
     let plain = head
         .headers
         .get("content-encoding")

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenlag_dialect::responses::{BadRequest, Completed, Create};
 use tokenlag_dialect::{ConversationStore, Fields, Limits};
+use tokenlag_probes::StateAt;
 
 use crate::archive::{Archive, Begun, Entry, Item, Kept, Scope, Turns};
-use crate::options::StateAt;
 use crate::worker::Worker;
 
 /// What one connection remembers.
@@ -61,11 +61,7 @@ impl Conversations {
         }
         match self.history(parent).await {
             Some(history) => Ok(create.upstream_body(history.iter().map(|item| &**item))),
-            None => Err(BadRequest {
-                message: format!("Previous response with id '{parent}' not found."),
-                param: Some("previous_response_id"),
-                code: Some("previous_response_not_found"),
-            }),
+            None => Err(BadRequest::previous_response_not_found(parent)),
         }
     }
 

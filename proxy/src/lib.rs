@@ -32,6 +32,7 @@ mod upstream;
 mod worker;
 
 pub use front::WsLimits;
-pub use options::{ProxyOptions, StateAt, UpstreamApi};
+pub use options::{ProxyOptions, UpstreamApi};
 pub use proxy::{Addresses, Proxy, ProxyError};
+pub use tokenlag_probes::StateAt;
 pub use upstream::Patience;

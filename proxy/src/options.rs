@@ -8,7 +8,7 @@ use tokenlag_channel::BaseUrl;
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::{ClientTls, Identity};
 use tokenlag_dialect::Limits;
-use tokenlag_probes::{Encoding, Transport};
+use tokenlag_probes::{Encoding, StateAt, Transport};
 
 use crate::front::WsLimits;
 use crate::upstream::Patience;
@@ -41,7 +41,7 @@ pub struct ProxyOptions {
     pub upstream_encoding: Encoding,
     /// What it speaks.
     pub upstream_api: UpstreamApi,
-    /// Where finished responses are kept.
+    /// Who keeps finished responses under their ids, so that a request can go on from one by naming it.
     pub state_at: StateAt,
     /// How much of them the proxy keeps in all, where it is the one; each WebSocket has a little more of its own.
     pub state_limits: Limits,
@@ -98,42 +98,6 @@ impl ProxyOptions {
     }
 }
 
-/// Who keeps finished responses under their ids, so that a request can go on from one by naming it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StateAt {
-    /// The proxy: a request that names a response known here goes upstream with the whole conversation in its stead.
-    #[default]
-    Proxy,
-    /// The upstream: `previous_response_id` is passed on, and nothing is kept here.
-    Upstream,
-}
-
-impl StateAt {
-    /// The name in flags and files.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Proxy => "proxy",
-            Self::Upstream => "upstream",
-        }
-    }
-}
-
-/// The text names no place where state can be kept.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no place for the state; use proxy or upstream")]
-pub struct UnknownPlace(pub String);
-
-impl FromStr for StateAt {
-    type Err = UnknownPlace;
-
-    fn from_str(text: &str) -> Result<Self, UnknownPlace> {
-        [Self::Proxy, Self::Upstream]
-            .into_iter()
-            .find(|place| place.name() == text)
-            .ok_or_else(|| UnknownPlace(text.to_owned()))
-    }
-}
-
 /// What the upstream speaks where the Responses API is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamApi {
@@ -182,13 +146,9 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        for place in [StateAt::Proxy, StateAt::Upstream] {
-            assert_eq!(place.name().parse(), Ok(place));
-        }
         for api in ["auto", "responses", "chat", "websocket"] {
             assert_eq!(api.parse::<UpstreamApi>().unwrap().name(), api);
         }
         assert!("Chat".parse::<UpstreamApi>().is_err());
-        assert!("".parse::<StateAt>().is_err());
     }
 }

@@ -9,6 +9,8 @@ use tokenlag_dialect::{Dialect, Fields, SseSplitter};
 use tokenlag_probes::clock::wall_clock;
 use tokenlag_probes::{FailureKind, Outcome};
 
+use crate::body::is_readable;
+
 /// One reply on its way back.
 #[derive(Debug)]
 pub(crate) struct Translation {
@@ -69,16 +71,11 @@ impl Translation {
 
     /// Whether a reply of this head is one to be translated; what is none (an error) passes as it is.
     pub(crate) fn understands(&mut self, head: &ResponseHead) -> bool {
-        let plain = head
-            .headers
-            .get("content-encoding")
-            .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
-        if head.is_of_type("application/json") {
+        let object = is_readable(head, "application/json");
+        if object {
             self.source = Source::Object(Vec::new());
         }
-        let known =
-            head.is_of_type(Dialect::Chat.media_type()) || matches!(self.source, Source::Object(_));
-        head.status == 200 && plain && known
+        head.status == 200 && (object || is_readable(head, Dialect::Chat.media_type()))
     }
 
     /// The events that come before any output.

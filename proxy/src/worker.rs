@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenlag_channel::BaseUrl;
-use tokenlag_probes::Transport;
+use tokenlag_probes::{StateAt, Transport};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -15,7 +15,7 @@ use crate::front::WsLimits;
 use crate::front::tcp::Door;
 use crate::kind::Kind;
 use crate::leg::Leg;
-use crate::options::{ProxyOptions, StateAt};
+use crate::options::ProxyOptions;
 use crate::upstream::{self, Pool};
 
 /// How long the farewell to the upstream may take.

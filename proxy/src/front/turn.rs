@@ -4,7 +4,7 @@ use tokenlag_channel::ChannelError;
 use tokenlag_channel::http::Response;
 use tokenlag_channel::http::head::is_hop_by_hop;
 use tokenlag_channel::http::render::{push_field, start_request};
-use tokenlag_probes::Outcome;
+use tokenlag_probes::{Outcome, StateAt};
 use tokio::select;
 
 use crate::body::Expected;
@@ -13,7 +13,6 @@ use crate::conversations::Turn;
 use crate::failure::Failed;
 use crate::inlet::Inlet;
 use crate::kind::{Kind, may_lack_responses};
-use crate::options::StateAt;
 use crate::outlet::Outlet;
 use crate::pooled::Pooled;
 pub(crate) use crate::question::Question;

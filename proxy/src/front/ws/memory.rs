@@ -9,11 +9,10 @@ use std::collections::HashMap;
 use serde_json::value::RawValue;
 use tokenlag_dialect::Fields;
 use tokenlag_dialect::responses::{BadRequest, Completed, Create};
-use tokenlag_probes::Outcome;
+use tokenlag_probes::{Outcome, StateAt};
 
 use super::lanes::Lane;
 use crate::conversations::Conversations;
-use crate::options::StateAt;
 
 /// The memory of one connection.
 #[derive(Debug)]
