@@ -70,6 +70,9 @@ pub struct Opening {
     pub connected: Stamp,
     /// Before the write with the request's last byte (`quic` and `http3`: when the endpoint took it).
     pub written: Stamp,
+    /// The reply began before the request was wholly sent: `written` is not of its last byte then. `http` and `ws` read
+    /// nothing before they wrote all, and never say so.
+    pub overlapped: bool,
 }
 
 /// A client's way to one other end. Exchanges may run side by side; clones share the connections.

@@ -15,6 +15,7 @@ pub mod http2;
 pub mod http3;
 mod incoming;
 mod kept;
+mod overlap;
 mod pieces;
 pub mod quic;
 mod request;

@@ -390,6 +390,21 @@ async fn answer_all(mut connection: Bare) {
 }
 
 #[test]
+fn a_reply_that_begins_before_its_request_was_sent_is_told_apart() {
+    run(async {
+        let deed: fn(Bare) -> _ = |connection| answer_all(connection);
+        let dial = bare_server(h2::server::Builder::new(), vec![deed]).await;
+        let channel = Channel::new(Transport::Http2, dial);
+        // More than the window that the server never widens.
+        for (length, overlapped) in [(10_000, false), (200_000, true)] {
+            let request = request(&"b".repeat(length));
+            let reply = channel.open(&request).await.unwrap();
+            assert_eq!(reply.opening().overlapped, overlapped, "{length}");
+        }
+    });
+}
+
+#[test]
 fn exchanges_wait_for_a_stream_that_the_server_allows() {
     run(async {
         let mut settings = h2::server::Builder::new();

@@ -173,6 +173,7 @@ fn each_piece_has_the_stamp_of_the_read_that_brought_it() {
             let request = request(transport, "/?pieces=200", &"b".repeat(700));
             let mut reply = channel.open(&request).await.unwrap();
             let opening = reply.opening();
+            assert!(!opening.overlapped);
             assert!(opening.resolved.unwrap() <= opening.connected);
             assert!(opening.connected <= opening.written);
             assert!(opening.written <= reply.head().unwrap());
@@ -304,6 +305,7 @@ fn a_reply_that_comes_before_the_request_is_taken_is_read() {
             let request = request(transport, "/", &body);
             let reply = channel.open(&request).await.unwrap();
             assert_eq!(reply.status(), 413, "{transport}");
+            assert!(reply.opening().overlapped, "{transport}");
             drop(reply);
             let (text, _) = ask(&channel, transport, "/", "x").await.unwrap();
             assert_eq!(text, "x", "{transport}");

@@ -261,7 +261,8 @@ fn no_reply(dial: &Dial) -> ChannelError {
 fn note(tap: &mut Tap, reply: &Reply) {
     let opening = reply.opening();
     tap.up_connected_anew = opening.resolved.is_some();
-    tap.up_written = Some(opening.written);
+    tap.overlapped = opening.overlapped;
+    tap.up_written = (!opening.overlapped).then_some(opening.written);
 }
 
 /// Whether a create asks for a stream, and for nothing that a WebSocket has no words for.

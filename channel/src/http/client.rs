@@ -91,6 +91,7 @@ impl Client {
                     transport_connected: None,
                     connected,
                     written,
+                    overlapped: false,
                 };
                 Ok(Some((connection, response, opening)))
             }
@@ -109,6 +110,7 @@ impl Client {
             transport_connected: Some(transport_connected),
             connected,
             written,
+            overlapped: false,
         };
         Ok((connection, response, opening))
     }

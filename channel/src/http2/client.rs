@@ -127,15 +127,19 @@ impl Inner {
             .map_err(|error| self.unanswered(&error, made, connected))?;
         let (head, body) = response.into_parts();
         let ledger = live.shared.ledger();
-        let written = ledger.sent(stream.id).and_then(|sent| sent.at);
+        let sent = ledger.sent(stream.id);
+        let written = sent.and_then(|sent| sent.at);
+        let head_at = ledger.head_at(stream.id);
+        let whole_by_then = sent.is_some_and(|sent| sent.ended && sent.at <= Some(head_at));
         let reply = ClientReply {
             opening: Opening {
                 resolved: made.map(|made| made.resolved),
                 transport_connected: made.map(|made| made.transport_connected),
                 connected,
                 written: written.unwrap_or(connected),
+                overlapped: !whole_by_then,
             },
-            head_at: ledger.head_at(stream.id),
+            head_at,
             head,
             body: Some(body),
             rest: Bytes::new(),

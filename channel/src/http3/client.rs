@@ -177,15 +177,18 @@ impl Shared {
                 body => stream.send_data(body.clone()).await,
             };
             let written = MonoClock.now();
-            match sent {
-                Ok(()) => stream.finish().await?,
+            let overlapped = match sent {
+                Ok(()) => {
+                    stream.finish().await?;
+                    false
+                }
                 // The server has heard enough, and says why in its reply (RFC 9114, section 4.1).
-                Err(StreamError::RemoteTerminate { code, .. }) if code == Code::H3_NO_ERROR => {}
+                Err(StreamError::RemoteTerminate { code, .. }) if code == Code::H3_NO_ERROR => true,
                 Err(error) => return Err(error),
-            }
-            Ok::<_, StreamError>((stream, written))
+            };
+            Ok::<_, StreamError>((stream, written, overlapped))
         };
-        let (stream, written) = live
+        let (stream, written, overlapped) = live
             .timers
             .in_time(idle, pin!(send))
             .await
@@ -195,6 +198,7 @@ impl Shared {
             transport_connected: None,
             connected,
             written,
+            overlapped,
         };
         let mut reply = ClientReply::new(self, live, spoken, stream, opening);
         live.timers

@@ -14,6 +14,7 @@ use super::client::Shared;
 use super::live::{Live, Spoken};
 use super::streams::BidiStream;
 use super::track::{Track, Tracks};
+use crate::overlap::watched;
 use crate::{ChannelError, Chunk, Opening};
 
 /// A response that is arriving. Dropped before its end, it stops its stream; the connection lives on.
@@ -64,7 +65,9 @@ impl ClientReply {
 
     /// Waits for the head.
     pub(super) async fn head(&mut self) -> Result<(), StreamError> {
-        self.head = self.stream.recv_response().await?;
+        let (head, overlapped) = watched(pin!(self.stream.recv_response())).await;
+        self.opening.overlapped |= overlapped;
+        self.head = head?;
         self.reads = self.track.first().map(|first| first.reads);
         Ok(())
     }

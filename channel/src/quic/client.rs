@@ -150,17 +150,17 @@ impl Shared {
             .map_err(|error| self.lost(&error))?;
         let idle = self.dial.idle_timeout;
         let mut upload = Upload::new(send);
-        match live
+        let overlapped = match live
             .timers
             .in_time(idle, pin!(upload.write_all(&bytes)))
             .await
         {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => false,
             // The server has heard enough, and says why in its reply.
-            Ok(Err(WriteError::Stopped(code))) if !live.was_left(code.into_inner()) => {}
+            Ok(Err(WriteError::Stopped(code))) if !live.was_left(code.into_inner()) => true,
             Ok(Err(error)) => return Err(self.unsent(&error)),
             Err(_) => return Err(self.silent("room for the request").into()),
-        }
+        };
         let written = MonoClock.now();
         // Where the stream has no end any more, the reply tells.
         upload.finish();
@@ -170,6 +170,7 @@ impl Shared {
             transport_connected: None,
             connected,
             written,
+            overlapped,
         };
         let reply = ClientReply::new(self, live, recv, opening);
         reply.with_head().await.map_err(|headless| match headless {

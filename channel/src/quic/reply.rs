@@ -11,6 +11,7 @@ use tokenlag_probes::Stamp;
 use super::client::{Live, Shared};
 use super::compact::Expander;
 use super::frame::{self, Frame};
+use crate::overlap::watched;
 use crate::{ChannelError, Chunk, Opening};
 
 /// The most that one read takes of a stream.
@@ -148,7 +149,9 @@ impl ClientReply {
 
     /// The reply, once its head is there.
     pub(super) async fn with_head(mut self) -> Result<Self, Headless> {
-        match self.read_frame().await? {
+        let (head, overlapped) = watched(pin!(self.read_frame())).await;
+        self.opening.overlapped |= overlapped;
+        match head? {
             Some(Frame::Response {
                 events,
                 status,

@@ -103,6 +103,7 @@ impl Client {
             transport_connected,
             connected,
             written: socket.get_ref().written_at(),
+            overlapped: false,
         };
         Ok(ClientReply {
             reads_before: None,
