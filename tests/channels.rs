@@ -197,5 +197,91 @@ fn pairs_carry_plain_http_over_any_channel() {
             names(&rows).contains(&"pair-quic/incremental/compact"),
             !tls
         );
+        check_legs(&rows, tls);
     }
+}
+
+/// A count of what went between a pair's sidecars.
+fn between(row: &Value, name: &str) -> Option<f64> {
+    row["leg"][name].as_f64()
+}
+
+/// What went between the sidecars stands beside what went to the first of them, and is not mixed with it.
+fn check_legs(rows: &[(String, &Value)], tls: bool) {
+    for (name, row) in rows {
+        let Some(leg) = name.strip_prefix("pair-") else {
+            assert!(row["leg"].is_null(), "{name}: {row}");
+            continue;
+        };
+        let encrypted = tls || leg.starts_with("http3") || leg.starts_with("quic");
+        for way in ["sent", "received"] {
+            let wire = between(row, &format!("wire_bytes_{way}_per_token"));
+            let channel = between(row, &format!("channel_bytes_{way}_per_token"));
+            assert!(channel > Some(0.0), "{name}: {row}");
+            match encrypted {
+                true => assert!(wire > channel, "{name}: {wire:?} {channel:?}"),
+                false => assert_eq!(wire, channel, "{name}"),
+            }
+        }
+        // It is warm from before the measurement, where the application connects for each exchange.
+        let opened = between(row, "connections_opened");
+        assert!(opened < counter(row, "connections_opened"), "{name}: {row}");
+        assert_eq!(
+            row["leg"]["handshakes_made"].is_null(),
+            !encrypted,
+            "{name}"
+        );
+    }
+    let row = |wanted: &str| {
+        let mut found = rows.iter().filter(|(name, _)| name == wanted);
+        found.next().map(|(_, row)| *row)
+    };
+    for transport in ["http", "http2", "http3", "ws", "quic"] {
+        let full = row(&format!("pair-{transport}/full")).expect("every channel ran");
+        if let Some(incremental) = row(&format!("pair-{transport}/incremental")) {
+            let sent = |row| between(row, "channel_bytes_sent_per_token");
+            assert!(sent(incremental) < sent(full), "{transport}: {incremental}");
+        }
+        let Some(compact) = row(&format!("pair-{transport}/full/compact")) else {
+            continue;
+        };
+        for bytes in ["wire_bytes", "channel_bytes"] {
+            let received = |row| between(row, &format!("{bytes}_received_per_token"));
+            // An event spends more than a hundred bytes around its token, a frame sixteen at most.
+            let less = received(full).zip(received(compact)).map(|(a, b)| a - b);
+            assert!(less > Some(80.0), "{bytes}: {less:?}");
+        }
+        // The application is sent the same events either way.
+        let received = |row| counter(row, "channel_bytes_received_per_token");
+        let share = received(compact).zip(received(full)).map(|(a, b)| a / b);
+        assert!(
+            share.is_some_and(|share| (0.9..1.1).contains(&share)),
+            "{share:?}"
+        );
+    }
+}
+
+#[test]
+fn a_channels_encodings_are_compared_where_no_usual_baseline_runs() {
+    let quic = ["--channels", "quic", "--state", "full"];
+    let (report, record) = compared(&[&quic[..], &["--encoding", "events,compact"]].concat());
+    assert_eq!(
+        record["plan"]["baselines"],
+        serde_json::json!(["quic/full"])
+    );
+    let rows = rows_of(&report);
+    let (_, compact) = rows
+        .iter()
+        .find(|(name, _)| name == "quic/full/compact")
+        .unwrap();
+    let against: Vec<&Value> = compact["versus"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|versus| &versus["baseline"])
+        .collect();
+    assert!(
+        against.contains(&&serde_json::json!("quic/full")),
+        "{against:?}"
+    );
 }
