@@ -1,8 +1,6 @@
 //! `tokenlag proxy` and `tokenlag backend`: the processes that serve, for people and as the rig's children.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -11,7 +9,6 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use tokenlag_channel::BaseUrl;
 use tokenlag_channel::quic::DoorLimits;
-use tokenlag_channel::tls::Identity;
 use tokenlag_proxy::{Proxy, ProxyOptions};
 use tokio::sync::oneshot;
 
@@ -27,10 +24,7 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
     args.child.enter()?;
     check_upstream(&args)?;
     let identity = match (&args.cert, &args.key) {
-        (Some(cert), Some(key)) => Some(Identity {
-            cert_pem: read(cert)?,
-            key_pem: read(key)?,
-        }),
+        (Some(cert), Some(key)) => Some(certificates::shown(cert, key)?),
         _ => None,
     };
     let trust = args.upstream_trust.as_deref();
@@ -197,8 +191,4 @@ fn check_upstream(args: &ProxyArgs) -> Result<(), Usage> {
         return Ok(());
     };
     Err(Usage(what))
-}
-
-fn read(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -30,6 +30,42 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn files_that_make_no_certificate_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (cert, key, missing) = (file("cert.pem"), file("key.pem"), file("missing.pem"));
+    fs::write(&cert, "no certificate").unwrap();
+    fs::write(&key, "no key").unwrap();
+    for (cert, key, named) in [
+        (&cert, &key, [&cert, &key]),
+        (&cert, &missing, [&missing, &missing]),
+        (&missing, &key, [&missing, &missing]),
+    ] {
+        let proxy = run(&[
+            "proxy",
+            "--listen",
+            "127.0.0.1:0",
+            "--cert",
+            cert,
+            "--key",
+            key,
+        ]);
+        assert_code(&proxy, 1);
+        for name in named {
+            assert_tells(&proxy, name);
+        }
+    }
+}
+
+#[test]
+fn a_public_admin_endpoint_names_the_flag_that_allows_it() {
+    let proxy = run(&["proxy", "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"]);
+    assert_code(&proxy, 1);
+    assert_tells(&proxy, "0.0.0.0:0");
+    assert_tells(&proxy, "--admin-public");
+}
+
+#[test]
 fn a_server_that_is_down_is_said_to_be() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("http://{}", closed_port());

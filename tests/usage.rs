@@ -56,10 +56,14 @@ fn an_unknown_value_names_the_known_ones() {
         &["compare", "--url", "ftp://127.0.0.1:1"],
         &["its scheme is neither http nor https"],
     );
-    check_usage(
-        &["proxy", "--upstream-channel", "pair-ws"],
-        &["an upstream is reached over http, http-cold, http2, http3, ws or quic"],
-    );
+    for no_way in ["pair-ws", "direct", "h2"] {
+        let output = run(&["proxy", "--upstream-channel", no_way]);
+        assert_code(&output, 2);
+        let told = stderr(&output);
+        let known = "an upstream is reached over http, http-cold, http2, http3, ws or quic";
+        assert!(told.contains(known), "{told}");
+        assert!(!told.contains("known:"), "{told}");
+    }
     check_usage(
         &["compare", "--state-at", "backend"],
         &["known: proxy, upstream"],

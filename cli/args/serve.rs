@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use tokenlag_channel::BaseUrl;
-use tokenlag_probes::row::UnknownName;
 use tokenlag_probes::{Encoding, Transport};
 use tokenlag_proxy::{StateAt, UpstreamApi};
 
@@ -19,15 +18,12 @@ fn one_or_more() -> RangedU64ValueParser<usize> {
 
 /// A channel that an upstream can be dialled over.
 fn upstream_channel(name: &str) -> Result<Transport, String> {
-    let channel: Transport = name
-        .parse()
-        .map_err(|error: UnknownName| error.to_string())?;
-    if channel.is_pair() || channel == Transport::Direct {
-        return Err(
-            "an upstream is reached over http, http-cold, http2, http3, ws or quic".to_owned(),
-        );
-    }
-    Ok(channel)
+    let known: Option<Transport> = name.parse().ok();
+    known
+        .filter(|channel| !channel.is_pair() && *channel != Transport::Direct)
+        .ok_or_else(|| {
+            "an upstream is reached over http, http-cold, http2, http3, ws or quic".to_owned()
+        })
 }
 
 /// Flags that only the rig gives, to its children.

@@ -68,7 +68,7 @@ pub enum ProxyError {
     /// The admin endpoint would be public.
     #[error(
         "the admin endpoint {0} is no loopback address; anyone who reaches it can read figures and stop the proxy: \
-         choose 127.0.0.1, or allow it explicitly"
+         choose 127.0.0.1, or allow it with --admin-public"
     )]
     PublicAdmin(SocketAddr),
     /// Certificate or key.
