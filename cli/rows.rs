@@ -116,6 +116,18 @@ pub fn select(wanted: &Wanted<'_>) -> Result<Vec<Row>, String> {
     }
 }
 
+/// The rows that the others are compared with: those that are named; else the two that are usual; where neither of them
+/// runs, the first that does.
+pub fn baselines(named: &[RowName], rows: &[Row]) -> Vec<Row> {
+    let usual = [Row::HTTP_COLD_FULL, Row::HTTP_FULL];
+    let is_control = |row: &&Row| row.transport == Transport::Direct;
+    match rows.iter().find(|row| !is_control(row)) {
+        _ if !named.is_empty() => named.iter().map(|name| name.0).collect(),
+        Some(&first) if !usual.iter().any(|row| rows.contains(row)) => vec![first],
+        _ => usual.to_vec(),
+    }
+}
+
 fn crossed(wanted: &Wanted<'_>) -> Vec<Row> {
     let usual = match wanted.quick {
         true => &QUICK[..],

@@ -169,3 +169,26 @@ fn row_names_read_back() {
     assert_eq!(error, "unknown state 'fulll'; known: full, incremental");
     assert!("http".parse::<RowName>().is_err());
 }
+
+#[test]
+fn the_first_row_is_the_baseline_where_neither_of_the_usual_ones_runs() {
+    let check = |rows: &[&str], named: &[&str], expected: &[&str]| {
+        let read = |names: &[&str]| -> Vec<RowName> {
+            names.iter().map(|name| name.parse().unwrap()).collect()
+        };
+        let rows: Vec<Row> = read(rows).iter().map(|name| name.0).collect();
+        let found = baselines(&read(named), &rows);
+        let found: Vec<String> = found.iter().map(Row::to_string).collect();
+        assert_eq!(found, expected, "{rows:?}");
+    };
+    let usual = ["http-cold/full", "http/full"];
+    check(
+        &["direct/full", "quic/full", "quic/full/compact"],
+        &[],
+        &["quic/full"],
+    );
+    check(&["http/full", "ws/full"], &[], &usual);
+    check(&["http/incremental", "ws/full"], &[], &["http/incremental"]);
+    check(&["direct/full"], &[], &usual);
+    check(&["http/full", "ws/full"], &["ws/full"], &["ws/full"]);
+}

@@ -27,7 +27,8 @@ pub struct CompareArgs {
     /// Where conversations are kept for incremental rows: proxy, upstream [default: proxy, or where --proxy keeps them]
     #[arg(long, value_name = "WHERE")]
     pub state_at: Option<StateAt>,
-    /// A row to compare the others with, as in http/full; may be repeated [default: http-cold/full and http/full]
+    /// A row to compare the others with, as in http/full; may be repeated [default: http-cold/full and http/full; where
+    /// neither runs, the first row]
     #[arg(long, value_name = "ROW")]
     pub baseline: Vec<crate::rows::RowName>,
     /// Leave out the control: HTTP straight to the backend

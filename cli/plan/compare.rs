@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{BaseUrl, CellPlan, Connections, Workload};
-use tokenlag_probes::Row;
 
 use super::{Plan, Wire, flags};
 use crate::args::compare::CompareArgs;
@@ -49,11 +48,7 @@ impl Plan {
         let tls = args.tls || args.proxy.as_ref().is_some_and(BaseUrl::is_tls);
         let wire = Wire::new(&args.wire, tls, &rows)?;
         check_certificates(args)?;
-        let baselines = if args.baseline.is_empty() {
-            vec![Row::HTTP_COLD_FULL, Row::HTTP_FULL]
-        } else {
-            args.baseline.iter().map(|name| name.0).collect()
-        };
+        let baselines = rows::baselines(&args.baseline, &rows);
         let (workload, blocks) = if args.quick {
             (QUICK_WORKLOAD, QUICK_BLOCKS)
         } else {

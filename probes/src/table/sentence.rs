@@ -16,10 +16,13 @@ const SAID: [(Metric, &str); 3] = [
 /// One sentence that says what came out (medians, with 95 % intervals), and what could not be told from no change.
 ///
 /// It speaks of one row, chosen before the figures are known: `ws/incremental`, which is the mode that OpenAI's figures are
-/// about; else the first incremental row of a channel that is no baseline's, else the first of any, else the last row. Choosing
-/// the best row afterwards would flatter it.
+/// about; else the first incremental row of another channel than `http-cold` and `http`, else the first of any, else the last
+/// row; a baseline only where there is nothing else. Choosing the best row afterwards would flatter it.
 pub fn sentence(report: &Report) -> String {
-    let clauses = headline_row(report).map(clauses).unwrap_or_default();
+    let baselines = baselines(report);
+    let clauses = headline_row(report, &baselines)
+        .map(|row| clauses(row, &baselines))
+        .unwrap_or_default();
     match clauses.as_slice() {
         [_, ..] => {
             let caution = match report.verdict.trusted {
@@ -29,38 +32,57 @@ pub fn sentence(report: &Report) -> String {
             let text = clauses.join("; ");
             format!("{caution}{}.", capitalised(&text, caution.is_empty()))
         }
-        [] => "Nothing was compared: neither http-cold/full nor http/full ran beside another row, or nothing completed."
-            .to_owned(),
+        [] if report.channels.iter().filter(|row| !is_control(row)).count() < 2 => {
+            "Nothing was compared: no two rows ran but the control; name a further one with --channels or --baseline."
+                .to_owned()
+        }
+        [] => "Nothing was compared: no row completed beside a baseline.".to_owned(),
     }
 }
 
-fn headline_row(report: &Report) -> Option<&RowReport> {
-    let is_candidate = |row: &&RowReport| {
-        let is_baseline = [Row::HTTP_COLD_FULL, Row::HTTP_FULL].contains(&row.row);
-        row.row.transport != Transport::Direct && !is_baseline
-    };
+fn is_control(row: &RowReport) -> bool {
+    row.row.transport == Transport::Direct
+}
+
+/// The rows that others were compared with, the usual ones first. The control is none: it tells what the proxy adds.
+fn baselines(report: &Report) -> Vec<String> {
+    let mut named = vec![Row::HTTP_COLD_FULL.to_string(), Row::HTTP_FULL.to_string()];
+    for versus in report.channels.iter().flat_map(|row| &row.versus) {
+        let control = Transport::Direct.to_string();
+        if !versus.baseline.starts_with(&control) && !named.contains(&versus.baseline) {
+            named.push(versus.baseline.clone());
+        }
+    }
+    named
+}
+
+fn headline_row<'a>(report: &'a Report, baselines: &[String]) -> Option<&'a RowReport> {
+    let is_candidate =
+        |row: &&RowReport| !is_control(row) && !baselines.contains(&row.row.to_string());
     let candidates = || report.channels.iter().filter(is_candidate);
     let incremental = || candidates().filter(|row| row.row.state == State::Incremental);
-    let baselines = [Transport::HttpCold, Transport::Http];
+    let usual = [Transport::HttpCold, Transport::Http];
     candidates()
         .find(|row| row.row == Row::events(Transport::Ws, State::Incremental))
-        .or_else(|| incremental().find(|row| !baselines.contains(&row.row.transport)))
+        .or_else(|| incremental().find(|row| !usual.contains(&row.row.transport)))
         .or_else(|| incremental().next())
         .or_else(|| candidates().next_back())
         .or_else(|| report.row(Row::HTTP_FULL))
 }
 
 /// One clause per baseline that the row was compared with; the first names the row.
-fn clauses(row: &RowReport) -> Vec<String> {
-    let outcomes = [
-        (
-            Row::HTTP_COLD_FULL,
-            "against HTTP per request (http-cold/full)",
-        ),
-        (Row::HTTP_FULL, "against keep-alive HTTP (http/full)"),
-    ]
-    .into_iter()
-    .filter_map(|(baseline, against)| Some((against, outcomes(row, baseline)?)));
+fn clauses(row: &RowReport, baselines: &[String]) -> Vec<String> {
+    let outcomes = baselines.iter().filter_map(|baseline| {
+        let outcomes = outcomes(row, baseline)?;
+        let against = if *baseline == Row::HTTP_COLD_FULL.to_string() {
+            "HTTP per request (http-cold/full)"
+        } else if *baseline == Row::HTTP_FULL.to_string() {
+            "keep-alive HTTP (http/full)"
+        } else {
+            baseline
+        };
+        Some((format!("against {against}"), outcomes))
+    });
     outcomes
         .enumerate()
         .map(|(at, (against, listed))| match at {
@@ -70,11 +92,10 @@ fn clauses(row: &RowReport) -> Vec<String> {
         .collect()
 }
 
-fn outcomes(row: &RowReport, baseline: Row) -> Option<String> {
-    let baseline = baseline.to_string();
+fn outcomes(row: &RowReport, baseline: &str) -> Option<String> {
     let said: Vec<String> = SAID
         .into_iter()
-        .filter_map(|(metric, what)| outcome(row.versus(&baseline, metric, Statistic::P50)?, what))
+        .filter_map(|(metric, what)| outcome(row.versus(baseline, metric, Statistic::P50)?, what))
         .collect();
     let (last, others) = said.split_last()?;
     Some(match others {

@@ -221,7 +221,35 @@ fn colour_changes_nothing_but_colour() {
 
 #[test]
 fn nothing_to_compare_is_said_so() {
-    assert!(sentence(&loaded()).starts_with("Nothing was compared"));
+    let alone = sentence(&loaded());
+    assert!(alone.starts_with("Nothing was compared: no two rows ran"));
+    assert!(alone.contains("--channels or --baseline"), "{alone}");
+    let mut unfinished = compared();
+    for row in &mut unfinished.channels {
+        row.versus.clear();
+    }
+    let none = "Nothing was compared: no row completed beside a baseline.";
+    assert_eq!(sentence(&unfinished), none);
+}
+
+#[test]
+fn another_baseline_than_the_usual_ones_is_spoken_of() {
+    let quic = |encoding| Row {
+        encoding,
+        ..Row::events(Transport::Quic, State::Full)
+    };
+    let rows = [
+        sketch(DIRECT, 90, 10),
+        sketch(quic(Encoding::Events), 720, 61),
+        sketch(quic(Encoding::Compact), 120, 60),
+    ];
+    let (mut record, recorders) = run(&rows, 2);
+    record.baselines = vec![quic(Encoding::Events)];
+    let said = sentence(&Report::build(&record, &recorders));
+    assert!(
+        said.contains("gainst quic/full, quic/full/compact "),
+        "{said}"
+    );
 }
 
 #[test]
