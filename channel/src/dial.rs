@@ -23,7 +23,7 @@ pub struct Dial {
     pub headers: Vec<(String, String)>,
     /// How long name, connection and handshake may take together.
     pub connect_timeout: Duration,
-    /// How long a reply may stay silent.
+    /// How long a reply may stay silent, and how long a request may wait for a stream, and for room on it.
     pub idle_timeout: Duration,
     /// TLS; `None` is in clear. QUIC cannot do without.
     pub tls: Option<ClientTls>,
@@ -66,7 +66,7 @@ pub struct Opening {
     pub resolved: Option<Stamp>,
     /// TCP was connected (for `quic` and `http3`, resolution and handshake are one, and this is `None`).
     pub transport_connected: Option<Stamp>,
-    /// The channel could take the request's first byte.
+    /// The channel could take the request's first byte: where many exchanges share a connection, it had a stream for it.
     pub connected: Stamp,
     /// Before the write with the request's last byte (`quic` and `http3`: when the endpoint took it).
     pub written: Stamp,

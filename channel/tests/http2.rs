@@ -11,7 +11,7 @@ use tokenlag_channel::http2::{Client, ClientReply, Exchange, ReplyWriter};
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::{self, ClientTls, ServerTls};
 use tokenlag_channel::{Ask, Channel, ChannelError, Chunk, Dial, ExchangeLimits, Reply, Request};
-use tokenlag_probes::{Encoding, FailureKind, Stamp, TraceId, Transport};
+use tokenlag_probes::{Clock, Encoding, FailureKind, MonoClock, Stamp, TraceId, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -439,6 +439,35 @@ fn exchanges_wait_for_a_stream_that_the_server_allows() {
             assert_eq!(joined.unwrap().unwrap(), "ok");
         }
         assert_eq!(channel.counters().connections_opened, 1);
+    });
+}
+
+#[test]
+fn a_request_is_connected_once_it_has_a_stream_and_waits_for_one_with_a_limit() {
+    run(async {
+        let mut settings = h2::server::Builder::new();
+        settings.max_concurrent_streams(1);
+        let deed: fn(Bare) -> _ = |connection| answer_all(connection);
+        let dial = Dial {
+            idle_timeout: Duration::from_millis(500),
+            ..bare_server(settings, vec![deed]).await
+        };
+        let channel = Channel::new(Transport::Http2, dial);
+        assert_eq!(ask(&channel, "first").await.unwrap(), "ok");
+        // Its stream is taken for as long as it is there.
+        let running = channel.open(&request("x")).await.unwrap();
+        let late = channel.open(&request("x")).await.unwrap_err();
+        let what = "stream for the request";
+        assert!(
+            matches!(late, ChannelError::Timeout { what: waited_for, .. } if waited_for == what),
+            "{late}"
+        );
+        let waiting = channel.clone();
+        let next = spawn_local(async move { waiting.open(&request("x")).await.unwrap() });
+        tokio::task::yield_now().await;
+        let freed = MonoClock.now();
+        drop(running);
+        assert!(next.await.unwrap().opening().connected >= freed);
     });
 }
 

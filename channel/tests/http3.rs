@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_channel::{Channel, ChannelError, Dial, ExchangeError, ExchangeLimits};
-use tokenlag_probes::{FailureKind, Transport};
+use tokenlag_probes::{Clock, FailureKind, MonoClock, Transport};
 use tokio::task::{spawn_local, yield_now};
 use udp::{BOTH, ask, chunks, identity, request, run, server, server_with, text, tls};
 
@@ -85,6 +85,44 @@ fn more_exchanges_than_a_connection_has_streams_come_to_their_end() {
                 exchange.await.unwrap();
             }
             assert_eq!(channel.counters().connections_opened, 1, "{transport}");
+        }
+    });
+}
+
+#[test]
+fn a_request_is_connected_once_it_has_a_stream_and_waits_for_one_with_a_limit() {
+    run(async {
+        let server = server();
+        for transport in BOTH {
+            let dial = Dial {
+                idle_timeout: Duration::from_secs(1),
+                ..server.dial.clone()
+            };
+            let channel = Channel::new(transport, dial);
+            let request = request(transport, "/wait", "x");
+            let mut running = Vec::new();
+            // As many as a connection has streams.
+            for _ in 0..256 {
+                running.push(channel.open(&request).await.unwrap());
+            }
+            let late = channel.open(&request).await.unwrap_err();
+            let what = "stream for the request";
+            assert!(
+                matches!(late, ChannelError::Timeout { what: waited_for, .. } if waited_for == what),
+                "{transport}: {late}"
+            );
+            let (waiting, again) = (channel.clone(), request.clone());
+            let next = spawn_local(async move { waiting.open(&again).await.unwrap() });
+            yield_now().await;
+            let freed = MonoClock.now();
+            // The oldest replies end, and their streams with them. quinn allows further ones an eighth at a time.
+            for reply in &mut running[..64] {
+                server.seen.go_on.notify_one();
+                while reply.next().await.unwrap().is_some() {}
+            }
+            let opening = next.await.unwrap().opening();
+            assert!(opening.connected >= freed, "{transport}");
+            assert!(opening.connected <= opening.written, "{transport}");
         }
     });
 }

@@ -111,7 +111,15 @@ impl Inner {
         let slots = Arc::clone(&live.slots);
         let permit = match Arc::clone(&slots).try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => slots.acquire_owned().await.map_err(|_| nothing_sent())?,
+            Err(_) => live
+                .timers
+                .in_time(self.dial.idle_timeout, pin!(slots.acquire_owned()))
+                .await
+                .map_err(|_| Unanswered {
+                    error: self.silent("stream for the request"),
+                    untouched: false,
+                })?
+                .map_err(|_| nothing_sent())?,
         };
         let send = live.sender().ok_or_else(nothing_sent)?;
         let connected = MonoClock.now();

@@ -168,10 +168,15 @@ impl Shared {
             let mark = HeaderValue::from_static("1");
             head.headers_mut().insert(SAFE_TO_REPLAY, mark);
         }
-        let connected = MonoClock.now();
         let idle = self.dial.idle_timeout;
+        let begun = spoken.sender.send_request(head);
+        let mut stream = live
+            .timers
+            .in_time(idle, pin!(begun))
+            .await
+            .map_err(|_| self.silent("stream for the request"))??;
+        let track = spoken.tracks.get(stream.id().into_inner());
         let send = async {
-            let mut stream = spoken.sender.send_request(head).await?;
             let sent = match request.body() {
                 body if body.is_empty() => Ok(()),
                 body => stream.send_data(body.clone()).await,
@@ -186,9 +191,9 @@ impl Shared {
                 Err(StreamError::RemoteTerminate { code, .. }) if code == Code::H3_NO_ERROR => true,
                 Err(error) => return Err(error),
             };
-            Ok::<_, StreamError>((stream, written, overlapped))
+            Ok::<_, StreamError>((written, overlapped))
         };
-        let (stream, written, overlapped) = live
+        let (written, overlapped) = live
             .timers
             .in_time(idle, pin!(send))
             .await
@@ -196,11 +201,11 @@ impl Shared {
         let opening = Opening {
             resolved,
             transport_connected: None,
-            connected,
+            connected: track.opened,
             written,
             overlapped,
         };
-        let mut reply = ClientReply::new(self, live, spoken, stream, opening);
+        let mut reply = ClientReply::new(self, live, spoken, stream, track, opening);
         live.timers
             .in_time(idle, pin!(reply.head()))
             .await

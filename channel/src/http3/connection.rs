@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming};
 use quinn::ConnectionError;
+use tokenlag_probes::{Clock, MonoClock};
 
 use super::streams::{BidiStream, RecvStream, SendStream, number};
 use super::track::{Track, Tracks};
@@ -164,7 +165,7 @@ impl quic::OpenStreams<Bytes> for Opener {
         let opened = ready!(opening.as_mut().poll(context));
         self.opening_both_ways = None;
         let (send, recv) = opened.map_err(lost)?;
-        let track = Track::new(false, None);
+        let track = Track::opened(MonoClock.now());
         // A request that is given up must not end within a frame: the peer would close the connection for it.
         track.condemn(Code::H3_REQUEST_CANCELLED);
         Poll::Ready(Ok(BidiStream::new(send, recv, track, under)))

@@ -47,12 +47,13 @@ impl ClientReply {
         live: &Rc<Live>,
         spoken: &Spoken,
         stream: RequestStream<BidiStream, Bytes>,
+        track: Arc<Track>,
         opening: Opening,
     ) -> Self {
         Self {
             client: Rc::clone(client),
             live: Rc::clone(live),
-            track: spoken.tracks.get(stream.id().into_inner()),
+            track,
             tracks: Arc::clone(&spoken.tracks),
             stream,
             opening,

@@ -19,6 +19,8 @@ pub(crate) struct Track {
     arrivals: Mutex<Arrivals>,
     /// Bytes that the endpoint took.
     pub(crate) sent: AtomicU64,
+    /// When we opened the stream.
+    pub(crate) opened: Stamp,
     /// The stream was opened by early data.
     pub(crate) early: bool,
     /// The code with which the stream is reset as it is dropped; 0: it is finished.
@@ -66,6 +68,14 @@ impl Track {
         Arc::new(Self {
             early,
             given_up: Mutex::new(given_up.map_or(GivenUp::Unwatched, GivenUp::Watched)),
+            ..Self::default()
+        })
+    }
+
+    /// Of a stream of our own.
+    pub(crate) fn opened(at: Stamp) -> Arc<Self> {
+        Arc::new(Self {
+            opened: at,
             ..Self::default()
         })
     }

@@ -141,14 +141,14 @@ impl Shared {
         } else {
             request.stream()?.clone()
         };
-        let connected = MonoClock.now();
-        let (send, recv) = live
-            .dialled
-            .connection
-            .open_bi()
-            .await
-            .map_err(|error| self.lost(&error))?;
         let idle = self.dial.idle_timeout;
+        let (send, recv) = live
+            .timers
+            .in_time(idle, pin!(live.dialled.connection.open_bi()))
+            .await
+            .map_err(|_| self.silent("stream for the request"))?
+            .map_err(|error| self.lost(&error))?;
+        let connected = MonoClock.now();
         let mut upload = Upload::new(send);
         let overlapped = match live
             .timers
