@@ -330,6 +330,43 @@ fn a_client_that_takes_nothing_is_given_up() {
 }
 
 #[test]
+fn a_whole_reply_that_its_client_does_not_take_is_taken_back() {
+    // More than the windows and the sockets hold, at once; and what little follows when they are full.
+    for pieces in [vec![64 << 20], vec![64 << 20, 5]] {
+        run(async move {
+            let limits = ExchangeLimits {
+                stalled: Duration::from_millis(100),
+                ..ExchangeLimits::default()
+            };
+            let failed = Rc::new(Notify::new());
+            let told = Rc::clone(&failed);
+            let dial = server(limits, move |exchange| {
+                let (told, pieces) = (Rc::clone(&told), pieces.clone());
+                async move {
+                    let (_, mut writer) = exchange.request().await.unwrap();
+                    writer.head(200, &[]);
+                    for (number, length) in pieces.iter().enumerate() {
+                        writer.data(vec![b'x'; *length].into());
+                        if number + 1 == pieces.len() {
+                            writer.end();
+                        }
+                        let error = writer.flush().await.unwrap_err();
+                        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
+                    }
+                    drop(writer);
+                    told.notify_one();
+                }
+            });
+            let channel = Channel::new(Transport::Http2, dial.await);
+            let mut reply = channel.open(&request("x")).await.unwrap();
+            failed.notified().await;
+            let read = read_all(&mut reply).await;
+            assert!(read.is_err(), "it must not look whole");
+        });
+    }
+}
+
+#[test]
 fn a_request_that_stops_half_way_is_not_waited_for() {
     run(async {
         let limits = ExchangeLimits {

@@ -15,8 +15,11 @@ use crate::bounds::{Share, in_time};
 use crate::fields;
 use crate::pieces::Pieces;
 
-/// Writes one reply. Dropped before its end, it resets the stream, so that the client never takes a reply that was cut
-/// off for a whole one.
+/// The longest last piece that is left to the library before the socket took it.
+const LITTLE: usize = 16 * 1024;
+
+/// Writes one reply. Dropped before its end has left, it resets the stream, so that the client never takes a reply that was
+/// cut off for a whole one, and what it does not take is not kept for it.
 #[derive(Debug)]
 pub struct ReplyWriter(pub(crate) Box<Writing>);
 
@@ -42,7 +45,7 @@ pub(crate) struct Writing {
 enum Out {
     Head(SendResponse<Bytes>),
     Body(SendStream<Bytes>),
-    /// All was handed to the library.
+    /// All was handed to the library, and leaves or has left.
     Nothing,
 }
 
@@ -84,7 +87,12 @@ impl ReplyWriter {
     /// The client is gone or gave the stream up; [`io::ErrorKind::TimedOut`] where it takes no bytes for too long.
     pub async fn flush(&mut self) -> io::Result<Stamp> {
         self.hand_over()?;
-        self.written().await
+        let at = self.written().await?;
+        if self.0.finished {
+            let _letting_go = self.0.server.nudge.let_go();
+            self.0.out = Out::Nothing;
+        }
+        Ok(at)
     }
 
     /// Hands what was added to the library, and lets leave of it what the socket takes.
@@ -92,6 +100,7 @@ impl ReplyWriter {
         let body = self.0.body.take();
         let nothing_left = body.is_empty();
         let mut ends = self.0.whole && !self.0.finished;
+        let mut leaves = true;
         let _hush = self.0.server.nudge.hush();
         if let (Some(head), Out::Head(respond)) = (self.0.head.take(), &mut self.0.out) {
             let sending = respond
@@ -107,10 +116,11 @@ impl ReplyWriter {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
             };
             self.0.handed += body.len() as u64;
+            leaves = ends && leaves_at_once(sending, body.len());
             sending.send_data(body, ends).map_err(gone)?;
             self.0.finished |= ends;
         }
-        if self.0.finished {
+        if self.0.finished && leaves {
             // Before the last frame leaves: after it, the library would ask for a turn to tidy up.
             self.0.out = Out::Nothing;
         }
@@ -166,16 +176,31 @@ impl ReplyWriter {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        if !self.finished {
-            match &mut self.out {
-                Out::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
-                Out::Body(sending) => sending.send_reset(Reason::INTERNAL_ERROR),
-                Out::Nothing => {}
+        let there = match &mut self.out {
+            Out::Head(respond) => {
+                respond.send_reset(Reason::INTERNAL_ERROR);
+                true
             }
+            Out::Body(sending) => {
+                sending.send_reset(Reason::INTERNAL_ERROR);
+                true
+            }
+            Out::Nothing => false,
+        };
+        if there {
             self.server.push();
         }
         self.server.shared.ledger().forget(self.id);
     }
+}
+
+/// Whether so many bytes leave as soon as the socket takes them: the client's windows have room for them, and they are few.
+fn leaves_at_once(sending: &mut SendStream<Bytes>, bytes: usize) -> bool {
+    if bytes > LITTLE {
+        return false;
+    }
+    sending.reserve_capacity(bytes);
+    sending.capacity() >= bytes
 }
 
 fn gone(error: h2::Error) -> io::Error {
