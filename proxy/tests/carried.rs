@@ -3,6 +3,8 @@
 mod pair;
 mod stack;
 
+use std::cell::Cell;
+
 use pair::{LEGS, Leg, Pair};
 use stack::{Stack, create, get, run, trace};
 use tokenlag_probes::{Encoding, Outcome, Transport};
@@ -135,5 +137,38 @@ fn a_proxy_without_a_leg_tells_of_its_pool() {
         let [sent, received, ..] = bytes(&stack, Transport::Http).await;
         assert!(sent > 0 && received > 0);
         assert_eq!(carried(&stack, Transport::Quic, "reads").await, None);
+    });
+}
+
+/// Whether an exchange is under way.
+async fn is_busy(stack: &Stack) -> bool {
+    let metrics = get(stack.addresses.admin, "/metrics").await.1;
+    let busy = "tokenlag_active_exchanges{channel=\"http\"} 1";
+    metrics.lines().any(|line| line == busy)
+}
+
+#[test]
+fn websockets_that_are_busy_hide_nothing_of_what_they_did_before() {
+    let leg = (Transport::Ws, Encoding::Events);
+    let pair = Pair::start(leg, "ttft=2ms,gap=20ms");
+    run(async {
+        ask(&pair, 1, 20, &[]).await;
+        let before = bytes(&pair.near, leg.0).await;
+        let is_over = Cell::new(false);
+        let long = async {
+            ask(&pair, 2, 60, &[]).await;
+            is_over.set(true);
+        };
+        let short = async {
+            while !is_busy(&pair.near).await {}
+            // The long one has the first one's socket: this one opens another, which carries less.
+            ask(&pair, 3, 2, &[]).await;
+            let after = bytes(&pair.near, leg.0).await;
+            assert!(!is_over.get(), "the long one is still under way");
+            for (after, before) in after.iter().zip(before) {
+                assert!(*after > before, "{after} after {before}");
+            }
+        };
+        tokio::join!(long, short);
     });
 }

@@ -1,6 +1,7 @@
 //! The dialling end of `ws`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -36,6 +37,19 @@ struct Shared {
     idle: RefCell<Vec<Socket>>,
     /// Counters of the connections that are gone.
     past: Cell<Counters>,
+    /// Counters of those that have an exchange, as they were when it began.
+    lent: RefCell<BTreeMap<u64, Counters>>,
+    /// Exchanges that were begun.
+    exchanges: Cell<u64>,
+}
+
+/// A socket that has an exchange. Dropped before it is laid by, it closes its connection.
+#[derive(Debug)]
+struct Lent {
+    client: Rc<Shared>,
+    /// `None` only as it is laid by.
+    socket: Option<Socket>,
+    exchange: u64,
 }
 
 /// A socket and the stamps of its making.
@@ -53,6 +67,8 @@ impl Client {
             dial,
             idle: RefCell::default(),
             past: Cell::default(),
+            lent: RefCell::default(),
+            exchanges: Cell::default(),
         }))
     }
 
@@ -74,7 +90,7 @@ impl Client {
     /// No connection, or one that ends.
     pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
         let message = Message::Text(request.message()?.clone());
-        let (mut socket, resolved, transport_connected, connected) = match self.0.pop_fresh() {
+        let (socket, resolved, transport_connected, connected) = match self.0.pop_fresh() {
             Some(socket) => (socket, None, None, MonoClock.now()),
             None => {
                 let made = dial(&self.0.dial).await?;
@@ -84,7 +100,8 @@ impl Client {
             }
         };
         let idle = self.0.dial.idle_timeout;
-        let sent = timeout(idle, socket.send(message)).await;
+        let mut lent = Lent::new(&self.0, socket);
+        let sent = timeout(idle, lent.socket().send(message)).await;
         let failed = match sent {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(lost(&self.0.dial, &error)),
@@ -95,30 +112,30 @@ impl Client {
             }),
         };
         if let Some(error) = failed {
-            self.0.retire(&socket);
             return Err(error);
         }
         let opening = Opening {
             resolved,
             transport_connected,
             connected,
-            written: socket.get_ref().written_at(),
+            written: lent.socket().get_ref().written_at(),
             overlapped: false,
         };
         Ok(ClientReply {
             reads_before: None,
             head_at: None,
-            client: Rc::clone(&self.0),
-            socket: Some(socket),
+            lent,
             opening,
         })
     }
 
-    /// What the client did so far; connections with an exchange under way are left out.
+    /// What the client did so far, but for what the exchanges under way have done.
     pub fn counters(&self) -> Counters {
         let idle = self.0.idle.borrow();
         let idle = idle.iter().map(|socket| socket.get_ref().counters());
-        idle.fold(self.0.past.get(), |sum, counters| sum + counters)
+        let lent = self.0.lent.borrow();
+        idle.chain(lent.values().copied())
+            .fold(self.0.past.get(), |sum, counters| sum + counters)
     }
 
     /// Says goodbye on the idle connections and closes them.
@@ -150,6 +167,40 @@ impl Shared {
     /// Keeps the counters of a connection that is done with.
     fn retire(&self, socket: &Socket) {
         self.past.set(self.past.get() + socket.get_ref().counters());
+    }
+}
+
+impl Lent {
+    fn new(client: &Rc<Shared>, socket: Socket) -> Self {
+        let exchange = client.exchanges.get();
+        client.exchanges.set(exchange + 1);
+        let counters = socket.get_ref().counters();
+        client.lent.borrow_mut().insert(exchange, counters);
+        Self {
+            client: Rc::clone(client),
+            socket: Some(socket),
+            exchange,
+        }
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        self.socket
+            .as_mut()
+            .expect("a socket is laid by only together with its exchange")
+    }
+
+    /// The exchange is over, and the connection good for another.
+    fn lay_by(mut self) {
+        self.client.idle.borrow_mut().extend(self.socket.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.client.lent.borrow_mut().remove(&self.exchange);
+        if let Some(socket) = &self.socket {
+            self.client.retire(socket);
+        }
     }
 }
 
@@ -200,8 +251,7 @@ fn lost(dial: &Dial, detail: &dyn std::fmt::Display) -> ChannelError {
 /// The messages that answer a request. Dropped before [`Self::finish`], it closes its connection.
 #[derive(Debug)]
 pub struct ClientReply {
-    client: Rc<Shared>,
-    socket: Option<Socket>,
+    lent: Lent,
     opening: Opening,
     head_at: Option<Stamp>,
     reads_before: Option<u64>,
@@ -217,16 +267,17 @@ impl ClientReply {
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Chunk>, ChannelError> {
-        let Some(socket) = &mut self.socket else {
+        let Lent { client, socket, .. } = &mut self.lent;
+        let Some(socket) = socket else {
             return Ok(None);
         };
-        let idle = self.client.dial.idle_timeout;
+        let idle = client.dial.idle_timeout;
         loop {
             let received =
                 timeout(idle, socket.next())
                     .await
                     .map_err(|_| ChannelError::Timeout {
-                        address: self.client.dial.authority(),
+                        address: client.dial.authority(),
                         what: "further message",
                         after: idle,
                     })?;
@@ -240,16 +291,16 @@ impl ClientReply {
                         || "a close frame without a code".to_owned(),
                         |frame| format!("close frame: {frame}"),
                     );
-                    return Err(lost(&self.client.dial, &detail));
+                    return Err(lost(&client.dial, &detail));
                 }
                 Some(Err(Error::Protocol(error))) => {
                     return Err(ChannelError::Protocol {
-                        address: self.client.dial.authority(),
+                        address: client.dial.authority(),
                         reason: error.to_string(),
                     });
                 }
-                Some(Err(error)) => return Err(lost(&self.client.dial, &error)),
-                None => return Err(lost(&self.client.dial, &"end of stream")),
+                Some(Err(error)) => return Err(lost(&client.dial, &error)),
+                None => return Err(lost(&client.dial, &"end of stream")),
             };
             let at = socket.get_ref().read_at();
             let reads = socket.get_ref().counters().reads;
@@ -263,15 +314,7 @@ impl ClientReply {
         }
     }
 
-    pub(crate) fn finish(mut self) {
-        self.client.idle.borrow_mut().extend(self.socket.take());
-    }
-}
-
-impl Drop for ClientReply {
-    fn drop(&mut self) {
-        if let Some(socket) = &self.socket {
-            self.client.retire(socket);
-        }
+    pub(crate) fn finish(self) {
+        self.lent.lay_by();
     }
 }
