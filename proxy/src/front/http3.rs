@@ -40,27 +40,37 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut connection: ServerConnection) 
             Some(_) = running.join_next() => {}
             () = worker.draining() => {
                 connection.leave().await;
-                finish(&mut connection, &mut running).await;
                 break;
             }
         }
     }
+    finish(&mut connection, &mut running).await;
     if let Some(reason) = connection.offence() {
         worker.book.metrics.refused(CHANNEL, reason);
     }
-    // Their client is gone; each finds that out by itself and is booked.
-    while running.join_next().await.is_some() {}
 }
 
-/// Lets the exchanges under way come to their end; others are sent away meanwhile.
+/// Lets the exchanges under way come to their end; others are sent away meanwhile. Where the client is gone, each finds that
+/// out by itself and is booked.
 async fn finish(connection: &mut ServerConnection, running: &mut JoinSet<()>) {
     let all_done = async { while running.join_next().await.is_some() {} };
     select! {
         () = all_done => {}
-        _ = connection.next_exchange() => return,
+        () = send_away(connection) => {}
     }
-    // The last reply's end may still be on its way: closing now would take it back.
-    let _ = timeout(LINGER, connection.next_exchange()).await;
+    // The last reply's end may still be on its way: closing now would take it back. HTTP/3 is over when all requests are,
+    // and the connection under it is not.
+    let linger = async {
+        while connection.next_exchange().await.is_some() {}
+        connection.closed().await;
+    };
+    let _ = timeout(LINGER, linger).await;
+}
+
+/// Sends exchanges away for as long as it is waited for.
+async fn send_away(connection: &mut ServerConnection) {
+    while connection.next_exchange().await.is_some() {}
+    std::future::pending().await
 }
 
 async fn serve_exchange(worker: Rc<Worker>, exchanges: Rc<Exchanges>, exchange: Exchange) {
