@@ -95,6 +95,38 @@ fn counters_are_shares_of_the_rows_tokens() {
 }
 
 #[test]
+fn a_pairs_leg_stands_beside_its_counters_where_all_cells_have_it() {
+    let pair = Row::events(Transport::PairQuic, State::Full);
+    let sketch = |row| RowSketch {
+        row,
+        request: 100,
+        delta: 30,
+        model: (5_000, 1_000),
+    };
+    let (mut record, recorders) = run(&[sketch(Row::HTTP_FULL), sketch(pair)], 2);
+    let report = Report::build(&record, &recorders);
+    let row = report.row(pair).unwrap();
+    assert_eq!(row.leg["wire_bytes_received_per_token"], 48.0);
+    assert_eq!(row.leg["connections_opened"], 0.0);
+    // Neither is mixed into the other.
+    assert_eq!(row.counters["wire_bytes_received_per_token"], 64.0);
+    assert!(report.row(Row::HTTP_FULL).unwrap().leg.is_empty());
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["channels"][0].get("leg"), None);
+    assert_eq!(
+        json["channels"][1]["leg"]["channel_bytes_sent_per_token"],
+        9.0
+    );
+    assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+
+    // A part of it would be divided by the tokens of the whole.
+    let cells = &mut record.cells;
+    cells.iter_mut().rfind(|cell| cell.row == pair).unwrap().leg = None;
+    let report = Report::build(&record, &recorders);
+    assert!(report.row(pair).unwrap().leg.is_empty());
+}
+
+#[test]
 fn overheads_are_also_given_net_of_the_floor() {
     let (_, report) = built();
     let ws = report.row(WS).unwrap();

@@ -80,3 +80,26 @@ fn a_channel_in_one_state_has_nothing_to_split() {
     report.savings.clear();
     assert!(!compare(&report, plain(80)).contains("Where the saving comes from"));
 }
+
+#[test]
+fn a_pair_whose_leg_was_not_counted_says_so() {
+    let mut report = factorial();
+    let mut pairs = report.channels.iter_mut().filter(|row| !row.leg.is_empty());
+    let first = pairs.next().unwrap();
+    first.leg.clear();
+    let others = pairs.count();
+    let text = compare(&report, plain(200));
+    let lines = text.matches("\n  sidecar to sidecar ").count();
+    assert_eq!(lines, others);
+    assert!(text.contains("neither contains the other"), "{text}");
+    assert!(text.contains("pairs with one line: "), "{text}");
+    for row in &mut report.channels {
+        row.leg.clear();
+    }
+    let text = compare(&report, plain(200));
+    assert!(!text.contains("sidecar to sidecar"), "{text}");
+    assert!(
+        text.contains("what went between the sidecars was"),
+        "{text}"
+    );
+}
