@@ -11,6 +11,7 @@
 
 mod client;
 mod farewell;
+mod frames;
 mod opening;
 mod server;
 mod socket;

@@ -8,6 +8,7 @@ use bytes::{Buf, BytesMut};
 use tokenlag_probes::Stamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
 use crate::Counters;
 use crate::socket::Socket;
 use crate::wire::Wire;
@@ -18,8 +19,7 @@ pub(crate) struct Stamped {
     socket: Socket,
     /// Read with the opening's head, and not yet handed to the library.
     early: BytesMut,
-    /// The first read since a message was last taken.
-    first_read_at: Option<Stamp>,
+    frames: Frames,
 }
 
 impl Stamped {
@@ -29,7 +29,7 @@ impl Stamped {
         Self {
             socket,
             early,
-            first_read_at: None,
+            frames: Frames::default(),
         }
     }
 
@@ -37,16 +37,16 @@ impl Stamped {
         self.socket.read_at()
     }
 
-    /// The stamps of the first and the last read that carried the message just taken; the next read begins another.
-    /// A message that came whole with the one before it has that one's stamp.
+    /// The stamps of the first and the last read that carried the text or binary message just taken.
     pub(crate) fn take_message_stamps(&mut self) -> (Stamp, Stamp) {
+        // The library reads on only where it has no whole message.
         let read_at = self.read_at();
-        (self.first_read_at.take().unwrap_or(read_at), read_at)
+        (self.frames.take().unwrap_or(read_at), read_at)
     }
 
-    /// The first read since a message was last taken.
+    /// The read with which something began that is not whole.
     pub(crate) fn begun_at(&self) -> Option<Stamp> {
-        self.first_read_at
+        self.frames.begun_at()
     }
 
     pub(crate) fn written_at(&self) -> Stamp {
@@ -68,12 +68,16 @@ impl AsyncRead for Stamped {
             // Already stamped and counted, when the opening read it.
             let count = self.early.len().min(into.remaining());
             into.put_slice(&self.early[..count]);
-            self.early.advance(count);
+            let stamped = &mut *self;
+            let at = stamped.socket.read_at();
+            stamped.frames.read(&stamped.early[..count], at);
+            stamped.early.advance(count);
             return Poll::Ready(Ok(()));
         }
+        let before = into.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(context, into))?;
-        let now = self.socket.read_at();
-        self.first_read_at.get_or_insert(now);
+        let at = self.socket.read_at();
+        self.frames.read(&into.filled()[before..], at);
         Poll::Ready(Ok(()))
     }
 }

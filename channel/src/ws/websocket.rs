@@ -101,9 +101,8 @@ impl WebSocket {
                     self.stream.borrow_mut().get_mut().take_message_stamps();
                     return Ok(Received::Binary(bytes));
                 }
-                // The library answers pings itself. Their reads are none of the next message's.
+                // The library answers pings itself.
                 Some(Ok(message @ (Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {
-                    self.stream.borrow_mut().get_mut().take_message_stamps();
                     self.owes_pong.set(message.is_ping());
                 }
                 Some(Ok(Message::Close(frame))) => {
