@@ -34,7 +34,7 @@ const EDGES: [(&str, &[&str], &[&str]); 8] = [
     ),
     (
         "tokenlag-scripted",
-        &["tokenlag-dialect", "tokenlag-probes"],
+        &["tokenlag-channel", "tokenlag-dialect", "tokenlag-probes"],
         &[],
     ),
     (

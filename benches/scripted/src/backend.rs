@@ -4,14 +4,19 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokenlag_probes::{Stamp, TraceId};
+use tokenlag_probes::{SignedHistogram, Stamp, TraceId};
 
+use crate::conductor::{self, Play};
 use crate::connection;
+use crate::doors::Doors;
 use crate::journal::{Journal, ReceivedRequest};
+use crate::lateness::Lateness;
+use crate::pace::Pace;
 use crate::play::After;
 use crate::script::Script;
 
@@ -24,9 +29,36 @@ pub(crate) struct Shared {
     accepted: AtomicU64,
     script: Mutex<Script>,
     open: Mutex<HashMap<u64, Arc<TcpStream>>>,
+    conductor: Mutex<Option<Sender<Play>>>,
+    late: Mutex<SignedHistogram>,
+    pace: Mutex<Pace>,
 }
 
 impl Shared {
+    /// Has a reply played.
+    pub(crate) fn play(&self, play: Play) -> io::Result<()> {
+        let stopped = || io::Error::other("the backend was told to stop");
+        let conductor = locked(&self.conductor).clone();
+        conductor
+            .ok_or_else(stopped)?
+            .send(play)
+            .map_err(|_| stopped())
+    }
+
+    /// Notes how late a write was that completed a delta.
+    pub(crate) fn note_lateness(&self, nanos: i64) {
+        locked(&self.late).record(nanos);
+    }
+
+    /// How moments are really kept.
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        *locked(&self.pace) = pace;
+    }
+
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.accepted.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(crate) fn script(&self) -> Script {
         locked(&self.script).clone()
     }
@@ -42,7 +74,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct ScriptedBackend {
     address: SocketAddr,
     shared: Arc<Shared>,
-    listener: Option<JoinHandle<()>>,
+    wanted: Pace,
+    threads: Vec<JoinHandle<()>>,
+    doors: Option<Doors>,
 }
 
 impl ScriptedBackend {
@@ -61,12 +95,28 @@ impl ScriptedBackend {
     ///
     /// The address cannot be had.
     pub fn start_on(address: SocketAddr, script: Script) -> io::Result<Self> {
+        Self::start_with(address, script, Pace::Spin)
+    }
+
+    /// Starts on `address`, keeping its moments as `pace` says; without the right to real-time priority it spins, and
+    /// [`Lateness::pace`] tells.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be had.
+    pub fn start_with(address: SocketAddr, script: Script, pace: Pace) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
+        let (conductor, inbox) = channel();
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
+            conductor: Mutex::new(Some(conductor)),
             ..Shared::default()
         });
+        let for_conductor = Arc::clone(&shared);
+        let conductor = std::thread::Builder::new()
+            .name("scripted-play".to_owned())
+            .spawn(move || conductor::conduct(&inbox, &for_conductor, pace))?;
         let for_listener = Arc::clone(&shared);
         let listener = std::thread::Builder::new()
             .name("scripted".to_owned())
@@ -74,8 +124,23 @@ impl ScriptedBackend {
         Ok(Self {
             address,
             shared,
-            listener: Some(listener),
+            wanted: pace,
+            threads: vec![listener, conductor],
+            doors: None,
         })
+    }
+
+    /// Opens its doors for the other channels, once: HTTP/2, WebSocket (and HTTP/1.1) on a TCP port, HTTP/3 and the raw QUIC
+    /// channel on a UDP port, all with the accepting ends that the proxy has too.
+    ///
+    /// # Errors
+    ///
+    /// No port can be had, or no thread.
+    pub fn open_doors(&mut self) -> io::Result<&Doors> {
+        if self.doors.is_none() {
+            self.doors = Some(Doors::open(Arc::clone(&self.shared), self.wanted)?);
+        }
+        Ok(self.doors.as_ref().expect("they were just opened"))
     }
 
     /// Where it listens.
@@ -100,6 +165,17 @@ impl ScriptedBackend {
         self.shared.journal.emissions(trace)
     }
 
+    /// The stamps of all exchanges that are kept, and forgets them.
+    pub fn take_emissions(&self) -> HashMap<TraceId, Vec<Stamp>> {
+        self.shared.journal.take_emissions()
+    }
+
+    /// How late it was since this was asked last: what the instrument's own error is.
+    pub fn take_lateness(&self) -> Lateness {
+        let histogram = std::mem::take(&mut *locked(&self.shared.late));
+        Lateness::of(&histogram, *locked(&self.shared.pace))
+    }
+
     /// The last requests, oldest first, of every path.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.shared.journal.requests()
@@ -110,7 +186,7 @@ impl ScriptedBackend {
         self.shared.journal.take_requests()
     }
 
-    /// Connections accepted so far.
+    /// Connections accepted so far, those through its doors among them.
     pub fn connections(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
     }
@@ -121,9 +197,9 @@ impl Drop for ScriptedBackend {
         self.shared.stopping.store(true, Ordering::Relaxed);
         // The listener sleeps in accept; a connection wakes it. Where none can be made, it has ended already.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
-        if let Some(listener) = self.listener.take() {
-            // It joins the connections' threads.
-            let _ = listener.join();
+        // The listener joins the connections' threads.
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
@@ -139,7 +215,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             std::thread::sleep(Duration::from_millis(10));
             continue;
         };
-        let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
+        let number = shared.next_connection();
         // Without it tokens wait for acknowledgements; a socket that refuses is gone already.
         let _ = socket.set_nodelay(true);
         let socket = Arc::new(socket);

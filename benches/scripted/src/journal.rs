@@ -7,6 +7,8 @@ use tokenlag_probes::{Stamp, TraceId};
 
 /// Requests, and exchanges with stamps, that are kept; the oldest make room.
 const KEPT: usize = 4_096;
+/// Stamps that are kept in all: 64 MiB of them. The last reply's are kept however many they are.
+const KEPT_STAMPS: usize = 8 << 20;
 /// Of a body, so many bytes are kept.
 const KEPT_BODY: usize = 1 << 20;
 
@@ -47,6 +49,7 @@ struct Pages {
     requests: VecDeque<ReceivedRequest>,
     emissions: HashMap<TraceId, Vec<Stamp>>,
     order: VecDeque<TraceId>,
+    stamps: usize,
 }
 
 impl Journal {
@@ -61,16 +64,28 @@ impl Journal {
     }
 
     /// Notes when each delta of an exchange was written, in place of what was noted under that id before.
-    pub(crate) fn note_emissions(&self, trace: TraceId, stamps: &[Stamp]) {
+    pub(crate) fn note_emissions(&self, trace: TraceId, stamps: Vec<Stamp>) {
         let mut pages = self.pages();
-        if pages.emissions.insert(trace, stamps.to_vec()).is_none() {
-            pages.order.push_back(trace);
+        pages.stamps += stamps.len();
+        match pages.emissions.insert(trace, stamps) {
+            Some(before) => pages.stamps -= before.len(),
+            None => pages.order.push_back(trace),
         }
-        if pages.order.len() > KEPT
-            && let Some(oldest) = pages.order.pop_front()
-        {
-            pages.emissions.remove(&oldest);
+        while pages.order.len() > KEPT || (pages.stamps > KEPT_STAMPS && pages.order.len() > 1) {
+            let Some(oldest) = pages.order.pop_front() else {
+                break;
+            };
+            let gone = pages.emissions.remove(&oldest).map_or(0, |gone| gone.len());
+            pages.stamps -= gone;
         }
+    }
+
+    /// All that is kept, which is forgotten with it.
+    pub(crate) fn take_emissions(&self) -> HashMap<TraceId, Vec<Stamp>> {
+        let mut pages = self.pages();
+        pages.order.clear();
+        pages.stamps = 0;
+        std::mem::take(&mut pages.emissions)
     }
 
     pub(crate) fn emissions(&self, trace: TraceId) -> Option<Vec<Stamp>> {
@@ -100,12 +115,25 @@ mod tests {
         let journal = Journal::default();
         let trace = |k: usize| TraceId::from_bits(k as u128 + 1);
         for k in 0..KEPT + 3 {
-            journal.note_emissions(trace(k), &[Stamp::from_nanos(k as u64)]);
+            journal.note_emissions(trace(k), vec![Stamp::from_nanos(k as u64)]);
         }
         assert_eq!(journal.emissions(trace(2)), None);
         assert_eq!(
             journal.emissions(trace(3)),
             Some(vec![Stamp::from_nanos(3)])
         );
+    }
+
+    #[test]
+    fn long_replies_make_each_other_room() {
+        let journal = Journal::default();
+        let long = || vec![Stamp::from_nanos(1); KEPT_STAMPS / 2 + 1];
+        for trace in [1, 2, 2] {
+            journal.note_emissions(TraceId::from_bits(trace), long());
+        }
+        assert_eq!(journal.emissions(TraceId::from_bits(1)), None);
+        let kept = journal.take_emissions();
+        assert_eq!(kept[&TraceId::from_bits(2)].len(), KEPT_STAMPS / 2 + 1);
+        assert_eq!(journal.emissions(TraceId::from_bits(2)), None);
     }
 }

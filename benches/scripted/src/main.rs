@@ -2,8 +2,12 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use tokenlag_scripted::{Script, ScriptedBackend};
+use tokenlag_scripted::{Pace, Script, ScriptedBackend};
+
+/// How often it says how late it was.
+const TELL: Duration = Duration::from_secs(5);
 
 const USAGE: &str = "usage: tokenlag-scripted [ADDRESS [SCRIPT]]\n\
                      for example: tokenlag-scripted 127.0.0.1:8001 ttft=50ms,gap=10ms,tokens=64";
@@ -19,14 +23,26 @@ fn main() -> ExitCode {
             let script: Script = script
                 .parse()
                 .map_err(|error| format!("{error}\n{USAGE}"))?;
-            ScriptedBackend::start_on(address, script)
+            ScriptedBackend::start_with(address, script, Pace::RealTime)
                 .map_err(|error| format!("cannot listen on {address}: {error}"))
         });
     match started {
-        Ok(backend) => {
+        Ok(mut backend) => {
             eprintln!("scripted backend on {}; interrupt to end", backend.url());
+            match backend.open_doors() {
+                Ok(doors) => eprintln!(
+                    "HTTP/2 and WebSocket on {}; HTTP/3 and QUIC on {}",
+                    doors.tcp(),
+                    doors.udp()
+                ),
+                Err(error) => eprintln!("no doors for other channels: {error}"),
+            }
             loop {
-                std::thread::park();
+                std::thread::sleep(TELL);
+                let late = backend.take_lateness();
+                if late.emissions > 0 {
+                    eprintln!("{late}");
+                }
             }
         }
         Err(message) => {

@@ -1,15 +1,11 @@
-//! Playing a script: the writes of one streamed reply, each at its moment, with the stamp taken immediately before it.
+//! Playing a script: what of one streamed reply leaves when, step by step, whatever carries it.
 
-use std::io::{self, Write};
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::collections::VecDeque;
 
-use tokenlag_probes::{Clock, MonoClock, Stamp, Usage};
+use tokenlag_probes::{Stamp, Usage};
 
-use crate::http;
 use crate::reply::Reply;
 use crate::script::{Early, Ending, Script};
-use crate::wait;
 
 /// What is to become of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,139 +15,175 @@ pub(crate) enum After {
     Reset,
 }
 
-/// One streamed reply on its way out.
-pub(crate) struct Player<'a, W> {
-    pub(crate) out: W,
-    pub(crate) script: &'a Script,
-    pub(crate) tokens: u32,
-    /// When the request's last byte was read: what times count from.
-    pub(crate) start: Stamp,
-    pub(crate) stopping: &'a AtomicBool,
-    pub(crate) close: bool,
-    /// Takes the stamps before the end is written, so that who saw the end finds them.
-    pub(crate) note: &'a dyn Fn(&[Stamp]),
+/// One write of a reply, and its moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) due: Stamp,
+    pub(crate) what: What,
 }
 
-impl<W: Write> Player<'_, W> {
-    /// Writes the reply, from its head to its end.
-    pub(crate) fn play(mut self, reply: &mut Reply, usage: Option<Usage>) -> io::Result<After> {
-        let mut stamps = Vec::with_capacity(self.tokens as usize);
-        let ended = self.deltas(reply, &mut stamps);
-        (self.note)(&stamps);
-        ended?;
-        let mut last = Vec::new();
-        match self.script.ending {
-            Ending::Close(_) => return Ok(After::Close),
-            Ending::Reset(_) => return Ok(After::Reset),
-            Ending::Truncate(_) => {}
-            Ending::Complete => {
-                let mut events = Vec::new();
-                reply.finish(usage, &mut events);
-                http::chunk(&mut last, &events);
-            }
-        }
-        last.extend_from_slice(http::LAST_CHUNK);
-        self.out.write_all(&last)?;
-        Ok(match self.close {
-            true => After::Close,
-            false => After::KeepAlive,
-        })
-    }
+/// What a step writes. Events are framed as SSE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The head, and events that go with it.
+    Head(Vec<u8>),
+    /// A sign of life that is no event.
+    Ping,
+    /// Events, or a piece of them; with it so many deltas are whole.
+    Events { bytes: Vec<u8>, deltas: u32 },
+    /// The end, with the events that lead to it.
+    End { bytes: Vec<u8>, ending: Ending },
+}
 
-    /// Head, pings and deltas, up to where the script ends them.
-    fn deltas(&mut self, reply: &mut Reply, stamps: &mut Vec<Stamp>) -> io::Result<()> {
-        let mut pending = Vec::new();
-        self.head(reply, &mut pending)?;
-        let last = match self.script.ending {
-            Ending::Complete => self.tokens,
+/// A comment of SSE.
+pub(crate) const PING: &[u8] = b": ping\n\n";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Deltas,
+    Over,
+}
+
+/// One streamed reply: its steps in order, each made only when the one before has left, so that a long reply takes no memory.
+#[derive(Debug)]
+pub(crate) struct Playback {
+    reply: Reply,
+    script: Script,
+    tokens: u32,
+    /// When the request's last byte was read: what times count from.
+    start: Stamp,
+    usage: Option<Usage>,
+    stage: Stage,
+    /// The token that comes next, from 1, and the last one before the end.
+    next: u32,
+    last: u32,
+    /// Events that wait for the next write.
+    pending: Vec<u8>,
+    queue: VecDeque<Step>,
+}
+
+impl Playback {
+    pub(crate) fn new(
+        reply: Reply,
+        script: Script,
+        tokens: u32,
+        start: Stamp,
+        usage: Option<Usage>,
+    ) -> Self {
+        let last = match script.ending {
+            Ending::Complete => tokens,
             Ending::Truncate(k) | Ending::Close(k) | Ending::Reset(k) => {
-                self.tokens.min(k.saturating_sub(1))
+                tokens.min(k.saturating_sub(1))
             }
         };
-        let mut held = 0;
-        let mut first = 1;
-        while first <= last {
-            let event_last = last.min(first + self.script.tokens_per_event - 1);
-            match self.script.malformed {
-                Some(broken) if (first..=event_last).contains(&broken) => {
-                    reply.malformed(&mut pending);
-                }
-                _ => {
-                    reply.delta(&text(first, event_last), &mut pending);
-                    held += 1;
-                }
-            }
-            let events = (event_last - 1) / self.script.tokens_per_event + 1;
-            if events.is_multiple_of(self.script.events_per_write) || event_last == last {
-                self.wait(self.script.due(event_last))?;
-                let written = self.write_events(&pending)?;
-                stamps.extend(std::iter::repeat_n(written, held));
-                pending.clear();
-                held = 0;
-            }
-            first = event_last + 1;
+        Self {
+            reply,
+            script,
+            tokens,
+            start,
+            usage,
+            stage: Stage::Head,
+            next: 1,
+            last,
+            pending: Vec::new(),
+            queue: VecDeque::new(),
         }
-        if last < self.tokens {
-            // The ending takes place at the moment of the token in whose stead it stands.
-            self.wait(self.script.due(last + 1))?;
+    }
+
+    /// Deltas that the reply has at most.
+    pub(crate) fn deltas(&self) -> usize {
+        self.last.div_ceil(self.script.tokens_per_event) as usize
+    }
+
+    /// The next step; `None` after the end.
+    pub(crate) fn next_step(&mut self) -> Option<Step> {
+        if self.queue.is_empty() {
+            match self.stage {
+                Stage::Head => self.head(),
+                Stage::Deltas if self.next <= self.last => self.deltas_of_one_write(),
+                Stage::Deltas => self.end(),
+                Stage::Over => {}
+            }
         }
-        // A reply without deltas still has what stands before them.
-        self.write_events(&pending).map(|_| ())
+        self.queue.pop_front()
     }
 
     /// The head, with or without the events before the first delta, and the pings.
-    fn head(&mut self, reply: &mut Reply, pending: &mut Vec<u8>) -> io::Result<()> {
-        self.wait(self.script.head)?;
-        let mut first = http::stream_head(self.close);
+    fn head(&mut self) {
+        self.stage = Stage::Deltas;
+        let mut events = Vec::new();
         match self.script.early {
-            Early::WithFirstToken => reply.preamble(pending),
-            Early::WithHead => {
-                let mut events = Vec::new();
-                reply.preamble(&mut events);
-                http::chunk(&mut first, &events);
-            }
+            Early::WithFirstToken => self.reply.preamble(&mut self.pending),
+            Early::WithHead => self.reply.preamble(&mut events),
         }
-        self.out.write_all(&first)?;
-        let idle = self.script.ttft.saturating_sub(self.script.head);
+        let head = self.script.head;
+        self.push(self.start + head, What::Head(events));
+        let idle = self.script.ttft.saturating_sub(head);
         for ping in 1..=self.script.pings {
-            self.wait(self.script.head + idle * ping / (self.script.pings + 1))?;
-            let mut comment = Vec::new();
-            http::chunk(&mut comment, b": ping\n\n");
-            self.out.write_all(&comment)?;
+            let due = head + idle * ping / (self.script.pings + 1);
+            self.push(self.start + due, What::Ping);
         }
-        Ok(())
     }
 
-    /// Writes events in as many pieces as the script says; the stamp is that before the last piece, which completes them.
-    fn write_events(&mut self, events: &[u8]) -> io::Result<Stamp> {
-        let size = events
-            .len()
-            .div_ceil(self.script.writes_per_event as usize)
-            .max(1);
-        let mut before = MonoClock.now();
-        let mut framed = Vec::with_capacity(size + 16);
-        for (at, piece) in events.chunks(size).enumerate() {
-            if at > 0 {
-                let next = before + self.script.piece_pause;
-                self.wait_until(next)?;
+    fn deltas_of_one_write(&mut self) {
+        let mut deltas = 0;
+        loop {
+            let event_last = self.last.min(self.next + self.script.tokens_per_event - 1);
+            match self.script.malformed {
+                Some(broken) if (self.next..=event_last).contains(&broken) => {
+                    self.reply.malformed(&mut self.pending);
+                }
+                _ => {
+                    let text = text(self.next, event_last);
+                    self.reply.delta(&text, &mut self.pending);
+                    deltas += 1;
+                }
             }
-            framed.clear();
-            http::chunk(&mut framed, piece);
-            before = MonoClock.now();
-            self.out.write_all(&framed)?;
+            self.next = event_last + 1;
+            let events = (event_last - 1) / self.script.tokens_per_event + 1;
+            if events.is_multiple_of(self.script.events_per_write) || event_last == self.last {
+                let due = self.start + self.script.due(event_last);
+                self.pieces(due, deltas);
+                return;
+            }
         }
-        Ok(before)
     }
 
-    fn wait(&self, since_start: Duration) -> io::Result<()> {
-        self.wait_until(self.start + since_start)
+    /// Cuts what is pending into as many pieces as the script says; deltas are whole with the last of them.
+    fn pieces(&mut self, due: Stamp, deltas: u32) {
+        let events = std::mem::take(&mut self.pending);
+        let writes = self.script.writes_per_event as usize;
+        let size = events.len().div_ceil(writes).max(1);
+        let count = events.len().div_ceil(size);
+        for (at, piece) in events.chunks(size).enumerate() {
+            let what = What::Events {
+                bytes: piece.to_vec(),
+                deltas: if at + 1 == count { deltas } else { 0 },
+            };
+            self.push(due + self.script.piece_pause * at as u32, what);
+        }
     }
 
-    fn wait_until(&self, moment: Stamp) -> io::Result<()> {
-        match wait::until(moment, self.stopping) {
-            true => Ok(()),
-            false => Err(io::Error::other("the backend was told to stop")),
+    fn end(&mut self) {
+        self.stage = Stage::Over;
+        // The ending takes place at the moment of the token in whose stead it stands; a whole reply's follows at once.
+        let due = match self.last < self.tokens {
+            true => self.start + self.script.due(self.last + 1),
+            false => self.start,
+        };
+        // A reply without deltas still has what stands before them.
+        self.pieces(due, 0);
+        let mut bytes = Vec::new();
+        if self.script.ending == Ending::Complete {
+            self.reply.finish(self.usage, &mut bytes);
         }
+        let ending = self.script.ending;
+        self.push(due, What::End { bytes, ending });
+    }
+
+    fn push(&mut self, due: Stamp, what: What) {
+        self.queue.push_back(Step { due, what });
     }
 }
 

@@ -33,7 +33,7 @@ impl Asked {
             model: json["model"].as_str().unwrap_or("scripted").to_owned(),
             stream: json["stream"].as_bool().unwrap_or(false),
             include_usage: dialect == Dialect::Responses || usage_asked.unwrap_or(false),
-            tokens: limit.map_or(USUAL_TOKENS, |limit| limit.min(100_000) as u32),
+            tokens: limit.map_or(USUAL_TOKENS, |limit| limit.min(4_000_000) as u32),
             words: body
                 .split(u8::is_ascii_whitespace)
                 .filter(|word| !word.is_empty())

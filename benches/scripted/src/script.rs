@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokenlag_dialect::Dialect;
 
-/// Most tokens, events and writes that a script may ask for.
+/// Most events, writes and pings that a script may ask for.
 const MOST: u32 = 100_000;
+/// Most tokens of a reply.
+const MOST_TOKENS: u32 = 4_000_000;
 /// The longest time that a script may ask for.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -53,6 +55,8 @@ pub struct Script {
     pub ttft: Duration,
     /// Between tokens.
     pub gap: Duration,
+    /// Tokens that are due at the same moment, that of the first of them, each in a write of its own. The mean gap stays.
+    pub burst: u32,
     /// Tokens of the reply; `None`: as many as the request asks for, else 16.
     pub tokens: Option<u32>,
     /// Tokens in one event, which is one delta. It leaves when its last token is due.
@@ -92,6 +96,7 @@ impl Default for Script {
         Self {
             ttft: Duration::from_millis(5),
             gap: Duration::from_millis(1),
+            burst: 1,
             tokens: None,
             tokens_per_event: 1,
             events_per_write: 1,
@@ -142,7 +147,8 @@ impl Script {
             Some(stall) if token >= stall.token => stall.pause,
             _ => Duration::ZERO,
         };
-        self.ttft + self.gap * token.saturating_sub(1) + late
+        let before = token.saturating_sub(1) / self.burst * self.burst;
+        self.ttft + self.gap * before + late
     }
 
     fn set(&mut self, pair: &str) -> Result<(), String> {
@@ -150,7 +156,8 @@ impl Script {
         match key {
             "ttft" => self.ttft = duration(value)?,
             "gap" => self.gap = duration(value)?,
-            "tokens" => self.tokens = Some(count(value, 0)?),
+            "burst" => self.burst = count(value, 1)?,
+            "tokens" => self.tokens = Some(number(value, 0, MOST_TOKENS)?),
             "tokens_per_event" => self.tokens_per_event = count(value, 1)?,
             "events_per_write" => self.events_per_write = count(value, 1)?,
             "writes_per_event" => self.writes_per_event = count(value, 1)?,
@@ -167,14 +174,14 @@ impl Script {
             "stall" => {
                 let (token, pause) = value.split_once(':').ok_or("write it as stall=7:20ms")?;
                 self.stall = Some(Stall {
-                    token: count(token, 1)?,
+                    token: number(token, 1, MOST_TOKENS)?,
                     pause: duration(pause)?,
                 });
             }
-            "truncate" => self.ending = Ending::Truncate(count(value, 1)?),
-            "close" => self.ending = Ending::Close(count(value, 1)?),
-            "reset" => self.ending = Ending::Reset(count(value, 1)?),
-            "malformed" => self.malformed = Some(count(value, 1)?),
+            "truncate" => self.ending = Ending::Truncate(number(value, 1, MOST_TOKENS)?),
+            "close" => self.ending = Ending::Close(number(value, 1, MOST_TOKENS)?),
+            "reset" => self.ending = Ending::Reset(number(value, 1, MOST_TOKENS)?),
+            "malformed" => self.malformed = Some(number(value, 1, MOST_TOKENS)?),
             "only" => {
                 let only = value
                     .parse()
@@ -195,7 +202,7 @@ impl Script {
                 }
             }
             _ => {
-                return Err("unknown key; known: ttft, gap, tokens, tokens_per_event, events_per_write, \
+                return Err("unknown key; known: ttft, gap, burst, tokens, tokens_per_event, events_per_write, \
                             writes_per_event, piece_pause, early, pings, head, stall, truncate, close, reset, \
                             malformed, only, status, input, cached, usage"
                     .to_owned());
@@ -214,10 +221,14 @@ impl FromStr for Script {
 }
 
 fn count(value: &str, least: u32) -> Result<u32, String> {
+    number(value, least, MOST)
+}
+
+fn number(value: &str, least: u32, most: u32) -> Result<u32, String> {
     let number = value.parse().ok();
     number
-        .filter(|number| (least..=MOST).contains(number))
-        .ok_or_else(|| format!("is a number from {least} to {MOST}"))
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| format!("is a number from {least} to {most}"))
 }
 
 fn duration(value: &str) -> Result<Duration, String> {
@@ -248,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_line_sets_every_field() {
-        let script: Script = "ttft=5ms, gap=200us,tokens=9,tokens_per_event=2,events_per_write=3,writes_per_event=4,\
+        let script: Script = "ttft=5ms, gap=200us,burst=8,tokens=9,tokens_per_event=2,events_per_write=3,writes_per_event=4,\
                               piece_pause=0,early=token,pings=2,head=1ms,stall=3:20ms,reset=7,malformed=4,only=chat,status=503,\
                               input=11,cached=5,usage=no"
             .parse()
@@ -256,6 +267,7 @@ mod tests {
         let expected = Script {
             ttft: Duration::from_millis(5),
             gap: Duration::from_micros(200),
+            burst: 8,
             tokens: Some(9),
             tokens_per_event: 2,
             events_per_write: 3,
@@ -300,5 +312,8 @@ mod tests {
         let script: Script = "ttft=10ms,gap=2ms,stall=3:5ms".parse().unwrap();
         let due: Vec<u128> = (1..=4).map(|k| script.due(k).as_millis()).collect();
         assert_eq!(due, [10, 12, 19, 21]);
+        let script: Script = "ttft=10ms,gap=2ms,burst=3".parse().unwrap();
+        let due: Vec<u128> = (1..=7).map(|k| script.due(k).as_millis()).collect();
+        assert_eq!(due, [10, 10, 10, 16, 16, 16, 22]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::{Client, Reply};
 use tokenlag_dialect::Dialect;
 use tokenlag_probes::{Clock, MonoClock, Outcome, Stamp, TraceId};
-use tokenlag_scripted::{Script, ScriptedBackend};
+use tokenlag_scripted::{Pace, Script, ScriptedBackend};
 
 /// How late a write may be on a machine that does other things too.
 const LATE: i64 = 30_000_000;
@@ -135,6 +135,97 @@ fn a_stall_delays_all_that_follows() {
     let script = "ttft=5ms,gap=5ms,tokens=4,stall=3:50ms";
     let (_, written) = streamed(&backend(), Dialect::Chat, script);
     check_schedule(&written, &[5, 10, 65, 70]);
+}
+
+#[test]
+fn tokens_of_a_burst_are_due_together_each_in_a_write_of_its_own() {
+    let script = "ttft=10ms,gap=5ms,tokens=6,burst=4";
+    let (reply, written) = streamed(&backend(), Dialect::Chat, script);
+    check_schedule(&written, &[10, 10, 10, 10, 30, 30]);
+    assert!(written.is_sorted());
+    assert_eq!(reply.decoded(Dialect::Chat).1.len(), 6);
+    // The head's role chunk, a chunk for each token, and the end.
+    assert_eq!(reply.chunks.len(), 1 + 6 + 1);
+}
+
+#[test]
+fn a_stream_that_is_late_does_not_keep_others_from_their_turn() {
+    let backend = backend();
+    let long = TraceId::from_bits(71);
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            let script = "ttft=1ms,gap=0,tokens=200000";
+            Client::connect(&backend).stream(Dialect::Completions, long, script)
+        });
+        while backend.requests().is_empty() {
+            std::thread::yield_now();
+        }
+        let (_, written) = streamed(&backend, Dialect::Chat, "ttft=20ms,gap=5ms,tokens=4");
+        check_schedule(&written, &[20, 25, 30, 35]);
+        assert!(busy.join().unwrap().whole);
+    });
+    assert_eq!(backend.emissions(long).unwrap().len(), 200_000);
+}
+
+#[test]
+fn a_reply_of_a_million_tokens_leaves_whole() {
+    let backend = backend();
+    let trace = TraceId::from_bits(72);
+    let script = "ttft=1ms,gap=0,tokens=1000000,events_per_write=500";
+    let reply = Client::connect(&backend).stream(Dialect::Completions, trace, script);
+    assert!(reply.whole);
+    let (decoder, marks) = reply.decoded(Dialect::Completions);
+    assert_eq!(decoder.outcome(), Some(Outcome::Complete));
+    assert_eq!(marks.len(), 1_000_000);
+    assert_eq!(backend.emissions(trace).unwrap().len(), 1_000_000);
+    assert!(backend.take_lateness().emissions >= 2_000);
+}
+
+#[test]
+fn it_tells_how_late_it_was_since_it_was_asked() {
+    let address = ([127, 0, 0, 1], 0).into();
+    for pace in [Pace::Spin, Pace::RealTime] {
+        let backend = ScriptedBackend::start_with(address, Script::default(), pace).unwrap();
+        let (_, written) = streamed(&backend, Dialect::Chat, "ttft=5ms,gap=1ms,tokens=50");
+        let late = backend.take_lateness();
+        assert_eq!(late.emissions, 50);
+        let due = |k: usize| 5_000_000 + k as i64 * 1_000_000;
+        let latest = written.iter().enumerate().map(|(k, at)| at - due(k)).max();
+        // The histogram keeps three digits.
+        let apart = (late.max - latest.unwrap()).abs();
+        assert!(apart <= late.max / 500 + 1, "{late:?}, {latest:?}");
+        assert!(late.mean >= 0.0 && late.p99 <= late.max);
+        assert!(late.to_string().contains("over 50 emissions, with "));
+        assert_eq!(backend.take_lateness().emissions, 0);
+    }
+}
+
+#[test]
+fn many_streams_at_once_keep_their_schedules_apart() {
+    let backend = backend();
+    let (streams, tokens) = (64, 20);
+    std::thread::scope(|scope| {
+        for number in 0..streams {
+            let backend = &backend;
+            scope.spawn(move || {
+                let trace = TraceId::from_bits(1_000 + number);
+                let script = format!("ttft=20ms,gap=5ms,tokens={tokens}");
+                let reply = Client::connect(backend).stream(Dialect::Chat, trace, &script);
+                assert_eq!(reply.decoded(Dialect::Chat).1.len(), tokens);
+            });
+        }
+    });
+    let emissions = backend.take_emissions();
+    assert_eq!(emissions.len(), streams as usize);
+    for request in backend.requests() {
+        let stamps = &emissions[&request.trace.unwrap()];
+        let early = |(k, stamp): (usize, &Stamp)| {
+            stamp.since(request.at) < 20_000_000 + k as i64 * 5_000_000
+        };
+        assert!(!stamps.iter().enumerate().any(early));
+        assert_eq!(stamps.len(), tokens);
+    }
+    assert!(backend.emissions(TraceId::from_bits(1_000)).is_none());
 }
 
 #[test]

@@ -1,0 +1,290 @@
+//! The instrument's doors: every channel plays every script, and the emissions fit what the client read.
+
+use std::time::Duration;
+
+use tokenlag_channel::tls::ClientTls;
+use tokenlag_channel::{Ask, Channel, ChannelError, Dial, Request};
+use tokenlag_dialect::{Decoder, Dialect};
+use tokenlag_probes::{Encoding, Outcome, Stamp, TokenMark, TraceId, Transport};
+use tokenlag_scripted::{Pace, Script, ScriptedBackend};
+use tokio::task::LocalSet;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const CHANNELS: [(Transport, Encoding); 7] = [
+    (Transport::HttpCold, Encoding::Events),
+    (Transport::Http, Encoding::Events),
+    (Transport::Http2, Encoding::Events),
+    (Transport::Http3, Encoding::Events),
+    (Transport::Ws, Encoding::Events),
+    (Transport::Quic, Encoding::Events),
+    (Transport::Quic, Encoding::Compact),
+];
+
+/// What a client of a channel read.
+struct Seen {
+    marks: Vec<TokenMark>,
+    outcome: Option<Outcome>,
+    head: Option<Stamp>,
+    chunks: usize,
+    error: Option<ChannelError>,
+}
+
+fn start(script: &str) -> ScriptedBackend {
+    let address = ([127, 0, 0, 1], 0).into();
+    let script: Script = script.parse().unwrap();
+    let mut backend = ScriptedBackend::start_with(address, script, Pace::RealTime).unwrap();
+    backend.open_doors().unwrap();
+    backend
+}
+
+fn channel(backend: &mut ScriptedBackend, transport: Transport) -> Channel {
+    let doors = backend.open_doors().unwrap();
+    let trust = ClientTls::trusting(doors.certificate().as_bytes()).unwrap();
+    let (port, tls) = match transport.is_encrypted_always() {
+        true => (doors.udp().port(), Some(trust)),
+        false => (doors.tcp().port(), None),
+    };
+    let dial = Dial {
+        host: "127.0.0.1".to_owned(),
+        port,
+        path: Dialect::Responses.path().to_owned(),
+        headers: Vec::new(),
+        connect_timeout: PATIENCE,
+        idle_timeout: PATIENCE,
+        tls,
+    };
+    Channel::new(transport, dial)
+}
+
+async fn ask(
+    channel: &Channel,
+    (transport, encoding): (Transport, Encoding),
+    trace: TraceId,
+) -> Seen {
+    let ask = Ask {
+        path: Dialect::Responses.path(),
+        authority: "127.0.0.1",
+        headers: &[],
+        body: br#"{"model":"m","stream":true,"input":"say hi"}"#,
+        trace,
+        encoding,
+    };
+    let request = Request::render(transport, &ask).unwrap();
+    let mut seen = Seen {
+        marks: Vec::new(),
+        outcome: None,
+        head: None,
+        chunks: 0,
+        error: None,
+    };
+    let mut reply = match channel.open(&request).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            seen.error = Some(error);
+            return seen;
+        }
+    };
+    let mut decoder = Decoder::new(Dialect::Responses, reply.framing());
+    loop {
+        match reply.next().await {
+            Ok(Some(chunk)) => {
+                seen.chunks += 1;
+                decoder
+                    .feed(chunk.at, chunk.ordinal, &chunk.bytes, &mut seen.marks)
+                    .unwrap();
+            }
+            Ok(None) => break,
+            Err(error) => {
+                seen.error = Some(error);
+                break;
+            }
+        }
+        if decoder.terminal().is_some() {
+            break;
+        }
+    }
+    seen.head = reply.head();
+    seen.outcome = decoder.outcome();
+    if seen.error.is_none() {
+        // The connection's own affair.
+        let _ = reply.finish().await;
+    }
+    seen
+}
+
+/// Plays `script` on every channel, and shows what was read beside what was written.
+fn on_every_channel(script: &str, check: impl Fn(&str, &Seen, &[Stamp], Stamp)) {
+    let mut backend = start(script);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for (number, row) in CHANNELS.into_iter().enumerate() {
+        let name = format!("{} {:?}", row.0, row.1);
+        let trace = TraceId::from_bits(number as u128 + 1);
+        let channel = channel(&mut backend, row.0);
+        let seen = LocalSet::new().block_on(&runtime, ask(&channel, row, trace));
+        let request = backend.requests().pop().expect("it was asked");
+        assert_eq!(request.trace, Some(trace), "{name}: {request:?} {:?}", seen.error);
+        let emitted = loop {
+            // A reply that is cut off may be noted after the client has seen the cut.
+            if let Some(emitted) = backend.emissions(trace) {
+                break emitted;
+            }
+            std::thread::yield_now();
+        };
+        check(&name, &seen, &emitted, request.at);
+    }
+}
+
+/// Everything that was written was read, and after it was written.
+#[track_caller]
+fn check_whole(name: &str, seen: &Seen, emitted: &[Stamp], tokens: usize) {
+    assert!(seen.error.is_none(), "{name}: {:?}", seen.error);
+    assert_eq!(seen.outcome, Some(Outcome::Complete), "{name}");
+    assert_eq!(
+        (seen.marks.len(), emitted.len()),
+        (tokens, tokens),
+        "{name}"
+    );
+    for (mark, emitted) in seen.marks.iter().zip(emitted) {
+        assert!(mark.at >= *emitted, "{name}");
+    }
+}
+
+fn millis(from: Stamp, to: Stamp) -> i64 {
+    to.since(from) / 1_000_000
+}
+
+#[test]
+fn constant_gaps() {
+    on_every_channel("ttft=10ms,gap=2ms,tokens=20", |name, seen, emitted, at| {
+        check_whole(name, seen, emitted, 20);
+        for (k, stamp) in emitted.iter().enumerate() {
+            assert!(millis(at, *stamp) >= 10 + 2 * k as i64, "{name}: {k}");
+        }
+    });
+}
+
+#[test]
+fn bursts() {
+    on_every_channel(
+        "ttft=5ms,gap=5ms,burst=4,tokens=8",
+        |name, seen, emitted, at| {
+            check_whole(name, seen, emitted, 8);
+            assert!(millis(at, emitted[0]) >= 5, "{name}");
+            assert!(millis(at, emitted[4]) >= 25, "{name}");
+            assert!(emitted.is_sorted(), "{name}");
+        },
+    );
+}
+
+#[test]
+fn several_tokens_in_an_event() {
+    on_every_channel("tokens=9,tokens_per_event=3", |name, seen, emitted, _| {
+        check_whole(name, seen, emitted, 3);
+    });
+}
+
+#[test]
+fn several_events_in_a_chunk() {
+    on_every_channel("tokens=9,events_per_write=3", |name, seen, emitted, _| {
+        check_whole(name, seen, emitted, 9);
+        assert_eq!(emitted[0], emitted[2], "{name}");
+        assert_ne!(emitted[2], emitted[3], "{name}");
+    });
+}
+
+#[test]
+fn an_event_in_many_writes() {
+    let script = "ttft=5ms,gap=30ms,tokens=2,writes_per_event=4,piece_pause=4ms";
+    on_every_channel(script, |name, seen, emitted, at| {
+        check_whole(name, seen, emitted, 2);
+        // The stamp is that of the piece that makes it whole.
+        assert!(millis(at, emitted[0]) >= 17, "{name}");
+        assert!(millis(at, emitted[1]) >= 47, "{name}");
+    });
+}
+
+#[test]
+fn what_stands_before_the_first_token() {
+    let script = "ttft=60ms,head=1ms,pings=3,tokens=2,early=head";
+    on_every_channel(script, |name, seen, emitted, _| {
+        check_whole(name, seen, emitted, 2);
+        let head = seen.head.unwrap();
+        assert!(
+            head < emitted[0],
+            "{name}: the head came with the first token"
+        );
+    });
+}
+
+#[test]
+fn slow_headers() {
+    on_every_channel("head=40ms,ttft=40ms,tokens=2", |name, seen, emitted, at| {
+        check_whole(name, seen, emitted, 2);
+        assert!(millis(at, seen.head.unwrap()) >= 40, "{name}");
+    });
+}
+
+#[test]
+fn stalls() {
+    on_every_channel(
+        "ttft=2ms,tokens=4,stall=3:60ms",
+        |name, seen, emitted, _| {
+            check_whole(name, seen, emitted, 4);
+            assert!(millis(emitted[1], emitted[2]) >= 30, "{name}");
+        },
+    );
+}
+
+#[test]
+fn replies_that_are_cut_off_at_a_token_are_never_taken_for_whole() {
+    for ending in ["reset=4", "close=4", "truncate=4"] {
+        let script = format!("ttft=2ms,gap=20ms,tokens=9,{ending}");
+        on_every_channel(&script, |name, seen, emitted, _| {
+            assert_eq!(emitted.len(), 3, "{name} {ending}");
+            assert_eq!(seen.outcome, None, "{name} {ending}");
+            assert!(seen.marks.len() <= 3, "{name} {ending}");
+            let is_clean = ending.starts_with("truncate") && !name.starts_with("ws");
+            assert_eq!(seen.error.is_none(), is_clean, "{name} {ending}");
+        });
+    }
+}
+
+#[test]
+fn a_long_reply_is_bounded_by_its_reader() {
+    let script = "ttft=1ms,gap=0,tokens=100000,events_per_write=100";
+    on_every_channel(script, |name, seen, emitted, _| {
+        check_whole(name, seen, emitted, 100_000);
+        assert!(seen.chunks > 1, "{name}");
+    });
+}
+
+#[test]
+fn an_error_is_told_in_the_channels_form() {
+    let mut backend = start("status=503");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for row in CHANNELS {
+        let channel = channel(&mut backend, row.0);
+        let seen = LocalSet::new().block_on(&runtime, ask(&channel, row, TraceId::from_bits(9)));
+        let expected = (row.0 == Transport::Ws)
+            .then_some(Outcome::Failed(tokenlag_probes::FailureKind::ServerError));
+        assert_eq!((seen.outcome, seen.marks.len()), (expected, 0), "{}", row.0);
+    }
+}
+
+#[test]
+fn lateness_counts_what_leaves_by_the_doors() {
+    let backend = start("ttft=2ms,tokens=10");
+    let late = backend.take_lateness();
+    assert_eq!(late.emissions, 0);
+    drop(backend);
+    on_every_channel("ttft=2ms,tokens=10", |name, seen, emitted, _| {
+        check_whole(name, seen, emitted, 10);
+    });
+}
