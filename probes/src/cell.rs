@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::{Exchange, HopExchange};
-use crate::figures::derive;
+use crate::figures::{Figures, derive_into};
 use crate::histogram::nearest_rank;
 use crate::metric::Metric;
 use crate::stats::Statistic;
@@ -65,18 +65,27 @@ impl CellStatistics {
 /// The raw values of one (row, block), bounded, from which [`CellStatistics`] are computed.
 #[derive(Clone, Debug)]
 pub struct CellSample {
-    raw: BTreeMap<Metric, RawValues>,
+    /// In the order of [`Metric::ALL`].
+    raw: [RawValues; Metric::ALL.len()],
     kept_values: usize,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct RawValues {
     kept: Vec<i64>,
     count: u64,
     exchanges: u64,
+    /// The count when an exchange was last booked.
+    booked: u64,
     sum: i128,
     min: i64,
     max: i64,
+}
+
+impl Default for RawValues {
+    fn default() -> Self {
+        Self::over(Vec::new())
+    }
 }
 
 impl Default for CellSample {
@@ -89,58 +98,90 @@ impl CellSample {
     /// An empty sample that keeps at most `kept_values` values of each figure.
     pub fn new(kept_values: usize) -> Self {
         Self {
-            raw: BTreeMap::new(),
+            raw: std::array::from_fn(|_| RawValues::default()),
             kept_values: kept_values.max(1),
         }
     }
 
     /// Takes the figures of one exchange that has ended.
     pub fn finish(&mut self, exchange: &Exchange, hop: Option<&HopExchange>) {
+        derive_into(exchange, hop, self);
         // A figure's values of one exchange need not come together, so the exchange is booked once it is over.
-        let mut touched = [false; Metric::ALL.len()];
-        derive(exchange, hop, &mut |metric, nanos| {
-            self.record(metric, nanos);
-            touched[metric.index()] = true;
-        });
-        for (metric, _) in Metric::ALL.into_iter().zip(touched).filter(|(_, hit)| *hit) {
-            self.raw.entry(metric).or_default().exchanges += 1;
+        for raw in &mut self.raw {
+            raw.exchanges += u64::from(raw.count > raw.booked);
+            raw.booked = raw.count;
         }
     }
 
-    /// Forgets everything, for the next cell.
+    /// Forgets everything and keeps the memory, for the next cell.
     pub fn reset(&mut self) {
-        self.raw.clear();
+        for raw in &mut self.raw {
+            let mut kept = std::mem::take(&mut raw.kept);
+            kept.clear();
+            *raw = RawValues::over(kept);
+        }
     }
 
     /// The statistics of what was taken so far.
     pub fn statistics(&self) -> CellStatistics {
-        let figures = self.raw.iter().map(|(&metric, raw)| (metric, raw.figure()));
-        CellStatistics(figures.collect())
+        let mut sorted = Vec::new();
+        let figures = Metric::ALL.into_iter().zip(&self.raw);
+        let with_values = figures.filter(|(_, raw)| raw.count > 0);
+        CellStatistics(
+            with_values
+                .map(|(metric, raw)| (metric, raw.figure(&mut sorted)))
+                .collect(),
+        )
+    }
+}
+
+impl Figures for CellSample {
+    #[inline]
+    fn one(&mut self, metric: Metric, nanos: i64) {
+        self.raw[metric.index()].record(nanos, self.kept_values);
     }
 
-    fn record(&mut self, metric: Metric, nanos: i64) {
-        let raw = self.raw.entry(metric).or_default();
-        raw.min = if raw.count == 0 {
-            nanos
-        } else {
-            raw.min.min(nanos)
+    fn each(&mut self, metric: Metric, values: impl Iterator<Item = i64>) {
+        let raw = &mut self.raw[metric.index()];
+        // On its own until the last value, so that it can stay in registers.
+        let mut own = RawValues {
+            kept: std::mem::take(&mut raw.kept),
+            ..*raw
         };
-        raw.max = if raw.count == 0 {
-            nanos
-        } else {
-            raw.max.max(nanos)
-        };
-        raw.count += 1;
-        raw.sum += i128::from(nanos);
-        if raw.kept.len() < self.kept_values {
-            raw.kept.push(nanos);
-        }
+        values.for_each(|nanos| own.record(nanos, self.kept_values));
+        *raw = own;
     }
 }
 
 impl RawValues {
-    fn figure(&self) -> CellFigure {
-        let mut sorted = self.kept.clone();
+    /// No values yet; they will be kept in `kept`, which is empty.
+    fn over(kept: Vec<i64>) -> Self {
+        Self {
+            kept,
+            count: 0,
+            exchanges: 0,
+            booked: 0,
+            sum: 0,
+            min: i64::MAX,
+            max: i64::MIN,
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, nanos: i64, most: usize) {
+        self.min = self.min.min(nanos);
+        self.max = self.max.max(nanos);
+        self.count += 1;
+        self.sum += i128::from(nanos);
+        if self.kept.len() < most {
+            self.kept.push(nanos);
+        }
+    }
+
+    /// Of one value or more; `sorted` is room to sort in.
+    fn figure(&self, sorted: &mut Vec<i64>) -> CellFigure {
+        sorted.clear();
+        sorted.extend_from_slice(&self.kept);
         sorted.sort_unstable();
         let at = |quantile: f64| sorted[nearest_rank(quantile, sorted.len() as u64) as usize - 1];
         CellFigure {

@@ -3,6 +3,7 @@
 use hdrhistogram::{AdditionError, Histogram};
 use serde::{Deserialize, Serialize};
 
+use crate::counts::Counts;
 use crate::metric::Unit;
 
 /// The largest value that is told apart: one hour. Larger ones are booked as one hour and counted as saturated.
@@ -43,33 +44,27 @@ pub struct Summary {
 
 /// Signed values from minus one hour to one hour, to three significant digits. Mergeable.
 ///
-/// A part is allocated when its first value comes: one takes about 270 KB.
+/// A part is allocated when its first value comes: one takes 270 KB, of which only what values fell into is in memory.
 #[derive(Clone, Debug, Default)]
 pub struct SignedHistogram {
-    positive: Option<Box<Histogram<u64>>>,
-    negative: Option<Box<Histogram<u64>>>,
+    positive: Option<Counts>,
+    negative: Option<Counts>,
     saturated: u64,
 }
 
-fn empty_part() -> Box<Histogram<u64>> {
-    let histogram = Histogram::new_with_bounds(1, HIGHEST_NANOS, SIGNIFICANT_DIGITS)
-        .expect("the bounds and digits are constants that HdrHistogram accepts");
-    Box::new(histogram)
-}
-
 impl SignedHistogram {
-    /// Records one value, in nanoseconds.
-    pub fn record(&mut self, nanos: i64) {
+    /// Records one value, in nanoseconds; `false` where it was beyond one hour, and is booked as one hour.
+    #[inline]
+    pub fn record(&mut self, nanos: i64) -> bool {
         let part = match nanos {
             0.. => &mut self.positive,
             _ => &mut self.negative,
         };
         let magnitude = nanos.unsigned_abs();
-        if magnitude > HIGHEST_NANOS {
-            self.saturated += 1;
-        }
-        part.get_or_insert_with(empty_part)
-            .saturating_record(magnitude.min(HIGHEST_NANOS));
+        let told_apart = magnitude <= HIGHEST_NANOS;
+        self.saturated += u64::from(!told_apart);
+        part.get_or_insert_with(Counts::new).record(magnitude);
+        told_apart
     }
 
     /// Adds everything that `other` holds.
@@ -78,31 +73,28 @@ impl SignedHistogram {
             (&mut self.positive, &other.positive),
             (&mut self.negative, &other.negative),
         ] {
-            let Some(theirs) = theirs else { continue };
-            add(ours, theirs).expect("histograms of this program have the same highest value");
+            if let Some(theirs) = theirs.as_ref().filter(|part| part.len() > 0) {
+                ours.get_or_insert_with(Counts::new).add(theirs);
+            }
         }
         self.saturated += other.saturated;
     }
 
     /// Empties it and keeps its memory.
     pub fn reset(&mut self) {
-        for part in [&mut self.positive, &mut self.negative]
-            .into_iter()
-            .flatten()
-        {
-            part.reset();
-        }
+        let parts = [&mut self.positive, &mut self.negative];
+        parts.into_iter().flatten().for_each(Counts::reset);
         self.saturated = 0;
     }
 
-    /// Values that are zero or more; `None` where there are none.
-    pub fn positive(&self) -> Option<&Histogram<u64>> {
-        self.positive.as_deref().filter(|part| !part.is_empty())
+    /// Values that are zero or more, as HdrHistogram's files and tools take them; `None` where there are none.
+    pub fn positive(&self) -> Option<Histogram<u64>> {
+        self.above().map(Counts::to_histogram)
     }
 
-    /// Magnitudes of the values below zero; `None` where there are none.
-    pub fn negative(&self) -> Option<&Histogram<u64>> {
-        self.negative.as_deref().filter(|part| !part.is_empty())
+    /// Magnitudes of the values below zero, in the same way; `None` where there are none.
+    pub fn negative(&self) -> Option<Histogram<u64>> {
+        self.below().map(Counts::to_histogram)
     }
 
     /// How many values were beyond one hour.
@@ -112,7 +104,20 @@ impl SignedHistogram {
 
     /// How many values there are.
     pub fn count(&self) -> u64 {
-        self.positive().map_or(0, Histogram::len) + self.negative().map_or(0, Histogram::len)
+        self.above().map_or(0, Counts::len) + self.negatives()
+    }
+
+    /// How many values are below zero.
+    pub fn negatives(&self) -> u64 {
+        self.below().map_or(0, Counts::len)
+    }
+
+    fn above(&self) -> Option<&Counts> {
+        self.positive.as_ref().filter(|part| part.len() > 0)
+    }
+
+    fn below(&self) -> Option<&Counts> {
+        self.negative.as_ref().filter(|part| part.len() > 0)
     }
 
     /// Adds values that are zero or more, as a file gave them back.
@@ -143,41 +148,36 @@ impl SignedHistogram {
             return None;
         }
         let rank = nearest_rank(quantile, count);
-        let below = self.negative().map_or(0, Histogram::len);
+        let below = self.negatives();
         if rank <= below {
             // Negative values rise as their magnitudes fall.
-            let part = self.negative()?;
-            return Some(-(value_at_rank(part, below - rank + 1)? as i64));
+            let bucket = self.below()?.at_rank(below - rank + 1)?;
+            return Some(-(bucket.highest as i64));
         }
-        Some(value_at_rank(self.positive()?, rank - below)? as i64)
+        Some(self.above()?.at_rank(rank - below)?.highest as i64)
     }
 
     /// The distribution in one line; `None` where nothing was recorded.
     pub fn summary(&self) -> Option<Summary> {
         let count = self.count();
         let (mean, std) = self.moments()?;
-        let smallest = match (self.negative(), self.positive()) {
-            (Some(part), _) => -(part.max() as i64),
-            (None, Some(part)) => part.min() as i64,
-            (None, None) => return None,
-        };
-        let largest = match (self.positive(), self.negative()) {
-            (Some(part), _) => part.max() as i64,
-            (None, Some(part)) => -(part.min() as i64),
-            (None, None) => return None,
-        };
+        let first = |part: &Counts| Some(part.buckets().next()?.lowest as i64);
+        let last = |part: &Counts| Some(part.buckets().next_back()?.highest as i64);
+        let (above, below) = (self.above(), self.below());
+        let smallest = below.and_then(last).map(|magnitude| -magnitude);
+        let largest = above.and_then(last);
         Some(Summary {
             unit: Unit::Nanoseconds,
             count,
             mean,
             std,
-            min: smallest,
+            min: smallest.or_else(|| above.and_then(first))?,
             p50: self.value_at_quantile(0.5)?,
             p90: self.value_at_quantile(0.9)?,
             p99: self.value_at_quantile(0.99)?,
             p999: self.value_at_quantile(0.999)?,
-            max: largest,
-            negatives: self.negative().map_or(0, Histogram::len),
+            max: largest.or_else(|| below.and_then(first).map(|magnitude| -magnitude))?,
+            negatives: self.negatives(),
             saturated: self.saturated,
         })
     }
@@ -189,18 +189,13 @@ impl SignedHistogram {
             return None;
         }
         let weighted = |of: &dyn Fn(f64) -> f64| {
-            let sum = |part: Option<&Histogram<u64>>, sign: f64| -> f64 {
+            let sum = |part: Option<&Counts>, sign: f64| -> f64 {
                 part.into_iter()
-                    .flat_map(|part| {
-                        part.iter_recorded().map(move |step| {
-                            let middle = part.median_equivalent(step.value_iterated_to()) as f64;
-                            (sign * middle, step.count_at_value() as f64)
-                        })
-                    })
-                    .map(|(value, times)| of(value) * times)
+                    .flat_map(Counts::buckets)
+                    .map(|bucket| of(sign * bucket.middle() as f64) * bucket.count as f64)
                     .sum()
             };
-            (sum(self.negative(), -1.0) + sum(self.positive(), 1.0)) / count
+            (sum(self.below(), -1.0) + sum(self.above(), 1.0)) / count
         };
         let mean = weighted(&|value| value);
         let variance = weighted(&|value| (value - mean).powi(2));
@@ -208,11 +203,8 @@ impl SignedHistogram {
     }
 }
 
-fn add(
-    part: &mut Option<Box<Histogram<u64>>>,
-    other: &Histogram<u64>,
-) -> Result<(), AdditionError> {
-    part.get_or_insert_with(empty_part).add(other)
+fn add(part: &mut Option<Counts>, other: &Histogram<u64>) -> Result<(), AdditionError> {
+    part.get_or_insert_with(Counts::new).add_histogram(other)
 }
 
 /// Which of `count` values, in rising order and from 1, stands at `quantile`.
@@ -220,14 +212,6 @@ pub(crate) fn nearest_rank(quantile: f64, count: u64) -> u64 {
     // 0.999 * 1000 is 999.0000000000001 in binary: what lies within rounding error of a rank is that rank.
     let exact = quantile * count as f64;
     ((exact - exact * 1e-12).ceil() as u64).clamp(1, count.max(1))
-}
-
-fn value_at_rank(part: &Histogram<u64>, rank: u64) -> Option<u64> {
-    let mut passed = 0;
-    part.iter_recorded().find_map(|step| {
-        passed += step.count_at_value();
-        (passed >= rank).then(|| part.highest_equivalent(step.value_iterated_to()))
-    })
 }
 
 #[cfg(test)]

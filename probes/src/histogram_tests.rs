@@ -77,6 +77,57 @@ fn ranks_do_not_slip_by_binary_fractions() {
     }
 }
 
+/// What the library gives for the same magnitudes.
+fn reference(magnitudes: impl Iterator<Item = u64>) -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, HIGHEST_NANOS, SIGNIFICANT_DIGITS).unwrap();
+    magnitudes.for_each(|magnitude| histogram.record(magnitude.min(HIGHEST_NANOS)).unwrap());
+    histogram
+}
+
+#[track_caller]
+fn check_against_the_library(values: &[i64]) {
+    let ours = recorded(values);
+    let above = values.iter().filter(|&&value| value >= 0);
+    let below = values.iter().filter(|&&value| value < 0);
+    for (ours, theirs) in [
+        (ours.positive(), reference(above.map(|&v| v.unsigned_abs()))),
+        (ours.negative(), reference(below.map(|&v| v.unsigned_abs()))),
+    ] {
+        let Some(ours) = ours else {
+            assert!(theirs.is_empty());
+            continue;
+        };
+        // Thirty thousand counts are nothing to print.
+        assert!(ours == theirs);
+        assert_eq!((ours.min(), ours.max()), (theirs.min(), theirs.max()));
+        assert_eq!(ours.mean(), theirs.mean());
+    }
+    if let Some((summary, library)) = ours.summary().zip(ours.positive())
+        && summary.negatives == 0
+    {
+        assert_eq!(summary.max, library.max() as i64);
+        assert_eq!(summary.min, library.min() as i64);
+        assert_eq!(summary.p99, library.value_at_quantile(0.99) as i64);
+        assert!((summary.mean - library.mean()).abs() <= library.mean() * 1e-9);
+    }
+}
+
+#[test]
+fn every_edge_of_a_bucket_falls_where_the_library_puts_it() {
+    let around = |edge: u64| [edge.saturating_sub(1), edge, edge + 1];
+    let edges = (0..43).flat_map(|bits| [1u64 << bits, 3 << bits, 1025 << bits]);
+    let values: Vec<i64> = edges
+        .chain([HIGHEST_NANOS, HIGHEST_NANOS + 1_000_000_000])
+        .flat_map(around)
+        .map(|value| value as i64)
+        .collect();
+    for &value in &values {
+        check_against_the_library(&[value]);
+        check_against_the_library(&[-value]);
+    }
+    check_against_the_library(&values);
+}
+
 proptest! {
     // Each case walks tens of thousands of buckets, unoptimised.
     #![proptest_config(ProptestConfig::with_cases(48))]
@@ -98,13 +149,32 @@ proptest! {
     }
 
     #[test]
-    fn merging_is_recording_together(
-        ours in prop::collection::vec(-1_000_000i64..1_000_000, 0..50),
-        theirs in prop::collection::vec(-1_000_000i64..1_000_000, 0..50),
+    fn the_library_records_the_same(
+        values in prop::collection::vec(-5_000_000_000_000i64..5_000_000_000_000, 1..100),
     ) {
-        let mut merged = recorded(&ours);
-        merged.merge(&recorded(&theirs));
-        let together: Vec<i64> = ours.into_iter().chain(theirs).collect();
-        prop_assert_eq!(merged.summary(), recorded(&together).summary());
+        check_against_the_library(&values);
     }
+
+    #[test]
+    fn merging_is_recording_together(
+        parts in prop::collection::vec(prop::collection::vec(value(), 0..40), 1..5),
+    ) {
+        let mut merged = SignedHistogram::default();
+        for part in &parts {
+            merged.merge(&recorded(part));
+        }
+        let together = recorded(&parts.concat());
+        prop_assert_eq!(merged.summary(), together.summary());
+        prop_assert!(merged.positive() == together.positive());
+        prop_assert!(merged.negative() == together.negative());
+    }
+}
+
+/// Small and large ones of either sign, and some beyond an hour.
+fn value() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        -3_000i64..3_000,
+        -10_000_000_000i64..10_000_000_000,
+        any::<i64>()
+    ]
 }

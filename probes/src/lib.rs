@@ -5,6 +5,7 @@ pub mod cell;
 pub mod clock;
 pub mod conditions;
 pub mod counters;
+mod counts;
 pub mod csv;
 pub mod exchange;
 pub mod figures;

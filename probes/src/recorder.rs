@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::exchange::{Exchange, FailureKind, HopExchange, Outcome};
-use crate::figures::derive;
+use crate::figures::{Figures, derive_into};
 use crate::histogram::{SignedHistogram, Summary};
 use crate::join::Unjoined;
 use crate::metric::Metric;
@@ -149,17 +149,13 @@ impl Recorder {
     /// Books one exchange that has ended, with the proxy's record of it where there is one.
     pub fn finish(&mut self, exchange: &Exchange, hop: Option<&HopExchange>) {
         self.tallies.count(exchange, hop);
-        derive(exchange, hop, &mut |metric, nanos| {
-            self.record(metric, nanos);
-        });
+        derive_into(exchange, hop, self);
     }
 
     /// Books one value of one figure, in nanoseconds.
+    #[inline]
     pub fn record(&mut self, metric: Metric, nanos: i64) {
-        let histogram = &mut self.histograms[metric.index()];
-        let before = histogram.saturated();
-        histogram.record(nanos);
-        if histogram.saturated() > before {
+        if !self.histograms[metric.index()].record(nanos) {
             *self.tallies.saturated.entry(metric).or_default() += 1;
         }
     }
@@ -210,6 +206,23 @@ impl Recorder {
             self.histogram_mut(metric).add_saturated(count);
         }
         self.tallies.add(tallies);
+    }
+}
+
+impl Figures for Recorder {
+    #[inline]
+    fn one(&mut self, metric: Metric, nanos: i64) {
+        self.record(metric, nanos);
+    }
+
+    fn each(&mut self, metric: Metric, values: impl Iterator<Item = i64>) {
+        let histogram = &mut self.histograms[metric.index()];
+        let saturated = values
+            .map(|nanos| u64::from(!histogram.record(nanos)))
+            .sum::<u64>();
+        if saturated > 0 {
+            *self.tallies.saturated.entry(metric).or_default() += saturated;
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::clock::Stamp;
-use crate::exchange::{DeltaKind, FailureKind, Outcome, TraceId, Usage};
-use crate::figures::derive;
+use crate::exchange::{DeltaKind, FailureKind, HopExchange, Outcome, TraceId, Usage};
+use crate::figures::{Figures, derive_into};
 use crate::join::JoinedExchange;
 use crate::metric::Metric;
 use crate::row::Row;
@@ -15,7 +15,7 @@ use crate::row::Row;
 type Stamps = BTreeMap<&'static str, i64>;
 
 #[derive(Serialize)]
-pub(super) struct ExchangeLine {
+pub(super) struct ExchangeLine<'a> {
     trace: TraceId,
     row: String,
     block: u32,
@@ -37,7 +37,7 @@ pub(super) struct ExchangeLine {
     /// Means of the figures that an exchange has once per delta.
     means: BTreeMap<Metric, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tokens: Option<Vec<TokenLine>>,
+    tokens: Option<TokenLines<'a>>,
 }
 
 #[derive(Serialize)]
@@ -51,8 +51,8 @@ struct TokenLine {
     out: Option<i64>,
 }
 
-impl ExchangeLine {
-    pub(super) fn new(row: Row, joined: &JoinedExchange, keep_tokens: bool) -> Self {
+impl<'a> ExchangeLine<'a> {
+    pub(super) fn new(row: Row, joined: &'a JoinedExchange, keep_tokens: bool) -> Self {
         let exchange = &joined.exchange;
         let (outcome, failure) = match exchange.outcome {
             Outcome::Complete => ("complete", None),
@@ -77,7 +77,7 @@ impl ExchangeLine {
             joined: joined.hop.is_some(),
             figures,
             means,
-            tokens: keep_tokens.then(|| tokens(joined)),
+            tokens: keep_tokens.then_some(TokenLines(joined)),
         }
     }
 }
@@ -115,40 +115,74 @@ fn stamps(joined: &JoinedExchange) -> Stamps {
 
 /// Figures that come once, and means of those that come once per delta.
 fn figures(joined: &JoinedExchange) -> (BTreeMap<Metric, i64>, BTreeMap<Metric, f64>) {
-    let mut values: BTreeMap<Metric, Vec<i64>> = BTreeMap::new();
-    derive(
-        &joined.exchange,
-        joined.hop.as_ref(),
-        &mut |metric, nanos| {
-            values.entry(metric).or_default().push(nanos);
-        },
-    );
+    let mut sums = Sums::default();
+    derive_into(&joined.exchange, joined.hop.as_ref(), &mut sums);
     let mut once = BTreeMap::new();
     let mut means = BTreeMap::new();
-    for (metric, values) in values {
-        if metric.is_per_delta() {
-            let sum: i128 = values.iter().map(|&nanos| i128::from(nanos)).sum();
-            means.insert(metric, sum as f64 / values.len() as f64);
-        } else {
-            once.extend(values.first().map(|&nanos| (metric, nanos)));
+    for (metric, (sum, count)) in Metric::ALL.into_iter().zip(sums.0) {
+        match count {
+            0 => {}
+            _ if metric.is_per_delta() => {
+                means.insert(metric, sum as f64 / count as f64);
+            }
+            // One value is its own sum.
+            _ => once.extend(i64::try_from(sum).ok().map(|nanos| (metric, nanos))),
         }
     }
     (once, means)
 }
 
-fn tokens(joined: &JoinedExchange) -> Vec<TokenLine> {
-    let JoinedExchange { exchange, hop } = joined;
-    let since = |stamp: &Stamp| stamp.since(exchange.dispatched);
-    exchange
-        .tokens
-        .iter()
-        .enumerate()
-        .map(|(k, mark)| TokenLine {
-            at: since(&mark.at),
-            chunk: mark.chunk,
-            kind: mark.kind,
-            up: hop.as_ref().and_then(|hop| hop.up_token.get(k)).map(since),
-            out: hop.as_ref().and_then(|hop| hop.out_token.get(k)).map(since),
-        })
-        .collect()
+/// Sum and number of an exchange's values, by figure.
+#[derive(Default)]
+struct Sums([(i128, u64); Metric::ALL.len()]);
+
+impl Figures for Sums {
+    fn one(&mut self, metric: Metric, nanos: i64) {
+        self.each(metric, std::iter::once(nanos));
+    }
+
+    fn each(&mut self, metric: Metric, values: impl Iterator<Item = i64>) {
+        let (sum, count) = &mut self.0[metric.index()];
+        let mut more = 0;
+        *sum += values.map(i128::from).inspect(|_| more += 1).sum::<i128>();
+        *count += more;
+    }
+
+    fn each_by_sign(&mut self, above: Metric, below: Metric, values: impl Iterator<Item = i64>) {
+        let (mut all, mut negative) = ((0, 0), (0, 0));
+        for nanos in values {
+            all.0 += i128::from(nanos);
+            all.1 += 1;
+            negative.0 += i128::from(nanos.min(0));
+            negative.1 += u64::from(nanos < 0);
+        }
+        self.0[below.index()] = (-negative.0, negative.1);
+        self.0[above.index()] = (all.0 - negative.0, all.1 - negative.1);
+    }
+}
+
+/// Every delta's stamps, written as they are read off the exchange: a reply may have a million.
+struct TokenLines<'a>(&'a JoinedExchange);
+
+impl Serialize for TokenLines<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let JoinedExchange { exchange, hop } = self.0;
+        let since = |stamp: &Stamp| stamp.since(exchange.dispatched);
+        let of_hop = |stamps: fn(&HopExchange) -> &[Stamp], k: usize| {
+            stamps(hop.as_ref()?).get(k).map(since)
+        };
+        serializer.collect_seq(
+            exchange
+                .tokens
+                .iter()
+                .enumerate()
+                .map(|(k, mark)| TokenLine {
+                    at: since(&mark.at),
+                    chunk: mark.chunk,
+                    kind: mark.kind,
+                    up: of_hop(|hop| &hop.up_token, k),
+                    out: of_hop(|hop| &hop.out_token, k),
+                }),
+        )
+    }
 }

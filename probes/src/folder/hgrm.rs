@@ -19,12 +19,12 @@ pub(super) fn text(histogram: &SignedHistogram) -> String {
         return text;
     };
     // Writing to a String cannot fail.
-    let _ = print(&mut text, values);
-    if let Some(negative) = histogram.negative() {
+    let _ = print(&mut text, &values);
+    if histogram.negatives() > 0 {
         let _ = writeln!(
             text,
             "#[Negative values, not above: {} of {}; they are in the .hlog]",
-            negative.len(),
+            histogram.negatives(),
             histogram.count()
         );
     }

@@ -149,7 +149,7 @@ impl RunFolder {
                     negative,
                     start.as_millis() as u64,
                     duration,
-                    values,
+                    &values,
                 );
                 let path = self.path.join(log_name(metric));
                 let log = self.log(metric)?;

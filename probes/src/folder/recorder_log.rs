@@ -34,11 +34,9 @@ pub fn recorder_log<'a>(
                 (histogram.negative(), ":negative"),
             ];
             for (values, suffix) in signed {
-                let Some(values) = values.filter(|values| !values.is_empty()) else {
-                    continue;
-                };
+                let Some(values) = values else { continue };
                 let tag = format!("{name}.{metric}{suffix}");
-                log.write_histogram(values, Duration::ZERO, lasted, Tag::new(&tag))
+                log.write_histogram(&values, Duration::ZERO, lasted, Tag::new(&tag))
                     .map_err(io::Error::other)?;
             }
         }
