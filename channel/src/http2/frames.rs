@@ -65,22 +65,32 @@ pub enum Found {
 pub struct Walker {
     /// Bytes of the preface that are still to come.
     preface: usize,
-    header: [u8; HEADER],
-    /// Bytes of the header that are there.
-    have: usize,
-    frame: Frame,
-    /// When the first byte of the frame came.
-    began: Stamp,
     /// Since when a stream's HEADERS are there without their END_HEADERS, and whether the stream ends with them.
     open_head: Option<(Stamp, bool)>,
+    /// The frame that is there in part, if any.
+    half: Half,
 }
 
-/// The frame whose payload is passing.
+/// A frame's header, read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Frame {
     kind: u8,
     flags: u8,
     stream: u32,
+    /// Bytes of the payload.
+    length: usize,
+}
+
+/// A frame of which the last piece did not bring the end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Half {
+    header: [u8; HEADER],
+    /// Bytes of the header that are there; 0 between frames.
+    have: usize,
+    /// When the first byte of the frame came.
+    began: Stamp,
+    /// Once the header is whole.
+    frame: Frame,
     /// Bytes of the payload that are still to come.
     left: usize,
     /// Those of them that pad a DATA frame, at its end. Not known before the first byte of a padded one.
@@ -89,6 +99,23 @@ struct Frame {
     start: [u8; 8],
     /// How many of them are there.
     seen: usize,
+}
+
+impl Frame {
+    fn of(header: &[u8; HEADER]) -> Self {
+        let [a, b, c, kind, flags, stream @ ..] = *header;
+        Self {
+            kind,
+            flags,
+            // The first bit is reserved.
+            stream: u32::from_be_bytes(stream) & (u32::MAX >> 1),
+            length: u32::from_be_bytes([0, a, b, c]) as usize,
+        }
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
 }
 
 impl Walker {
@@ -102,131 +129,145 @@ impl Walker {
 
     /// Walks on over `bytes`, which came (or went) at `at`.
     pub fn walk(&mut self, mut bytes: &[u8], at: Stamp, found: &mut impl FnMut(Found)) {
-        let preface = self.preface.min(bytes.len());
-        self.preface -= preface;
-        bytes = &bytes[preface..];
+        if self.preface > 0 {
+            let preface = self.preface.min(bytes.len());
+            self.preface -= preface;
+            bytes = &bytes[preface..];
+        }
         while !bytes.is_empty() {
-            if self.have == 0
-                && let Some((header, rest)) = bytes.split_first_chunk()
-            {
-                self.header = *header;
-                (self.have, self.began) = (HEADER, at);
-                bytes = rest;
-                self.begin(found);
-            } else if self.have < HEADER {
-                if self.have == 0 {
-                    self.began = at;
-                }
-                let count = bytes.len().min(HEADER - self.have);
-                self.header[self.have..self.have + count].copy_from_slice(&bytes[..count]);
-                self.have += count;
-                bytes = &bytes[count..];
-                if self.have < HEADER {
-                    return;
-                }
-                self.begin(found);
-            } else {
-                let count = bytes.len().min(self.frame.left);
-                self.payload(&bytes[..count], found);
-                bytes = &bytes[count..];
-            }
-            if self.frame.left == 0 {
-                self.have = 0;
-                self.end(found);
-            }
+            bytes = match self.half.have {
+                0 => self.begin(bytes, at, found),
+                _ => self.go_on(bytes, found),
+            };
         }
     }
 
     /// Since when the head of a request or a reply, or a frame's own header, has been there in part.
     pub fn half_a_head(&self) -> Option<Stamp> {
-        let in_header = self.have > 0 && self.have < HEADER;
+        let in_header = self.half.have > 0 && self.half.have < HEADER;
         let head = self.open_head.map(|(since, _)| since);
-        head.or(in_header.then_some(self.began))
+        head.or(in_header.then_some(self.half.began))
     }
 
-    fn begin(&mut self, found: &mut impl FnMut(Found)) {
-        let [a, b, c, kind, flags, stream @ ..] = self.header;
-        self.frame = Frame {
-            kind,
-            flags,
-            // The first bit is reserved.
-            stream: u32::from_be_bytes(stream) & (u32::MAX >> 1),
-            left: u32::from_be_bytes([0, a, b, c]) as usize,
-            ..Frame::default()
+    /// Walks over a frame from its first byte on; gives what follows it.
+    fn begin<'a>(&mut self, bytes: &'a [u8], at: Stamp, found: &mut impl FnMut(Found)) -> &'a [u8] {
+        // Nearly all frames are whole, and nothing of them is to be remembered.
+        if let Some((header, rest)) = bytes.split_first_chunk() {
+            let frame = Frame::of(header);
+            if let Some((payload, rest)) = rest.split_at_checked(frame.length) {
+                self.head_begins(frame, at, found);
+                let padding = match payload.first() {
+                    Some(&padding) if frame.has(PADDED) => 1 + usize::from(padding),
+                    _ => 0,
+                };
+                data(frame, payload.len().saturating_sub(padding), found);
+                self.ends(frame, payload, found);
+                return rest;
+            }
+        }
+        self.half = Half {
+            began: at,
+            ..Half::default()
         };
-        if kind == HEADERS {
-            let stream = self.frame.stream;
-            self.open_head = Some((self.began, flags & END_STREAM != 0));
-            found(Found::Headers {
-                stream,
-                at: self.began,
-            });
+        self.go_on(bytes, found)
+    }
+
+    /// Walks over a further piece of a frame that is not empty; gives what follows it.
+    #[cold]
+    fn go_on<'a>(&mut self, mut bytes: &'a [u8], found: &mut impl FnMut(Found)) -> &'a [u8] {
+        let half = &mut self.half;
+        if half.have < HEADER {
+            let count = bytes.len().min(HEADER - half.have);
+            half.header[half.have..half.have + count].copy_from_slice(&bytes[..count]);
+            half.have += count;
+            bytes = &bytes[count..];
+            if half.have < HEADER {
+                return bytes;
+            }
+            half.frame = Frame::of(&half.header);
+            half.left = half.frame.length;
+            let (frame, began) = (half.frame, half.began);
+            self.head_begins(frame, began, found);
+        }
+        let count = bytes.len().min(self.half.left);
+        if count > 0 {
+            let fresh = self.half.payload(&bytes[..count]);
+            data(self.half.frame, fresh, found);
+        }
+        if self.half.left == 0 {
+            let Half {
+                frame, start, seen, ..
+            } = self.half;
+            self.half.have = 0;
+            self.ends(frame, &start[..seen], found);
+        }
+        &bytes[count..]
+    }
+
+    fn head_begins(&mut self, frame: Frame, at: Stamp, found: &mut impl FnMut(Found)) {
+        if frame.kind == HEADERS {
+            self.open_head = Some((at, frame.has(END_STREAM)));
+            let stream = frame.stream;
+            found(Found::Headers { stream, at });
         }
     }
 
-    /// Takes a piece of the payload that is not empty.
-    fn payload(&mut self, piece: &[u8], found: &mut impl FnMut(Found)) {
-        let frame = &mut self.frame;
-        let before = frame.seen;
-        if matches!(frame.kind, RST_STREAM | GOAWAY) {
-            let wanted = piece.len().min(frame.start.len() - frame.seen);
-            frame.start[frame.seen..frame.seen + wanted].copy_from_slice(&piece[..wanted]);
-            frame.seen += wanted;
-        } else {
-            // All that matters of any other is whether it has begun.
-            frame.seen = 1;
-        }
-        frame.left -= piece.len();
-        if frame.kind != DATA {
-            return;
-        }
-        let mut count = piece.len();
-        if frame.flags & PADDED != 0 && before == 0 {
-            // A padding longer than the frame is the peer's fault, which the library finds.
-            frame.padding = usize::from(piece[0]).min(frame.left + count - 1);
-            count -= 1;
-        }
-        let data = count.saturating_sub(frame.padding.saturating_sub(frame.left));
-        if data > 0 {
-            found(Found::Data {
-                stream: frame.stream,
-                bytes: data,
-            });
-        }
-    }
-
-    /// Says what the end of a frame means.
-    fn end(&mut self, found: &mut impl FnMut(Found)) {
-        let Frame {
-            kind,
-            flags,
-            stream,
-            start,
-            seen,
-            ..
-        } = self.frame;
+    /// Says what the end of a frame means, whose payload begins with `start`.
+    #[inline]
+    fn ends(&mut self, frame: Frame, start: &[u8], found: &mut impl FnMut(Found)) {
+        let stream = frame.stream;
         let word = |at: usize| {
-            let bytes = [start[at], start[at + 1], start[at + 2], start[at + 3]];
-            u32::from_be_bytes(bytes)
+            let bytes = start.get(at..)?.first_chunk()?;
+            Some(u32::from_be_bytes(*bytes))
         };
-        let ends = match kind {
-            DATA => flags & END_STREAM != 0,
-            HEADERS | CONTINUATION if flags & END_HEADERS != 0 => {
+        let ends = match frame.kind {
+            DATA => frame.has(END_STREAM),
+            HEADERS | CONTINUATION if frame.has(END_HEADERS) => {
                 self.open_head.take().is_some_and(|(_, ends)| ends)
+            }
+            RST_STREAM => {
+                if let Some(code) = word(0) {
+                    found(Found::Reset { stream, code });
+                }
+                false
+            }
+            GOAWAY => {
+                if let Some(code) = word(4) {
+                    found(Found::GoAway { code });
+                }
+                false
             }
             _ => false,
         };
         if ends {
             found(Found::End { stream });
         }
-        match kind {
-            RST_STREAM if seen >= 4 => found(Found::Reset {
-                stream,
-                code: word(0),
-            }),
-            GOAWAY if seen >= 8 => found(Found::GoAway { code: word(4) }),
-            _ => {}
+    }
+}
+
+impl Half {
+    /// Takes a piece of the payload that is not empty; gives how much of it is a body's, if it is one.
+    fn payload(&mut self, piece: &[u8]) -> usize {
+        let begins = self.left == self.frame.length;
+        let wanted = piece.len().min(self.start.len() - self.seen);
+        self.start[self.seen..self.seen + wanted].copy_from_slice(&piece[..wanted]);
+        self.seen += wanted;
+        self.left -= piece.len();
+        let mut count = piece.len();
+        if self.frame.has(PADDED) && begins {
+            // A padding longer than the frame is the peer's fault, which the library finds.
+            self.padding = usize::from(piece[0]).min(self.left + count - 1);
+            count -= 1;
         }
+        count.saturating_sub(self.padding.saturating_sub(self.left))
+    }
+}
+
+/// Tells of so many bytes, where the frame is of a body.
+fn data(frame: Frame, bytes: usize, found: &mut impl FnMut(Found)) {
+    if frame.kind == DATA && bytes > 0 {
+        let stream = frame.stream;
+        found(Found::Data { stream, bytes });
     }
 }
 

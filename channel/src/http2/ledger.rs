@@ -42,6 +42,7 @@ pub(crate) struct Ledger {
 struct Streams(VecDeque<(u32, Stream)>);
 
 impl Streams {
+    #[inline]
     fn place(&self, stream: u32) -> Result<usize, usize> {
         match self.0.back() {
             Some(&(last, _)) if last == stream => Ok(self.0.len() - 1),
@@ -54,25 +55,34 @@ impl Streams {
 
     fn get(&self, stream: u32) -> Option<&Stream> {
         let place = self.place(stream).ok()?;
-        Some(&self.0[place].1)
+        self.0.get(place).map(|(_, stream)| stream)
     }
 
     fn get_mut(&mut self, stream: u32) -> Option<&mut Stream> {
         let place = self.place(stream).ok()?;
-        Some(&mut self.0[place].1)
+        self.0.get_mut(place).map(|(_, stream)| stream)
     }
 
     fn get_or_enter(&mut self, stream: u32) -> &mut Stream {
-        let place = self.place(stream).unwrap_or_else(|place| {
-            self.0.insert(place, (stream, Stream::default()));
-            place
-        });
+        let place = match self.place(stream) {
+            Ok(place) => place,
+            Err(place) if place == self.0.len() => {
+                self.0.push_back((stream, Stream::default()));
+                place
+            }
+            Err(place) => {
+                self.0.insert(place, (stream, Stream::default()));
+                place
+            }
+        };
         &mut self.0[place].1
     }
 
     fn remove(&mut self, stream: u32) {
-        if let Ok(place) = self.place(stream) {
-            self.0.remove(place);
+        match self.place(stream) {
+            Ok(0) => drop(self.0.pop_front()),
+            Ok(place) => drop(self.0.remove(place)),
+            Err(_) => {}
         }
         if self.0.is_empty() && self.0.capacity() > KEPT {
             self.0 = VecDeque::new();
@@ -87,7 +97,7 @@ struct Stream {
     head_at: Option<Stamp>,
     received: u64,
     taken: u64,
-    marks: VecDeque<Mark>,
+    marks: Marks,
     /// Ordinal of the last mark.
     ordinal: Option<u32>,
     ended_at: Option<Stamp>,
@@ -96,6 +106,34 @@ struct Stream {
     written_at: Option<Stamp>,
     reset: bool,
     waiting: Option<Waker>,
+}
+
+/// Marks, the oldest first. Most bodies are read as they come, and have one at a time: it needs no memory of its own.
+#[derive(Debug, Default)]
+struct Marks {
+    oldest: Option<Mark>,
+    newer: VecDeque<Mark>,
+}
+
+impl Marks {
+    fn len(&self) -> usize {
+        usize::from(self.oldest.is_some()) + self.newer.len()
+    }
+
+    fn last_mut(&mut self) -> Option<&mut Mark> {
+        self.newer.back_mut().or(self.oldest.as_mut())
+    }
+
+    fn push(&mut self, mark: Mark) {
+        match self.oldest {
+            None => self.oldest = Some(mark),
+            Some(_) => self.newer.push_back(mark),
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        self.oldest = self.newer.pop_front();
+    }
 }
 
 /// Bytes of a stream that one read carried.
@@ -264,13 +302,13 @@ impl Ledger {
         let Some(stream) = self.streams.get_mut(stream) else {
             return whole;
         };
-        let Some(mark) = stream.marks.front().copied() else {
+        let Some(mark) = stream.marks.oldest else {
             return whole;
         };
         let bytes = most.min((mark.upto - stream.taken) as usize);
         stream.taken += bytes as u64;
         if stream.taken == mark.upto {
-            stream.marks.pop_front();
+            stream.marks.drop_oldest();
         }
         Piece {
             at: mark.at,
@@ -343,7 +381,7 @@ impl Stream {
             return;
         }
         let full = self.marks.len() >= MARKS;
-        match self.marks.back_mut() {
+        match self.marks.last_mut() {
             Some(last) if last.at == at || full => {
                 last.upto = self.received;
                 last.at = at;
@@ -351,7 +389,7 @@ impl Stream {
             _ => {
                 let ordinal = self.ordinal.map_or(0, |last| last + 1);
                 self.ordinal = Some(ordinal);
-                self.marks.push_back(Mark {
+                self.marks.push(Mark {
                     upto: self.received,
                     at,
                     ordinal,

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::bell::Bell;
 use super::frames::Walker;
 use super::ledger::Ledger;
 use crate::socket::Socket;
@@ -35,6 +36,7 @@ pub(crate) struct Link {
     inward: Walker,
     outward: Walker,
     shared: Shared,
+    bell: Bell,
     /// Tasks to wake once the ledger is let go.
     woken: Vec<Waker>,
 }
@@ -56,6 +58,7 @@ impl Link {
             inward,
             outward,
             shared,
+            bell: Bell::new(),
             woken: Vec::new(),
         }
     }
@@ -90,7 +93,9 @@ impl Link {
     }
 
     fn wake(&mut self) {
-        self.woken.drain(..).for_each(Waker::wake);
+        if !self.woken.is_empty() {
+            self.woken.drain(..).for_each(Waker::wake);
+        }
     }
 
     /// Makes a write; gives how much it took and the stamp before it.
@@ -130,7 +135,14 @@ impl AsyncRead for Link {
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         let had_room = into.remaining() > 0;
-        let read = ready!(Pin::new(&mut self.socket).poll_read(context, into));
+        let Self { socket, bell, .. } = &mut *self;
+        let polled = if socket.is_tls() {
+            // There a write may read, and answer for the socket.
+            Pin::new(socket).poll_read(context, into)
+        } else {
+            bell.poll(context, |context| Pin::new(socket).poll_read(context, into))
+        };
+        let read = ready!(polled);
         let bytes = &into.filled()[before..];
         if !bytes.is_empty() {
             self.read(bytes);
@@ -157,6 +169,11 @@ impl AsyncWrite for Link {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut full = pieces.iter().filter(|piece| !piece.is_empty());
+        if let (Some(only), None) = (full.next(), full.next()) {
+            // The system has less to do for one piece that is none of several.
+            return self.poll_write(context, only);
+        }
         let (count, at) =
             ready!(self.stamped(|socket| socket.poll_write_vectored(context, pieces)))?;
         let mut left = count;

@@ -1,6 +1,7 @@
 //! HTTP/2 with the h2 library over a socket of our own, which walks the frames: the library hands bodies between tasks
 //! after the read, and writes what it is given when its turn comes.
 
+mod bell;
 mod client;
 pub mod frames;
 mod ledger;
