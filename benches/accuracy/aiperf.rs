@@ -1,0 +1,76 @@
+//! AIPerf over the same cell, in the same run: what a user of it would have read.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tokenlag_scripted::{Lateness, ScriptedBackend};
+
+use crate::cell::{Cell, TTFT};
+
+/// What AIPerf reported.
+pub struct Reported {
+    /// Its mean time to the first token minus the true one, in milliseconds.
+    pub ttft_error: f64,
+    /// The 99th percentile of its time to the first token minus the script's.
+    pub ttft_error_p99: f64,
+    /// The 99th percentile of its gaps, in milliseconds.
+    pub gap_p99: f64,
+    pub late: Lateness,
+}
+
+/// Has `command` measure the instrument over HTTP/1.1.
+pub fn measure(command: &str, cell: Cell, backend: &ScriptedBackend) -> Result<Reported, String> {
+    backend.set_script(cell.script());
+    backend.take_lateness();
+    let folder = std::env::temp_dir().join(format!("tokenlag-aiperf-{}", std::process::id()));
+    let requests = cell.streams * cell.turns;
+    let status = Command::new(command)
+        .args(["profile", "-m", "scripted", "--endpoint-type", "chat"])
+        .args(["--streaming", "--tokenizer", "builtin", "--ui", "none"])
+        .args(["--url", &backend.url()])
+        .args(["--concurrency", &cell.streams.to_string()])
+        .args(["--request-count", &requests.to_string()])
+        .args(["--isl", "64", "--osl", &cell.tokens.to_string()])
+        .arg("--output-artifact-dir")
+        .arg(&folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|error| {
+            format!("cannot run '{command}': {error}; name it with --aiperf=COMMAND")
+        })?;
+    let reported = match status.success() {
+        true => read(&folder),
+        false => Err(format!("'{command} profile' ended with {status}")),
+    };
+    // It lies in the system's folder for such.
+    let _ = fs::remove_dir_all(&folder);
+    let (ttft, ttft_p99, gap_p99) = reported?;
+    let late = backend.take_lateness();
+    let script = TTFT.as_secs_f64() * 1e3;
+    Ok(Reported {
+        ttft_error: ttft - script - late.mean / 1e6,
+        ttft_error_p99: ttft_p99 - script,
+        gap_p99,
+        late,
+    })
+}
+
+/// Mean and 99th percentile of the time to the first token, and that of the gaps.
+fn read(folder: &Path) -> Result<(f64, f64, f64), String> {
+    let path = folder.join("profile_export_aiperf.json");
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = fs::read_to_string(&path).map_err(|error| named(&error))?;
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| named(&error))?;
+    let figure = |name: &str, which: &str| {
+        let value = json[name][which].as_f64();
+        value.ok_or_else(|| named(&format!("no {name}.{which}")))
+    };
+    Ok((
+        figure("time_to_first_token", "avg")?,
+        figure("time_to_first_token", "p99")?,
+        figure("inter_chunk_latency", "p99").or_else(|_| figure("inter_token_latency", "p99"))?,
+    ))
+}

@@ -1,0 +1,89 @@
+//! How far the figures are from the truth, beside a backend whose token times are known: cargo bench --bench accuracy.
+//!
+//! Arguments choose: cells (`64@1ms`, any streams and gap), ways (`direct`, `proxy`), channels (`http-cold`, `http`, `http2`,
+//! `http3`, `ws`, `quic`), the channel of the proxy's upstream (`upstream=http2`), and `--aiperf[=COMMAND]`, which has AIPerf
+//! measure the same cells over HTTP/1.1 in the same run. What is said of each column is in docs/accuracy.md.
+
+mod aiperf;
+mod cell;
+mod cpu;
+mod generator;
+mod proxy;
+mod table;
+mod truth;
+mod wanted;
+
+use std::process::ExitCode;
+
+use tokenlag_scripted::{Pace, Script, ScriptedBackend};
+
+use crate::cell::{Cell, Way};
+use crate::generator::Lanes;
+use crate::proxy::RunningProxy;
+use crate::wanted::Wanted;
+
+fn main() -> ExitCode {
+    let arguments = std::env::args().skip(1);
+    let wanted = match Wanted::read(arguments.filter(|word| word != "--bench")) {
+        Ok(wanted) => wanted,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&wanted) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(wanted: &Wanted) -> Result<(), String> {
+    cpu::raise_open_files();
+    let address = ([127, 0, 0, 1], 0).into();
+    let mut backend = ScriptedBackend::start_with(address, Script::default(), Pace::RealTime)
+        .map_err(|error| format!("the scripted backend does not start: {error}"))?;
+    let doors = backend
+        .open_doors()
+        .map_err(|error| format!("its doors do not open: {error}"))?;
+    let mut lanes = Lanes::through(doors)?;
+    lanes.http1 = backend.address();
+    let proxy = match wanted.ways.contains(&Way::Proxy) {
+        true => Some(RunningProxy::start(&mut backend, wanted.upstream)?),
+        false => None,
+    };
+    let mut serial = 0;
+    let mut table = table::Table::begin(wanted);
+    for &cell in &wanted.cells {
+        for &way in &wanted.ways {
+            for &channel in &wanted.channels {
+                if !way.has(channel) {
+                    continue;
+                }
+                let lane = match (&proxy, way) {
+                    (Some(proxy), Way::Proxy) => proxy.lane(channel)?,
+                    _ => lanes.lane(channel)?,
+                };
+                let found = cell.measure(&backend, lane, proxy.as_ref(), way, &mut serial)?;
+                table.row(cell, way, channel, &found);
+            }
+        }
+        if let Some(command) = &wanted.aiperf {
+            table.aiperf(cell, &aiperf::measure(command, cell, &backend)?);
+        }
+    }
+    table.end();
+    Ok(())
+}
+
+/// The cells that run where none is named: what the goals are stated for, and one that overloads two cores.
+const CELLS: [Cell; 6] = [
+    Cell::new(1, 1, 300, 12),
+    Cell::new(16, 1, 300, 6),
+    Cell::new(64, 1, 300, 6),
+    Cell::new(256, 10, 80, 4),
+    Cell::new(1_000, 20, 60, 3),
+    Cell::new(1_000, 10, 100, 3),
+];

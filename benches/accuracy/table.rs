@@ -1,0 +1,179 @@
+//! The table: one line a cell, way and channel, in milliseconds.
+
+use std::time::Duration;
+
+use tokenlag_probes::Transport;
+
+use crate::aiperf::Reported;
+use crate::cell::{Cell, Found, Way};
+use crate::cpu;
+use crate::truth::Spread;
+use crate::wanted::Wanted;
+
+/// The goals on two cores, direct over HTTP/1.1: mean error of ttft, and 99th percentile of the gaps, in milliseconds.
+const GOALS: [(u32, Duration, f64, f64); 2] = [
+    (64, Duration::from_millis(1), 0.25, 1.8),
+    (1_000, Duration::from_millis(20), 3.0, 22.0),
+];
+
+#[derive(Default)]
+pub struct Table {
+    proxied: Vec<String>,
+    verdicts: Vec<String>,
+}
+
+impl Table {
+    pub fn begin(wanted: &Wanted) -> Self {
+        println!(
+            "errors against the emission log, in ms, on {} cores that all share; the proxy dials by {}",
+            cpu::cores(),
+            wanted.upstream
+        );
+        println!(
+            "{:<10} {:<6} {:<9} | {:^31} | {:^23} | {:^15} | {:^23} | {:^14} |",
+            "", "", "", "ttft error", "gap error", "gap p99", "instrument late", "cores busy"
+        );
+        println!(
+            "{:<10} {:<6} {:<9} | {:>7} {:>7} {:>7} {:>7} | {:>7} {:>7} {:>7} | {:>7} {:>7} | {:>7} {:>7} {:>7} | {:>4} {:>4} {:>4} | lost",
+            "cell",
+            "way",
+            "channel",
+            "mean",
+            "p50",
+            "p99",
+            "max",
+            "mean",
+            "p99",
+            "max",
+            "told",
+            "true",
+            "mean",
+            "p99",
+            "max",
+            "inst",
+            "gen",
+            "prox"
+        );
+        Self::default()
+    }
+
+    pub fn row(&mut self, cell: Cell, way: Way, channel: Transport, found: &Found) {
+        let errors = &found.errors;
+        let name = name(cell);
+        let late = found.late;
+        print!("{name:<10} {:<6} {:<9} | ", way.name(), channel.to_string());
+        print!("{} | ", spread(errors.ttft, true));
+        print!("{} | ", spread(errors.gap, false));
+        print!(
+            "{} {} | ",
+            ms(errors.gap_measured.p99),
+            ms(errors.gap_true.p99)
+        );
+        print!(
+            "{} {} {} | ",
+            ms(late.mean),
+            ms(late.p99 as f64),
+            ms(late.max as f64)
+        );
+        print!(
+            "{:>4.2} {:>4.2} {:>4.2} | ",
+            found.instrument, found.generator, found.proxy
+        );
+        let overload = if found.overload { " overload" } else { "" };
+        let trouble = found.trouble.as_deref().unwrap_or_default();
+        println!("{}{overload} {trouble}", errors.lost);
+        if let Some(proxied) = &errors.proxied {
+            self.proxied.push(format!(
+                "{name:<10} {:<9} | {} | {} | {} {} | {} {} | {} {} | {}{overload}",
+                channel.to_string(),
+                spread(proxied.tap, true),
+                spread(proxied.late, true),
+                ms(proxied.overhead_mean),
+                ms(proxied.overhead_p99),
+                ms(proxied.model.mean),
+                ms(proxied.model.p99),
+                ms(proxied.legs),
+                "",
+                proxied.unjoined,
+            ));
+        }
+        for (streams, gap, ttft, most) in GOALS {
+            let is_it = cell.streams == streams && cell.gap == gap;
+            if is_it && way == Way::Direct && channel == Transport::Http {
+                let (mean, p99) = (errors.ttft.mean / 1e6, errors.gap_measured.p99 / 1e6);
+                let met = mean <= ttft && p99 <= most && errors.lost == 0;
+                self.verdicts.push(format!(
+                    "{name}, direct, http: ttft error {mean:.3} ms (at most {ttft}), gap p99 {p99:.3} ms (at most {most}), {} lost: {}",
+                    errors.lost,
+                    if met { "met" } else { "missed" }
+                ));
+            }
+        }
+    }
+
+    pub fn aiperf(&mut self, cell: Cell, reported: &Reported) {
+        println!(
+            "{:<10} AIPerf, direct, http: ttft error mean {:.3}, p99 {:.3}; gap p99 {:.3}; instrument {}",
+            name(cell),
+            reported.ttft_error,
+            reported.ttft_error_p99,
+            reported.gap_p99,
+            reported.late
+        );
+    }
+
+    /// What only the proxy has, and the goals.
+    pub fn end(&self) {
+        if !self.proxied.is_empty() {
+            println!("\nthrough the proxy, in ms");
+            println!(
+                "{:<20} | {:^31} | {:^31} | {:^15} | {:^15} | {:>7}  |",
+                "", "tap lateness", "token - emitted", "token_overhead", "model_ttft", "legs"
+            );
+            println!(
+                "{:<10} {:<9} | {:>7} {:>7} {:>7} {:>7} | {:>7} {:>7} {:>7} {:>7} | {:>7} {:>7} | {:>7} {:>7} | {:>7}  | unjoined",
+                "cell",
+                "channel",
+                "mean",
+                "p50",
+                "p99",
+                "max",
+                "mean",
+                "p50",
+                "p99",
+                "max",
+                "mean",
+                "p99",
+                "mean",
+                "p99",
+                "sum"
+            );
+            self.proxied.iter().for_each(|line| println!("{line}"));
+        }
+        if !self.verdicts.is_empty() {
+            println!();
+        }
+        self.verdicts.iter().for_each(|line| println!("{line}"));
+    }
+}
+
+fn name(cell: Cell) -> String {
+    format!("{}@{}ms", cell.streams, cell.gap.as_millis())
+}
+
+fn spread(spread: Spread, with_median: bool) -> String {
+    let median = match with_median {
+        true => format!(" {}", ms(spread.p50)),
+        false => String::new(),
+    };
+    format!(
+        "{}{median} {} {}",
+        ms(spread.mean),
+        ms(spread.p99),
+        ms(spread.max)
+    )
+}
+
+fn ms(nanos: f64) -> String {
+    format!("{:>7.3}", nanos / 1e6)
+}

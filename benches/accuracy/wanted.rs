@@ -1,0 +1,97 @@
+//! What the command line asks for.
+
+use std::time::Duration;
+
+use tokenlag_probes::Transport;
+
+use crate::CELLS;
+use crate::cell::{Cell, Way};
+
+pub struct Wanted {
+    pub cells: Vec<Cell>,
+    pub ways: Vec<Way>,
+    pub channels: Vec<Transport>,
+    /// How the proxy dials the instrument.
+    pub upstream: Transport,
+    /// AIPerf's command, where it is to measure too.
+    pub aiperf: Option<String>,
+}
+
+const CHANNELS: [Transport; 6] = [
+    Transport::HttpCold,
+    Transport::Http,
+    Transport::Http2,
+    Transport::Http3,
+    Transport::Ws,
+    Transport::Quic,
+];
+
+impl Wanted {
+    /// Reads the words; the error says what they may be.
+    pub fn read(words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut wanted = Self {
+            cells: Vec::new(),
+            ways: Vec::new(),
+            channels: Vec::new(),
+            upstream: Transport::Http,
+            aiperf: None,
+        };
+        for word in words {
+            if wanted.take(&word).is_none() {
+                return Err(format!(
+                    "'{word}' is no cell (as in 64@1ms), no way (direct, proxy), no channel (http-cold, http, http2, http3, \
+                     ws, quic), no upstream (as in upstream=http2) and not --aiperf[=COMMAND]"
+                ));
+            }
+        }
+        fill(&mut wanted.cells, &CELLS);
+        fill(&mut wanted.ways, &[Way::Direct, Way::Proxy]);
+        fill(&mut wanted.channels, &CHANNELS);
+        Ok(wanted)
+    }
+
+    fn take(&mut self, word: &str) -> Option<()> {
+        if let Some(name) = word.strip_prefix("upstream=") {
+            self.upstream = channel(name)?;
+        } else if let Some(rest) = word.strip_prefix("--aiperf") {
+            self.aiperf = Some(match rest {
+                "" => "aiperf".to_owned(),
+                command => command.strip_prefix('=')?.to_owned(),
+            });
+        } else if let Some((streams, gap)) = word.split_once('@') {
+            let millis = gap.strip_suffix("ms")?.parse().ok()?;
+            let streams = streams
+                .parse()
+                .ok()
+                .filter(|count| (1..=2_000).contains(count))?;
+            let gap = Duration::from_millis(millis);
+            let known = CELLS
+                .iter()
+                .find(|cell| cell.streams == streams && cell.gap == gap);
+            let other = Cell::new(
+                streams,
+                millis,
+                (1_200 / millis.max(1)).clamp(20, 300) as u32,
+                4,
+            );
+            self.cells.push(known.copied().unwrap_or(other));
+        } else {
+            match word {
+                "direct" => self.ways.push(Way::Direct),
+                "proxy" => self.ways.push(Way::Proxy),
+                name => self.channels.push(channel(name)?),
+            }
+        }
+        Some(())
+    }
+}
+
+fn channel(name: &str) -> Option<Transport> {
+    CHANNELS.into_iter().find(|channel| channel.to_string() == name)
+}
+
+fn fill<T: Copy>(list: &mut Vec<T>, usual: &[T]) {
+    if list.is_empty() {
+        list.extend_from_slice(usual);
+    }
+}
