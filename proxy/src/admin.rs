@@ -27,6 +27,8 @@ use crate::proxy::Addresses;
 
 /// The most records of one answer of `/exchanges`; the cursor leads on to the rest.
 const PAGE: usize = 4096;
+/// The most deltas of one answer, or one record: with both stamps of each some 8 MB of text.
+const PAGE_DELTAS: usize = 200_000;
 
 /// How long `/config` waits for what is not known yet.
 const FINDING: Duration = Duration::from_secs(1);
@@ -236,10 +238,11 @@ impl Admin {
                 }
             }
         }
-        let (records, cursor) = self.book.ledger().since(since, PAGE);
+        let (records, cursor) = self.book.ledger().since(since, PAGE, PAGE_DELTAS);
+        // No exchange waits for the serialising.
         let mut body = Vec::new();
         for record in &records {
-            push_line(&mut body, record);
+            push_line(&mut body, &**record);
         }
         push_line(&mut body, &cursor);
         Answer::ok(NDJSON, body)
@@ -247,8 +250,9 @@ impl Admin {
 
     fn one(&self, trace: TraceId) -> Answer {
         let mut body = Vec::new();
-        match self.book.ledger().of_trace(trace) {
-            Some(record) => push_line(&mut body, record),
+        let record = self.book.ledger().of_trace(trace);
+        match record {
+            Some(record) => push_line(&mut body, &*record),
             None => {
                 let why = "no finished exchange of that trace is kept (any more)";
                 return Answer::error(404, "Not Found", why);

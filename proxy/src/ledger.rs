@@ -1,6 +1,7 @@
 //! Records of recent exchanges, bounded, handed out by cursor.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tokenlag_probes::{HopExchange, TraceId};
@@ -8,7 +9,8 @@ use tokenlag_probes::{HopExchange, TraceId};
 /// The last exchanges, each under a number that only grows.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    records: VecDeque<HopExchange>,
+    /// Shared with whoever reads them: under the lock nothing is copied.
+    records: VecDeque<Arc<HopExchange>>,
     /// Number of the oldest record; as many were evicted before it.
     first: u64,
     limit: usize,
@@ -40,7 +42,7 @@ impl Ledger {
 
     pub(crate) fn push(&mut self, record: HopExchange) {
         self.deltas += record.up_token.len();
-        self.records.push_back(record);
+        self.records.push_back(Arc::new(record));
         while self.records.len() > self.limit || self.deltas > self.delta_limit {
             let Some(oldest) = self.records.pop_front() else {
                 break;
@@ -50,8 +52,14 @@ impl Ledger {
         }
     }
 
-    /// At most `most` records from the cursor `since` on, and where to go on.
-    pub(crate) fn since(&self, since: u64, most: usize) -> (Vec<HopExchange>, Cursor) {
+    /// At most `most` records from the cursor `since` on, and no more than one that go beyond so many deltas; and where
+    /// to go on.
+    pub(crate) fn since(
+        &self,
+        since: u64,
+        most: usize,
+        deltas: usize,
+    ) -> (Vec<Arc<HopExchange>>, Cursor) {
         let end = self.first + self.records.len() as u64;
         // A cursor from beyond the end is of an earlier life of the proxy: everything here is new to its owner.
         let from = if since > end {
@@ -64,7 +72,11 @@ impl Ledger {
             .iter()
             .skip((from - self.first) as usize)
             .take(most)
-            .cloned()
+            .scan(0, |taken, record| {
+                let room = *taken < deltas;
+                *taken += record.up_token.len();
+                room.then(|| record.clone())
+            })
             .collect();
         let cursor = Cursor {
             next: from + records.len() as u64,
@@ -74,9 +86,11 @@ impl Ledger {
     }
 
     /// The latest record of that trace.
-    pub(crate) fn of_trace(&self, trace: TraceId) -> Option<&HopExchange> {
+    pub(crate) fn of_trace(&self, trace: TraceId) -> Option<Arc<HopExchange>> {
         let mut latest_first = self.records.iter().rev();
-        latest_first.find(|record| record.trace == Some(trace))
+        latest_first
+            .find(|record| record.trace == Some(trace))
+            .cloned()
     }
 
     /// Records that were evicted so far.
@@ -110,7 +124,7 @@ mod tests {
     }
 
     fn traces(ledger: &Ledger, since: u64, most: usize) -> (Vec<u64>, Cursor) {
-        let (records, cursor) = ledger.since(since, most);
+        let (records, cursor) = ledger.since(since, most, 1000);
         let traces = records.iter().map(|record| record.in_head.as_nanos());
         (traces.collect(), cursor)
     }
@@ -176,6 +190,25 @@ mod tests {
             ledger.push(record(trace, 30));
         }
         assert_eq!(traces(&ledger, 0, 100).0, [8, 9, 10]);
+    }
+
+    #[test]
+    fn an_answer_is_bounded_by_its_deltas_too_and_the_cursor_leads_on() {
+        let mut ledger = Ledger::new(1000, 10_000);
+        for trace in 1..=5 {
+            ledger.push(record(trace, 600));
+        }
+        let mut got = Vec::new();
+        let mut next = 0;
+        for _ in 0..3 {
+            let (traces, cursor) = traces(&ledger, next, 100);
+            next = cursor.next;
+            got.push(traces);
+        }
+        assert_eq!(got, [vec![1, 2], vec![3, 4], vec![5]]);
+        // One that is longer than an answer is an answer.
+        ledger.push(record(6, 5_000));
+        assert_eq!(traces(&ledger, 5, 100).0, [6]);
     }
 
     #[test]

@@ -133,6 +133,8 @@ impl Tap {
         self.decode();
         let whole = outcome == Outcome::Complete && self.decoder.is_none();
         let usage: Option<Usage> = self.decoder.as_ref().and_then(Decoder::usage);
+        // The room for a usual reply is its task's; the record stays, and there are many of them.
+        self.out.shrink_to_fit();
         HopExchange {
             trace: self.trace,
             channel: self.channel.to_owned(),

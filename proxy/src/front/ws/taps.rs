@@ -219,7 +219,8 @@ mod tests {
 
     fn record(book: &Book, trace: u32) -> HopExchange {
         let trace = format!("{trace:032x}").parse().unwrap();
-        book.ledger().of_trace(trace).expect("booked").clone()
+        let record = book.ledger().of_trace(trace).expect("booked");
+        HopExchange::clone(&record)
     }
 
     #[test]
