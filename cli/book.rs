@@ -122,7 +122,7 @@ impl Book {
     /// The ledger, and what the thread that had it failed of.
     fn take_ledger(&mut self) -> anyhow::Result<(Ledger, anyhow::Result<()>)> {
         match std::mem::replace(&mut self.desk, Desk::Between) {
-            Desk::Open(writer) => Ok(writer.finish()),
+            Desk::Open(writer) => writer.finish(),
             Desk::Closed(ledger) => Ok((*ledger, Ok(()))),
             Desk::Between => bail!("the run's books are closed"),
         }

@@ -1,17 +1,27 @@
 //! The thread that keeps a run's ledger, so that nothing is computed or written on the one that measures.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Context;
-use tokenlag_probes::{Exchange, JoinedExchange, Row, Stamp};
+use anyhow::{Context, bail};
+use tokenlag_probes::{Clock, Exchange, JoinedExchange, MonoClock, Row, Stamp};
 use tokio::sync::oneshot;
 
 use crate::ledger::{Closing, Ledger};
 
 /// Entries that may wait. Where the disk is slower than the load, the load waits for it, and its lateness shows.
 const WAITING: usize = 1_024;
+/// Deltas that may wait in them, beyond which none is added: 16 bytes each, and as much again where they are joined.
+const WAITING_DELTAS: u64 = 1 << 20;
+/// How long the disk may take none of what waits, until the run ends for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks whether there is room.
+const PAUSE: Duration = Duration::from_millis(1);
+/// The same while nothing else is waited for.
+const LOOK: Duration = Duration::from_millis(250);
 /// Between two looks for entries: the thread that measures wakes nobody.
 const NAP: Duration = Duration::from_millis(20);
 
@@ -19,6 +29,17 @@ const NAP: Duration = Duration::from_millis(20);
 pub struct Writer {
     entries: SyncSender<Entry>,
     thread: JoinHandle<(Ledger, anyhow::Result<()>)>,
+    waiting: Arc<Waiting>,
+    patience: Duration,
+}
+
+/// What was handed over, and what of it is done.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Deltas that wait.
+    deltas: AtomicU64,
+    /// Entries that are done.
+    done: AtomicU64,
 }
 
 /// What it is given.
@@ -38,6 +59,17 @@ pub enum Entry {
     CellEnded(Box<Closing>, oneshot::Sender<()>),
 }
 
+impl Entry {
+    fn deltas(&self) -> u64 {
+        let deltas = match self {
+            Self::Finished(exchanges) => exchanges.iter().map(|it| it.tokens.len()).sum(),
+            Self::Joined(exchanges) => exchanges.iter().map(|it| it.exchange.tokens.len()).sum(),
+            Self::CellStarts { .. } | Self::CellEnded(..) => 0usize,
+        };
+        deltas as u64
+    }
+}
+
 /// The ledger could not be written; [`Writer::finish`] says why.
 #[derive(Debug)]
 pub struct Failed;
@@ -45,52 +77,124 @@ pub struct Failed;
 impl Writer {
     /// Starts the thread.
     pub fn start(ledger: Ledger) -> anyhow::Result<Self> {
+        Self::with_patience(ledger, PATIENCE)
+    }
+
+    fn with_patience(ledger: Ledger, patience: Duration) -> anyhow::Result<Self> {
         let (entries, given) = sync_channel(WAITING);
+        let waiting = Arc::new(Waiting::default());
+        let shared = waiting.clone();
         let thread = thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
                 let mut ledger = ledger;
-                let kept = keep(&mut ledger, &given);
+                let kept = keep(&mut ledger, &given, &shared);
                 (ledger, kept)
             })
             .context("cannot start the thread that writes")?;
-        Ok(Self { entries, thread })
+        Ok(Self {
+            entries,
+            thread,
+            waiting,
+            patience,
+        })
     }
 
-    /// Hands an entry over.
-    pub fn give(&self, entry: Entry) -> Result<(), Failed> {
-        match self.entries.try_send(entry) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(entry)) => {
-                self.thread.thread().unpark();
-                self.entries.send(entry).map_err(|_| Failed)
+    /// Hands an entry over, once there is room for it.
+    pub fn give(&self, mut entry: Entry) -> Result<(), Failed> {
+        let deltas = entry.deltas();
+        let mut patience = self.patience();
+        loop {
+            let waiting = self.waiting.deltas.load(Ordering::Acquire);
+            // One that is larger than all that may wait waits alone.
+            if waiting == 0 || waiting + deltas <= WAITING_DELTAS {
+                self.waiting.deltas.fetch_add(deltas, Ordering::AcqRel);
+                entry = match self.entries.try_send(entry) {
+                    Ok(()) => return Ok(()),
+                    Err(TrySendError::Full(entry)) => entry,
+                    Err(TrySendError::Disconnected(_)) => return Err(Failed),
+                };
+                self.waiting.deltas.fetch_sub(deltas, Ordering::AcqRel);
             }
-            Err(TrySendError::Disconnected(_)) => Err(Failed),
+            if self.thread.is_finished() || patience.is_over() {
+                return Err(Failed);
+            }
+            self.thread.thread().unpark();
+            thread::park_timeout(PAUSE);
         }
     }
 
     /// Ends a cell, and waits until everything that was given so far is written.
     pub async fn end_cell(&self, closing: Closing) -> Result<(), Failed> {
-        let (done, written) = oneshot::channel();
+        let (done, mut written) = oneshot::channel();
         self.give(Entry::CellEnded(Box::new(closing), done))?;
         self.thread.thread().unpark();
-        written.await.map_err(|_| Failed)
+        let mut patience = self.patience();
+        loop {
+            match tokio::time::timeout(LOOK, &mut written).await {
+                Ok(written) => return written.map_err(|_| Failed),
+                Err(_) if patience.is_over() => return Err(Failed),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Ends the thread; gives the ledger back, and what it failed of.
-    pub fn finish(self) -> (Ledger, anyhow::Result<()>) {
+    ///
+    /// # Errors
+    /// The disk takes nothing, and the thread cannot be ended.
+    pub fn finish(self) -> anyhow::Result<(Ledger, anyhow::Result<()>)> {
+        let mut patience = self.patience();
         drop(self.entries);
-        self.thread.thread().unpark();
+        while !self.thread.is_finished() {
+            if patience.is_over() {
+                bail!(
+                    "the disk has taken nothing of the run's folder for {:?}; choose a folder on another disk with --out",
+                    self.patience
+                );
+            }
+            self.thread.thread().unpark();
+            thread::park_timeout(PAUSE);
+        }
         match self.thread.join() {
-            Ok(kept) => kept,
+            Ok(kept) => Ok(kept),
             Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        Patience {
+            waiting: self.waiting.clone(),
+            limit: self.patience,
+            done: self.waiting.done.load(Ordering::Acquire),
+            since: MonoClock.now(),
         }
     }
 }
 
-fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>) -> anyhow::Result<()> {
+/// How long nothing was done.
+struct Patience {
+    waiting: Arc<Waiting>,
+    limit: Duration,
+    done: u64,
+    since: Stamp,
+}
+
+impl Patience {
+    fn is_over(&mut self) -> bool {
+        let (now, done) = (MonoClock.now(), self.waiting.done.load(Ordering::Acquire));
+        if done != self.done {
+            (self.done, self.since) = (done, now);
+        }
+        now > self.since + self.limit
+    }
+}
+
+fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>, waiting: &Waiting) -> anyhow::Result<()> {
     loop {
-        match entries.try_recv() {
+        let entry = entries.try_recv();
+        let deltas = entry.as_ref().map_or(0, Entry::deltas);
+        match entry {
             Ok(Entry::CellStarts {
                 row,
                 block,
@@ -110,11 +214,120 @@ fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>) -> anyhow::Result<()> {
                 ledger.cell_ended(*closing)?;
                 // Who no longer waits was told otherwise.
                 let _ = done.send(());
+                waiting.done.fetch_add(1, Ordering::AcqRel);
                 continue;
             }
-            Err(TryRecvError::Empty) => thread::park_timeout(NAP),
+            Err(TryRecvError::Empty) => {
+                thread::park_timeout(NAP);
+                ledger.checkpoint_if_due()?;
+                continue;
+            }
             Err(TryRecvError::Disconnected) => return Ok(()),
         }
         ledger.checkpoint_if_due()?;
+        waiting.deltas.fetch_sub(deltas, Ordering::AcqRel);
+        waiting.done.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::UNIX_EPOCH;
+
+    use tokenlag_probes::{
+        DeltaKind, Outcome, Place, RunFolder, RunRecord, TokenMark, TokenStamps, TraceId,
+    };
+
+    use super::*;
+
+    /// A writer whose rows go to `rows`, which need be no file.
+    fn writer(folder: &Path, rows: &Path, patience: Duration) -> Writer {
+        let run = folder.join("run");
+        std::fs::create_dir(&run).unwrap();
+        std::os::unix::fs::symlink(rows, run.join("exchanges.jsonl")).unwrap();
+        let record = RunRecord::begin("load", UNIX_EPOCH, vec![Row::HTTP_FULL]);
+        let run = RunFolder::create(&run, &record, TokenStamps::Keep).unwrap();
+        let at = Stamp::from_nanos(1);
+        let writer = Writer::with_patience(Ledger::new(record, run, at), patience).unwrap();
+        let (row, block, order) = (Row::HTTP_FULL, 0, 0);
+        let starts = Entry::CellStarts {
+            row,
+            block,
+            order,
+            at,
+        };
+        writer.give(starts).unwrap();
+        writer
+    }
+
+    fn finished(deltas: usize) -> Entry {
+        let at = Stamp::from_nanos(1_000);
+        let mut exchange = Exchange::begin(TraceId::from_bits(7), Place::default(), at, at, deltas);
+        let mark = TokenMark {
+            at,
+            chunk: 0,
+            kind: DeltaKind::Content,
+        };
+        exchange.tokens.resize(deltas, mark);
+        exchange.outcome = Outcome::Complete;
+        Entry::Finished(vec![exchange])
+    }
+
+    /// Gives until nothing more is taken; how many deltas were.
+    fn fill(writer: &Writer, deltas: usize) -> usize {
+        (0..10_000)
+            .take_while(|_| writer.give(finished(deltas)).is_ok())
+            .count()
+            * deltas
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_ends_the_run_and_little_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        // Held open, and never read.
+        let reader = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&pipe)
+            .unwrap();
+        let writer = writer(folder.path(), &pipe, Duration::from_millis(300));
+        let waiting = fill(&writer, 50_000);
+        assert!(waiting <= WAITING_DELTAS as usize, "{waiting}");
+        let error = writer.finish().map(drop).unwrap_err().to_string();
+        assert!(error.contains("has taken nothing"), "{error}");
+        assert!(error.contains("--out"), "{error}");
+        // The thread can write now that nobody holds the pipe, and ends.
+        drop(reader);
+    }
+
+    #[test]
+    fn a_full_disk_is_one_error() {
+        let full = Path::new("/dev/full");
+        if !full.exists() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(folder.path(), full, PATIENCE);
+        fill(&writer, 1_000);
+        let (_, written) = writer.finish().unwrap();
+        let error = format!("{:#}", written.unwrap_err());
+        assert!(error.contains("exchanges.jsonl"), "{error}");
+        assert!(error.contains("free some space"), "{error}");
+    }
+
+    #[test]
+    fn an_entry_larger_than_all_that_may_wait_is_taken_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(folder.path(), Path::new("/dev/null"), PATIENCE);
+        for _ in 0..2 {
+            writer.give(finished(WAITING_DELTAS as usize + 1)).unwrap();
+        }
+        let (_, written) = writer.finish().unwrap();
+        written.unwrap();
     }
 }
