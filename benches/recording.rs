@@ -1,0 +1,205 @@
+//! What recording costs: cargo bench --bench recording. An exchange has 1,000 tokens, so that microseconds are nanoseconds a token.
+//!
+//! It is the thread's own time that is measured: what else runs on the machine adds to the clock on the wall, and not to the cost.
+
+use std::hint::black_box;
+use std::time::{Duration, UNIX_EPOCH};
+
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use nix::time::{ClockId, clock_gettime};
+use tokenlag_probes::{
+    CellSample, DeltaKind, Exchange, HopExchange, JoinedExchange, Outcome, Place, Recorder, Row,
+    RunFolder, RunRecord, Stamp, TokenMark, TokenStamps, TraceId, Usage,
+};
+
+const TOKENS: usize = 1_000;
+/// Exchanges of different stamps: one alone would be predicted.
+const EXCHANGES: u64 = 64;
+
+/// Where delta `k` of exchange `of` stands: about 10 ms after the one before, and never quite; the proxy had it 40 to 140
+/// microseconds earlier.
+fn stamps(of: u64, k: usize) -> (Stamp, Stamp) {
+    let noise = |salt: u64| {
+        let mixed = (of << 32 | (k as u64) << 8 | salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed >> 44
+    };
+    let up = 1_000_000_000 * of + 10_000_000 * (k as u64 + 1) + noise(1);
+    let down = up + 40_000 + noise(2) / 10;
+    (Stamp::from_nanos(up), Stamp::from_nanos(down))
+}
+
+fn exchange(of: u64, tokens: usize) -> Exchange {
+    let started = Stamp::from_nanos(1_000_000_000 * of);
+    let trace = TraceId::from_bits(u128::from(of) + 1);
+    let mut exchange = Exchange::begin(trace, Place::default(), started, started, tokens);
+    exchange.connected = Some(started);
+    exchange.written = Some(started);
+    mark(&mut exchange, of, tokens);
+    exchange.end = exchange.tokens.last().map(|mark| mark.at);
+    exchange.chunks = tokens as u32;
+    exchange.usage = Some(Usage {
+        input: 100,
+        cached_input: None,
+        output: tokens as u64,
+    });
+    exchange.outcome = Outcome::Complete;
+    exchange
+}
+
+/// What the task that owns the exchange does with each token.
+fn mark(exchange: &mut Exchange, of: u64, tokens: usize) {
+    exchange.tokens.extend((0..tokens).map(|k| TokenMark {
+        at: stamps(of, k).1,
+        chunk: k as u32,
+        kind: DeltaKind::Content,
+    }));
+}
+
+fn joined(of: u64, tokens: usize) -> JoinedExchange {
+    let exchange = exchange(of, tokens);
+    let hop = HopExchange {
+        trace: Some(exchange.trace),
+        channel: "ws".to_owned(),
+        in_head: exchange.dispatched,
+        in_body: exchange.dispatched,
+        up_written: Some(exchange.dispatched),
+        up_token: (0..tokens).map(|k| stamps(of, k).0).collect(),
+        out_token: (0..tokens).map(|k| stamps(of, k).0).collect(),
+        up_end: exchange.end,
+        usage: None,
+        up_connected_anew: false,
+        overlapped: false,
+        outcome: Outcome::Complete,
+    };
+    JoinedExchange {
+        exchange,
+        hop: Some(hop),
+    }
+}
+
+/// The parts, and all that is done with the tokens of an exchange from its marks to its line on disk.
+fn recording(criterion: &mut Criterion<ThreadTime>) {
+    let mut group = criterion.benchmark_group("recording of 1,000 tokens");
+    group.throughput(Throughput::Elements(TOKENS as u64));
+
+    let marks: Vec<TokenMark> = exchange(0, TOKENS).tokens;
+    let mut own = Vec::with_capacity(TOKENS);
+    group.bench_function("marks", |bencher| {
+        bencher.iter(|| {
+            own.clear();
+            for mark in black_box(&marks) {
+                own.push(*mark);
+            }
+            black_box(&own);
+        });
+    });
+
+    let exchanges: Vec<JoinedExchange> = (0..EXCHANGES).map(|of| joined(of, TOKENS)).collect();
+    let mut turn = exchanges.iter().cycle();
+    let mut next = || turn.next().expect("a cycle has no end");
+    let mut recorder = Recorder::new();
+    group.bench_function("histograms of the client alone", |bencher| {
+        bencher.iter(|| recorder.finish(&next().exchange, None));
+    });
+    group.bench_function("histograms of both ends", |bencher| {
+        bencher.iter(|| {
+            let joined = next();
+            recorder.finish(&joined.exchange, joined.hop.as_ref());
+        });
+    });
+
+    let mut sample = CellSample::default();
+    let mut sampled = 0;
+    let mut take = |sample: &mut CellSample, joined: &JoinedExchange| {
+        // A cell of some hundred thousand tokens.
+        sampled += 1;
+        if sampled % 200 == 0 {
+            sample.reset();
+        }
+        sample.finish(&joined.exchange, joined.hop.as_ref());
+    };
+    group.bench_function("exact values of a block", |bencher| {
+        bencher.iter(|| take(&mut sample, next()));
+    });
+
+    let place = tempfile::tempdir().expect("there is room for files");
+    let row: Row = "ws/full".parse().expect("a row");
+    let record = RunRecord::begin("load", UNIX_EPOCH, vec![row]);
+    let mut folder = RunFolder::create(&place.path().join("run"), &record, TokenStamps::Drop)
+        .expect("the folder is made");
+    let mut write = |joined: &JoinedExchange| {
+        folder
+            .append_exchanges(row, std::slice::from_ref(joined))
+            .expect("the disk takes it");
+    };
+    group.bench_function("line on disk", |bencher| bencher.iter(|| write(next())));
+
+    group.bench_function("all of it", |bencher| {
+        bencher.iter_batched_ref(
+            || (Vec::with_capacity(TOKENS), next()),
+            |(own, joined)| {
+                for mark in black_box(&joined.exchange.tokens) {
+                    own.push(*mark);
+                }
+                black_box(&own);
+                recorder.finish(&joined.exchange, joined.hop.as_ref());
+                take(&mut sample, joined);
+                write(joined);
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let short: Vec<JoinedExchange> = (0..EXCHANGES).map(|of| joined(of, 1)).collect();
+    let mut turn = short.iter().cycle();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("an exchange of one token", |bencher| {
+        bencher.iter(|| {
+            let joined = turn.next().expect("a cycle has no end");
+            recorder.finish(&joined.exchange, joined.hop.as_ref());
+            take(&mut sample, joined);
+            write(joined);
+        });
+    });
+    group.finish();
+}
+
+/// What the processor gave to the thread.
+struct ThreadTime;
+
+impl Measurement for ThreadTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+        now.expect("every thread has such a clock").into()
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        self.start().saturating_sub(start)
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(ThreadTime);
+    targets = recording
+}
+criterion_main!(benches);
