@@ -82,6 +82,55 @@ pub enum ChannelError {
 /// server's failure, and the request may have been worked on: it is not repeated then.
 const STALE_WITHIN: Duration = Duration::from_millis(250);
 
+/// For all who waited for the same connection. What the system said is kept by its kind and its words.
+impl Clone for ChannelError {
+    fn clone(&self) -> Self {
+        let again = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
+        match self {
+            Self::Resolve { host, source } => Self::Resolve {
+                host: host.clone(),
+                source: again(source),
+            },
+            Self::Connect { address, source } => Self::Connect {
+                address: address.clone(),
+                source: again(source),
+            },
+            Self::Handshake {
+                address,
+                protocol,
+                reason,
+            } => Self::Handshake {
+                address: address.clone(),
+                protocol,
+                reason: reason.clone(),
+            },
+            Self::NoReply { address, detail } => Self::NoReply {
+                address: address.clone(),
+                detail: detail.clone(),
+            },
+            Self::Lost { address, detail } => Self::Lost {
+                address: address.clone(),
+                detail: detail.clone(),
+            },
+            Self::Timeout {
+                address,
+                what,
+                after,
+            } => Self::Timeout {
+                address: address.clone(),
+                what,
+                after: *after,
+            },
+            Self::Protocol { address, reason } => Self::Protocol {
+                address: address.clone(),
+                reason: reason.clone(),
+            },
+            Self::Request(reason) => Self::Request(reason.clone()),
+            Self::Tls(reason) => Self::Tls(reason.clone()),
+        }
+    }
+}
+
 impl ChannelError {
     /// Whether a request that was sent at `since` on a kept connection failed because the server had just closed the
     /// connection as idle: it can be repeated on another.

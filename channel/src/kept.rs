@@ -1,16 +1,21 @@
 //! The one connection that a client keeps for its next exchanges.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tokio::sync::Mutex;
 
+use crate::ChannelError;
+
 /// At most one connection that takes new exchanges. Exchanges that begin while it is made wait for it instead of making
-/// another.
+/// another, and share its failure: one that cannot be made costs each of them the time of one attempt.
 #[derive(Debug)]
 pub(crate) struct Kept<L> {
     live: RefCell<Option<Rc<L>>>,
     making: Mutex<()>,
+    /// How often it was tried to make one, and what came of the last time where none was made.
+    attempts: Cell<u64>,
+    failure: RefCell<Option<ChannelError>>,
 }
 
 impl<L> Default for Kept<L> {
@@ -18,6 +23,8 @@ impl<L> Default for Kept<L> {
         Self {
             live: RefCell::default(),
             making: Mutex::default(),
+            attempts: Cell::default(),
+            failure: RefCell::default(),
         }
     }
 }
@@ -26,21 +33,29 @@ impl<L> Kept<L> {
     /// The connection, where it is `good` still, or else a new one and what its making tells.
     ///
     /// # Errors
-    /// None could be made.
-    pub(crate) async fn get<M, E>(
+    /// None could be made, by this exchange or by the one that it waited for.
+    pub(crate) async fn get<M>(
         &self,
         good: impl Fn(&L) -> bool,
-        make: impl AsyncFnOnce() -> Result<(L, M), E>,
-    ) -> Result<(Rc<L>, Option<M>), E> {
+        make: impl AsyncFnOnce() -> Result<(L, M), ChannelError>,
+    ) -> Result<(Rc<L>, Option<M>), ChannelError> {
         if let Some(live) = self.good(&good) {
             return Ok((live, None));
         }
+        let attempts = self.attempts.get();
         let _making = self.making.lock().await;
         if let Some(live) = self.good(&good) {
             return Ok((live, None));
         }
+        let waited = self.attempts.get() > attempts;
+        if let Some(failure) = self.failure.borrow().as_ref().filter(|_| waited) {
+            return Err(failure.clone());
+        }
         self.take();
-        let (live, made) = make().await?;
+        let made = make().await;
+        self.attempts.set(self.attempts.get() + 1);
+        *self.failure.borrow_mut() = made.as_ref().err().cloned();
+        let (live, made) = made?;
         let live = Rc::new(live);
         *self.live.borrow_mut() = Some(Rc::clone(&live));
         Ok((live, Some(made)))
@@ -71,9 +86,11 @@ impl<L> Kept<L> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
+
+    fn refused() -> ChannelError {
+        ChannelError::Request("no".to_owned())
+    }
 
     #[tokio::test]
     async fn exchanges_share_one_connection_and_wait_while_it_is_made() {
@@ -83,7 +100,7 @@ mod tests {
             let make = async || {
                 tokio::task::yield_now().await;
                 made.set(made.get() + 1);
-                Ok::<_, ()>((made.get(), "made"))
+                Ok((made.get(), "made"))
             };
             kept.get(|&live| live == made.get(), make).await.unwrap()
         };
@@ -99,11 +116,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_cannot_be_made_is_tried_again() {
+    async fn those_who_wait_share_a_failure_and_the_next_one_tries_again() {
         let kept = Kept::<u32>::default();
-        let failed = kept.get(|_| true, async || Err::<(u32, ()), _>("no")).await;
-        assert_eq!(failed.unwrap_err(), "no");
-        let made = kept.get(|_| true, async || Ok::<_, ()>((1, ()))).await;
+        let tried = Cell::new(0);
+        let get = async || {
+            let make = async || {
+                tried.set(tried.get() + 1);
+                tokio::task::yield_now().await;
+                Err::<(u32, ()), _>(refused())
+            };
+            kept.get(|_| true, make).await.unwrap_err().to_string()
+        };
+        let (first, second, third) = tokio::join!(get(), get(), get());
+        assert_eq!(first, refused().to_string());
+        assert_eq!((&second, &third), (&first, &first));
+        assert_eq!(tried.get(), 1);
+        get().await;
+        assert_eq!(tried.get(), 2);
+        let made = kept.get(|_| true, async || Ok((1, ()))).await;
         assert_eq!(*made.unwrap().0, 1);
     }
 }

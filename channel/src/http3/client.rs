@@ -141,8 +141,11 @@ impl Shared {
                 if resolved.is_none() =>
             {
                 let error = ChannelError::NoReply { address, detail };
+                // A closed port refuses the datagrams: after a long way that takes longer than a server's word.
+                let socket = &live.dialled.socket;
+                let refused = socket.is_refused() && socket.read_at() < begun;
                 Unanswered {
-                    untouched: error.is_stale(begun),
+                    untouched: refused || error.is_stale(begun),
                     error,
                 }
             }

@@ -147,12 +147,17 @@ impl Shared {
             .in_time(idle, pin!(live.dialled.connection.open_bi()))
             .await
             .map_err(|_| self.silent("stream for the request"))?
-            .map_err(|error| self.lost(&error))?;
+            .map_err(|error| Unanswered {
+                // Not a byte left. Where the connection is new, another would fare no better.
+                untouched: resolved.is_none(),
+                error: self.lost(&error),
+            })?;
         let connected = MonoClock.now();
         let mut upload = Upload::new(send);
+        let took = |bytes| live.dialled.socket.gave(bytes);
         let overlapped = match live
             .timers
-            .in_time(idle, pin!(upload.write_all(&bytes)))
+            .in_time(idle, pin!(upload.write_all(&bytes, took)))
             .await
         {
             Ok(Ok(())) => false,
@@ -164,7 +169,6 @@ impl Shared {
         let written = MonoClock.now();
         // Where the stream has no end any more, the reply tells.
         upload.finish();
-        live.dialled.socket.gave(bytes.len());
         let opening = Opening {
             resolved,
             transport_connected: None,
@@ -194,8 +198,11 @@ impl Shared {
                     address: self.dial.authority(),
                     detail: why.to_string(),
                 };
+                // A closed port refuses the datagrams: after a long way that takes longer than a server's word.
+                let socket = &live.dialled.socket;
+                let refused = socket.is_refused() && socket.read_at() < opening.written;
                 Unanswered {
-                    untouched: error.is_stale(opening.written),
+                    untouched: refused || error.is_stale(opening.written),
                     error,
                 }
             }

@@ -23,16 +23,21 @@ impl Upload {
         }
     }
 
-    /// Waits until the endpoint has taken all bytes.
+    /// Waits until the endpoint has taken all bytes; `took` is told of them as they are taken.
     ///
     /// # Errors
     /// The server stopped the stream, the connection is gone, or early data was not taken.
-    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+    pub(super) async fn write_all(
+        &mut self,
+        bytes: &[u8],
+        took: impl Fn(usize),
+    ) -> Result<(), WriteError> {
         let mut stop = Stop::default();
         let mut rest = bytes;
         poll_fn(|context| {
             while !rest.is_empty() {
                 let written = ready!(stop.poll_write(&mut self.send, context, rest))?;
+                took(written);
                 rest = &rest[written..];
             }
             Poll::Ready(Ok(()))
