@@ -115,8 +115,10 @@ impl ReplyWriter {
                 let what = "a reply begins with its head";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
             };
+            let sent = self.0.server.shared.ledger().sent(self.0.id);
+            let is_next = sent.is_some_and(|sent| sent.bytes == self.0.handed);
+            leaves = ends && is_next && leaves_at_once(sending, body.len());
             self.0.handed += body.len() as u64;
-            leaves = ends && leaves_at_once(sending, body.len());
             sending.send_data(body, ends).map_err(gone)?;
             self.0.finished |= ends;
         }
