@@ -2,13 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokenlag_channel::{Channel, Counters};
 use tokenlag_probes::Transport;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 /// How long the threads may take to answer. They answer between two reads of a socket.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -190,14 +191,18 @@ pub(crate) async fn gathered(threads: &[Thread]) -> ByChannel {
             (thread, told)
         })
         .collect();
-    let answers = async {
-        for (thread, told) in pending {
-            if let Ok(said) = told.await {
-                thread.said.replace(said);
-            }
+    let mut late = pin!(sleep(PATIENCE));
+    for (thread, mut told) in pending {
+        let said = tokio::select! {
+            // What is there counts, however late the thread before it was.
+            biased;
+            said = &mut told => said.ok(),
+            () = &mut late => None,
+        };
+        if let Some(said) = said {
+            thread.said.replace(said);
         }
-    };
-    let _ = timeout(PATIENCE, answers).await;
+    }
     let mut sum = ByChannel::new();
     for thread in threads {
         for (&channel, carried) in thread.said.borrow().iter() {

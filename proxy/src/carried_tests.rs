@@ -49,3 +49,18 @@ async fn a_thread_that_ended_counts_as_when_it_last_answered() {
     drop(asked);
     assert_eq!(gathered(&threads).await, sum);
 }
+
+#[tokio::test]
+async fn a_thread_that_does_not_answer_takes_no_other_answer_with_it() {
+    let ((slow, _not_answered), (thread, mut asked)) = (Thread::new(), Thread::new());
+    let threads = [slow, thread];
+    let mut carried = Carried::default();
+    carried.0[0] = 42;
+    let answering = async {
+        let tell = asked.recv().await.expect("the thread is asked");
+        tell.send(ByChannel::from([(Transport::Ws, carried)]))
+            .expect("somebody waits for the answer");
+    };
+    let (sum, ()) = tokio::join!(gathered(&threads), answering);
+    assert_eq!(sum[&Transport::Ws], carried);
+}
