@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokenlag_channel::Dial;
 use tokenlag_channel::http::Connection;
 use tokenlag_channel::http::render::{push_field, start_request};
 use tokenlag_channel::tls::ClientTls;
+use tokenlag_channel::{Dial, Stamping};
 use tokenlag_loadgen::BaseUrl;
 
 /// The most that an answer may hold.
@@ -56,6 +56,7 @@ async fn request(
         connect_timeout: limit,
         idle_timeout: limit,
         tls,
+        stamping: Stamping::default(),
     };
     let mut wire = Vec::with_capacity(256);
     start_request(&mut wire, "GET", path, &base.authority());

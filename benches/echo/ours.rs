@@ -9,7 +9,7 @@ use tokenlag_channel::quic::frame::Frame;
 use tokenlag_channel::quic::{self, Door, DoorLimits, Listener};
 use tokenlag_channel::tls::{ClientTls, ServerTls, self_signed};
 use tokenlag_channel::ws::{Received, Upgrade};
-use tokenlag_channel::{Ask, Channel, Dial, Request};
+use tokenlag_channel::{Ask, Channel, Dial, Request, Stamping};
 use tokenlag_probes::{Encoding, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -166,6 +166,7 @@ fn ours(transport: Transport, port: u16, tls: Option<ClientTls>) -> Ours {
         connect_timeout: PATIENCE,
         idle_timeout: PATIENCE,
         tls,
+        stamping: Stamping::default(),
     };
     Ours {
         channel: Channel::new(transport, dial),

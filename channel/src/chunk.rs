@@ -6,7 +6,7 @@ use tokenlag_probes::Stamp;
 /// Bytes of one exchange's reply that one read released.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// When the read returned.
+    /// When the read returned, or where [`crate::Stamping`] says so, when the kernel received the last of what it returned.
     pub at: Stamp,
     /// Ordinal of the read among those that carried bytes of this exchange, from 0. WebSocket messages and QUIC
     /// events that one read released share it.

@@ -8,7 +8,7 @@ use tokenlag_dialect::Framing;
 use tokenlag_probes::{Stamp, Transport};
 
 use crate::tls::ClientTls;
-use crate::{ChannelError, Chunk, Request, http, http2, http3, quic, tcp, ws};
+use crate::{ChannelError, Chunk, Request, Stamping, http, http2, http3, quic, tcp, ws};
 
 /// Where to dial, and how.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Dial {
     pub idle_timeout: Duration,
     /// TLS; `None` is in clear. QUIC cannot do without.
     pub tls: Option<ClientTls>,
+    /// Who stamps what arrives.
+    pub stamping: Stamping,
 }
 
 impl Dial {

@@ -2,7 +2,8 @@
 //!
 //! The dialling end is one enum, [`Channel`]: `open(request) -> Reply`, `Reply::next() -> Option<Chunk>`.
 //! A read is stamped when the call that carried it returned, before a byte of it is parsed; a write is stamped
-//! before the call that carries the byte in question.
+//! before the call that carries the byte in question. Where [`Stamping`] says so, the kernel stamps what a dialled socket
+//! receives, as it comes.
 
 pub mod accept;
 mod bounds;
@@ -20,6 +21,7 @@ mod pieces;
 pub mod quic;
 mod request;
 mod socket;
+mod stamping;
 pub mod tcp;
 mod timers;
 pub mod tls;
@@ -35,4 +37,5 @@ pub use error::ChannelError;
 pub use incoming::{ExchangeError, Incoming};
 pub use request::{Ask, Message, Request};
 pub use socket::Socket;
+pub use stamping::Stamping;
 pub use url::{BadUrl, BaseUrl};

@@ -1,5 +1,5 @@
-//! The one stream under every TCP channel, in clear or inside TLS: stamps each read as it returns and each write before
-//! it is made, and counts bytes on the wire and bytes inside.
+//! The one stream under every TCP channel, in clear or inside TLS: stamps each read as it returns, or has the kernel stamp
+//! what it returns, and each write before it is made; and counts bytes on the wire and bytes inside.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,12 +7,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use crate::Counters;
+use crate::stamping::{KernelStamps, receive};
 use crate::wire::READ_ROOM;
+use crate::{Counters, Stamping};
+
+/// Room offered to a read that the kernel stamps, at first: it has to be filled with zeros before.
+const LEAST_ROOM: usize = 4 * 1024;
 
 /// A TCP connection, in clear or inside TLS.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(crate) struct Stamped {
     stream: TcpStream,
     /// Read before it was known what is spoken here, and not yet handed on.
     early: BytesMut,
+    /// `None` where reads are stamped as they return.
+    kernel: Option<Kernel>,
     read_at: Stamp,
     written_at: Stamp,
     bytes_sent: u64,
@@ -45,17 +51,88 @@ pub(crate) struct Stamped {
     writes: u64,
 }
 
+/// How reads go where the kernel stamps what they return.
+#[derive(Debug)]
+struct Kernel {
+    stamps: KernelStamps,
+    /// What the next read is offered at most: more after one that took it all.
+    room: usize,
+}
+
 impl Stamped {
+    /// A connection whose reads are stamped as they return.
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             early: BytesMut::new(),
+            kernel: None,
             read_at: Stamp::default(),
             written_at: Stamp::default(),
             bytes_sent: 0,
             bytes_received: 0,
             reads: 0,
             writes: 0,
+        }
+    }
+
+    /// A connection that was dialled and just `connected`.
+    pub(crate) fn dialled(stream: TcpStream, stamping: &Stamping, connected: Stamp) -> Self {
+        let kernel = stamping.begin(&stream, connected).map(|stamps| Kernel {
+            stamps,
+            room: LEAST_ROOM,
+        });
+        Self {
+            kernel,
+            ..Self::new(stream)
+        }
+    }
+
+    /// One read, stamped.
+    fn poll_stream(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(kernel) = &mut self.kernel else {
+            ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+            self.read_at = MonoClock.now();
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            ready!(self.stream.poll_read_ready(context))?;
+            let room = into.remaining().min(kernel.room);
+            let room = into.initialize_unfilled_to(room);
+            let offered = room.len();
+            let mut received = None;
+            let tried = self.stream.try_io(Interest::READABLE, || {
+                let (count, wall) = receive(&self.stream, room)?;
+                received = Some((count, wall));
+                // What was less than there was room for was all that there is: the runtime, which does the same in reads
+                // of its own, shall not have it asked once more.
+                match count {
+                    1.. if count < offered => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(()),
+                }
+            });
+            if let Some((count, wall)) = received {
+                into.advance(count);
+                kernel.room = match count {
+                    _ if count == kernel.room => (kernel.room * 2).min(READ_ROOM),
+                    _ if count < kernel.room / 4 => (kernel.room / 2).max(LEAST_ROOM),
+                    _ => kernel.room,
+                };
+                // An end of the stream is nothing that was received.
+                self.read_at = match count {
+                    0 => MonoClock.now(),
+                    _ => kernel.stamps.came(wall).at,
+                };
+                return Poll::Ready(Ok(()));
+            }
+            match tried {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return Poll::Ready(other),
+            }
         }
     }
 
@@ -124,7 +201,7 @@ impl Socket {
         matches!(self.layer, Layer::Tls(_))
     }
 
-    /// When the last read of the TCP stream returned.
+    /// When the last read of the TCP stream returned; where the kernel stamps what comes, when it received the last of it.
     pub fn read_at(&self) -> Stamp {
         self.wire().read_at
     }
@@ -249,8 +326,7 @@ impl AsyncRead for Stamped {
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
-        self.read_at = MonoClock.now();
+        ready!(self.poll_stream(context, into))?;
         let count = into.filled().len() - before;
         self.bytes_received += count as u64;
         self.reads += u64::from(count > 0);

@@ -59,7 +59,7 @@ pub(crate) async fn dial(dial: &Dial, alpn: &[&[u8]]) -> Result<Connected, Chann
         let resolved = clock.now();
         let stream = first_that_answers(addresses).await?;
         let transport_connected = clock.now();
-        let stream = Stamped::new(stream);
+        let stream = Stamped::dialled(stream, &dial.stamping, transport_connected);
         let (socket, connected) = match &dial.tls {
             None => (Socket::clear(stream), transport_connected),
             Some(tls) => (

@@ -10,7 +10,9 @@ use tokenlag_channel::accept::{Accepted, Acceptor};
 use tokenlag_channel::http2::{Client, ClientReply, Exchange, ReplyWriter};
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::{self, ClientTls, ServerTls};
-use tokenlag_channel::{Ask, Channel, ChannelError, Chunk, Dial, ExchangeLimits, Reply, Request};
+use tokenlag_channel::{
+    Ask, Channel, ChannelError, Chunk, Dial, ExchangeLimits, Reply, Request, Stamping,
+};
 use tokenlag_probes::{Clock, Encoding, FailureKind, MonoClock, Stamp, TraceId, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -75,6 +77,7 @@ fn dial(listener: &TcpListener) -> Dial {
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
         tls: None,
+        stamping: Stamping::default(),
     }
 }
 

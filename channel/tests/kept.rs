@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenlag_channel::{Ask, Channel, ChannelError, Dial, Request};
+use tokenlag_channel::{Ask, Channel, ChannelError, Dial, Request, Stamping};
 use tokenlag_probes::{Encoding, FailureKind, TraceId, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +45,7 @@ async fn second_request(pause: Duration) -> (Result<u16, ChannelError>, u64) {
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
         tls: None,
+        stamping: Stamping::default(),
     };
     let serve = async {
         let (mut stream, _) = listener.accept().await.unwrap();

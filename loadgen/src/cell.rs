@@ -72,6 +72,8 @@ pub struct CellEnd {
     pub exchanges: Vec<Exchange>,
     /// What its channels did.
     pub counters: Counters,
+    /// How long what came lay in the kernel, where it was stamped there.
+    pub wakeups: tokenlag_probes::TakenWakeups,
     /// Sessions started.
     pub sessions: u64,
     /// Turns not begun because an earlier turn of their session failed.
@@ -166,10 +168,13 @@ struct Running<'a, S> {
 
 impl<S: Sink> Running<'_, S> {
     async fn run(mut self) -> CellEnd {
+        // What came before the cell, as while warming up, is none of its own.
+        self.lane.endpoint.dial.stamping.take();
         self.end.started = MonoClock.now();
         self.start_sessions().await;
         while self.come_home().await {}
         self.end.ended = MonoClock.now();
+        self.end.wakeups = self.lane.endpoint.dial.stamping.take();
         let open = std::mem::take(&mut self.idle).into_iter();
         for channel in open.chain(self.shared_channel.take()) {
             self.close(channel);

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tokenlag_channel::tls::ClientTls;
-use tokenlag_channel::{BaseUrl, Dial};
+use tokenlag_channel::{BaseUrl, Dial, Stamping};
 use tokenlag_dialect::Dialect;
+use tokenlag_probes::StampSource;
 
 /// How long to wait for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,7 @@ impl Endpoint {
                 connect_timeout: limits.connect,
                 idle_timeout: limits.exchange,
                 tls: None,
+                stamping: Stamping::default(),
             },
             path,
             authority: base.authority(),
@@ -63,6 +65,13 @@ impl Endpoint {
     #[must_use]
     pub fn over_tls(mut self, tls: ClientTls) -> Self {
         self.dial.tls = Some(tls);
+        self
+    }
+
+    /// The same, with stamps from `source` of what comes.
+    #[must_use]
+    pub fn stamped_by(mut self, source: StampSource) -> Self {
+        self.dial.stamping = Stamping::new(source);
         self
     }
 

@@ -75,6 +75,32 @@ impl MonoClock {
     }
 }
 
+/// Both clocks of the host at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BothClocks {
+    /// The moment, by `CLOCK_MONOTONIC`.
+    pub at: Stamp,
+    /// How far `CLOCK_REALTIME` was ahead of it, in nanoseconds.
+    pub lead: i64,
+    /// Both were read within so many nanoseconds.
+    pub within: u64,
+}
+
+impl MonoClock {
+    /// The moment of the call, and how far the wall clock is ahead: it is read between two reads of this one.
+    pub fn with_wall(self) -> BothClocks {
+        let at = self.now();
+        let wall = clock_gettime(ClockId::CLOCK_REALTIME).expect("CLOCK_REALTIME exists");
+        let within = self.now().0.saturating_sub(at.0);
+        let wall = wall.tv_sec() * 1_000_000_000 + wall.tv_nsec();
+        BothClocks {
+            at,
+            lead: wall - (at.0 + within / 2) as i64,
+            within,
+        }
+    }
+}
+
 /// A clock that a test moves by hand.
 #[derive(Debug, Default)]
 pub struct ManualClock(Cell<u64>);

@@ -106,6 +106,7 @@ impl Admin {
             "upstream": options.upstream.to_string(),
             "upstream_channel": options.upstream_channel.to_string(),
             "upstream_encoding": options.upstream_encoding.to_string(),
+            "stamp": options.stamping.source(),
             "state_at": options.state_at,
             "state_responses": options.state_limits.responses,
             "state_bytes": options.state_limits.bytes,

@@ -21,6 +21,7 @@ fn leg(transport: Transport) -> Leg {
         connect_timeout: STALE_WITHIN,
         idle_timeout: STALE_WITHIN,
         tls: None,
+        stamping: tokenlag_channel::Stamping::default(),
     };
     Leg::new(transport, Encoding::Events, "test".to_owned(), dial)
 }

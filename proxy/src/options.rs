@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokenlag_channel::BaseUrl;
+use tokenlag_channel::{BaseUrl, Stamping};
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::{ClientTls, Identity};
 use tokenlag_dialect::Limits;
@@ -39,6 +39,8 @@ pub struct ProxyOptions {
     pub upstream_channel: Transport,
     /// How it shall write tokens back (`quic` only).
     pub upstream_encoding: Encoding,
+    /// Who stamps what it sends. Every thread books into the same place.
+    pub stamping: Stamping,
     /// What it speaks.
     pub upstream_api: UpstreamApi,
     /// Who keeps finished responses under their ids, so that a request can go on from one by naming it.
@@ -77,6 +79,7 @@ impl ProxyOptions {
             upstream_tls: None,
             upstream_channel: Transport::Http,
             upstream_encoding: Encoding::Events,
+            stamping: Stamping::default(),
             upstream_api: UpstreamApi::Auto,
             state_at: StateAt::Proxy,
             state_limits: Limits {

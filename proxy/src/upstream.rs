@@ -73,6 +73,7 @@ pub(crate) fn dial(options: &ProxyOptions) -> Dial {
             .upstream_tls
             .clone()
             .filter(|_| options.upstream.is_tls()),
+        stamping: options.stamping.clone(),
     }
 }
 

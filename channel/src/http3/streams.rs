@@ -143,7 +143,7 @@ impl quic::RecvStream for RecvStream {
         let socket = &self.under.socket;
         socket.took(chunk.bytes.len());
         let arrival = Arrival {
-            at: socket.read_at(),
+            at: socket.came_at(),
             reads: socket.reads(),
         };
         match self.meter.feed(&chunk.bytes) {

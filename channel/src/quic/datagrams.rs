@@ -11,8 +11,11 @@ use std::task::{Context, Poll, ready};
 use futures_util::task::AtomicWaker;
 use quinn::UdpPoller;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use tokenlag_probes::{Clock, MonoClock};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+
+use crate::stamping::{Came, KernelStamps, receive_datagrams};
 
 /// So many datagrams have to be refused, and none to come, before a peer that was there is taken for gone: a single refusal
 /// may be forged, or a firewall's that is being set up.
@@ -28,10 +31,15 @@ pub(crate) struct Datagrams {
     refusals: AtomicU32,
     /// Whoever reads: the write learns of refusals, and the read tells.
     reader: AtomicWaker,
+    /// `None` where receives are stamped as they return.
+    stamps: Option<KernelStamps>,
 }
 
 impl Datagrams {
-    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(
+        socket: std::net::UdpSocket,
+        stamps: Option<KernelStamps>,
+    ) -> io::Result<Arc<Self>> {
         let state = UdpSocketState::new((&socket).into())?;
         // The state has made it non-blocking.
         let socket = UdpSocket::from_std(socket)?;
@@ -41,6 +49,7 @@ impl Datagrams {
             // Of a peer that was never heard the first refusal is enough.
             refusals: AtomicU32::new(REFUSALS - 1),
             reader: AtomicWaker::new(),
+            stamps,
         }))
     }
 
@@ -72,32 +81,53 @@ impl Datagrams {
         }
     }
 
-    /// Receives; fails only where the peer is gone.
+    /// Receives, and tells when the last of it came; fails only where the peer is gone.
     pub(crate) fn poll_recv(
         &self,
         context: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<(usize, Came)>> {
         self.reader.register(context.waker());
         loop {
             if self.are_refused() {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into()));
             }
             ready!(self.socket.poll_recv_ready(context))?;
-            let received = self.socket.try_io(Interest::READABLE, || {
-                self.state.recv((&self.socket).into(), buffers, meta)
-            });
+            let received = self
+                .socket
+                .try_io(Interest::READABLE, || self.receive(buffers, meta));
             match received {
-                Ok(count) => {
+                Ok(received) => {
                     self.refusals.store(0, Relaxed);
-                    return Poll::Ready(Ok(count));
+                    return Poll::Ready(Ok(received));
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.refuse(),
                 // Nothing is there, or what there was is lost.
                 Err(_) => {}
             }
         }
+    }
+
+    fn receive(
+        &self,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> io::Result<(usize, Came)> {
+        if let (Some(stamps), [buffer, ..], [meta, ..]) = (&self.stamps, &mut *buffers, &mut *meta)
+        {
+            // One at a time: each has a stamp of its own.
+            let (received, wall) = receive_datagrams(&self.socket, buffer)?;
+            *meta = received;
+            return Ok((1, stamps.came(wall)));
+        }
+        let count = self.state.recv((&self.socket).into(), buffers, meta)?;
+        let now = MonoClock.now();
+        let came = Came {
+            at: now,
+            read_at: now,
+        };
+        Ok((count, came))
     }
 
     pub(crate) fn poller(self: &Arc<Self>) -> Pin<Box<dyn UdpPoller>> {

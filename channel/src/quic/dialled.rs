@@ -166,7 +166,7 @@ async fn attempt(
             if cfg!(target_os = "linux") {
                 socket.connect(address)?;
             }
-            StampedSocket::new(socket, None)
+            StampedSocket::dialled(socket, &dial.stamping)
         })
         .map_err(cannot)?;
     let endpoint = Endpoint::new_with_abstract_socket(

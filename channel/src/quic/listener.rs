@@ -47,7 +47,7 @@ impl Listener {
             known: ids(key),
             tell: Box::new(on_stray),
         };
-        let socket = StampedSocket::new(socket, Some(strays)).map_err(cannot)?;
+        let socket = StampedSocket::accepting(socket, strays).map_err(cannot)?;
         let endpoint = Endpoint::new_with_abstract_socket(
             endpoint,
             Some(door.0.config.clone()),

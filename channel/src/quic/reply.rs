@@ -217,7 +217,7 @@ impl ClientReply {
     fn stamp(&mut self) {
         let socket = &self.live.dialled.socket;
         let reads = socket.reads();
-        self.read_at = socket.read_at();
+        self.read_at = socket.came_at();
         self.head_at.get_or_insert(self.read_at);
         match self.reads.replace(reads) {
             Some(before) if before != reads => self.ordinal += 1,

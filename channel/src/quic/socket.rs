@@ -15,16 +15,19 @@ use tokenlag_probes::{Clock, MonoClock, Stamp};
 
 use super::datagrams::Datagrams;
 use super::stray::is_stray;
-use crate::Counters;
+use crate::stamping::KernelStamps;
+use crate::{Counters, Stamping};
 
 /// A UDP socket that remembers when it last received.
 ///
-/// quinn does not say which datagram released a stream's bytes. What [`Self::read_at`] gives, taken when the bytes
+/// quinn does not say which datagram released a stream's bytes. What [`Self::came_at`] gives, taken when the bytes
 /// became readable, is the stamp of the latest datagram before that: an upper bound, exact where one datagram came.
 #[derive(Debug)]
 pub(crate) struct StampedSocket {
     inner: Arc<Datagrams>,
     read_at: AtomicU64,
+    /// When what was read last came.
+    came_at: AtomicU64,
     /// When a stream was first given bytes since something came.
     gave_at: AtomicU64,
     reads: AtomicU64,
@@ -51,13 +54,29 @@ impl fmt::Debug for Strays {
 }
 
 impl StampedSocket {
-    pub(crate) fn new(
+    /// One that connections are accepted on.
+    pub(crate) fn accepting(socket: std::net::UdpSocket, strays: Strays) -> io::Result<Arc<Self>> {
+        Self::new(socket, Some(strays), None)
+    }
+
+    /// The dialling end's.
+    pub(crate) fn dialled(
+        socket: std::net::UdpSocket,
+        stamping: &Stamping,
+    ) -> io::Result<Arc<Self>> {
+        let stamps = stamping.begin(&socket, MonoClock.now());
+        Self::new(socket, None, stamps)
+    }
+
+    fn new(
         socket: std::net::UdpSocket,
         strays: Option<Strays>,
+        stamps: Option<KernelStamps>,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            inner: Datagrams::new(socket)?,
+            inner: Datagrams::new(socket, stamps)?,
             read_at: AtomicU64::new(0),
+            came_at: AtomicU64::new(0),
             gave_at: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
@@ -67,6 +86,11 @@ impl StampedSocket {
             stream_bytes_sent: AtomicU64::new(0),
             strays,
         }))
+    }
+
+    /// When the last datagrams that were received came: as the kernel says where it is asked, else as [`Self::read_at`].
+    pub(crate) fn came_at(&self) -> Stamp {
+        Stamp::from_nanos(self.came_at.load(Relaxed))
     }
 
     /// When datagrams were last received.
@@ -168,8 +192,9 @@ impl AsyncUdpSocket for StampedSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(self.inner.poll_recv(context, buffers, meta))?;
-        self.read_at.store(MonoClock.now().as_nanos(), Relaxed);
+        let (count, came) = ready!(self.inner.poll_recv(context, buffers, meta))?;
+        self.read_at.store(came.read_at.as_nanos(), Relaxed);
+        self.came_at.store(came.at.as_nanos(), Relaxed);
         let bytes: usize = meta[..count].iter().map(|datagrams| datagrams.len).sum();
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
         self.reads.fetch_add(u64::from(count > 0), Relaxed);

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tokenlag_channel::quic::{Accepted, Door, DoorLimits, Listener, bind};
 use tokenlag_channel::tls::{ClientTls, Identity, ServerTls, self_signed};
 use tokenlag_channel::{
-    Ask, Channel, ChannelError, Chunk, Dial, ExchangeError, Incoming, Reply, Request, http3, quic,
+    Ask, Channel, ChannelError, Chunk, Dial, ExchangeError, Incoming, Reply, Request, Stamping,
+    http3, quic,
 };
 use tokenlag_probes::{Encoding, Stamp, TraceId, Transport};
 use tokio::sync::Notify;
@@ -100,6 +101,7 @@ pub fn server_behind(door: &Door, identity: &Identity) -> Server {
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         tls: Some(ClientTls::trusting(identity.cert_pem.as_bytes()).unwrap()),
+        stamping: Stamping::default(),
     };
     let its = Rc::clone(&seen);
     spawn_local(async move {

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokenlag_channel::tls::ClientTls;
-use tokenlag_channel::{Ask, BaseUrl, Channel, ChannelError, Dial, Reply, Request};
+use tokenlag_channel::{Ask, BaseUrl, Channel, ChannelError, Dial, Reply, Request, Stamping};
 use tokenlag_dialect::{Decoder, Dialect, Meaning, SseEvent};
 use tokenlag_probes::{
     Clock, Encoding, HopExchange, MonoClock, Outcome, Stamp, TokenMark, TraceId, Transport,
@@ -138,6 +138,7 @@ pub fn dial(address: SocketAddr, certificate: &str) -> Dial {
         connect_timeout: Duration::from_secs(2),
         idle_timeout: IDLE,
         tls: Some(ClientTls::trusting(certificate.as_bytes()).unwrap()),
+        stamping: Stamping::default(),
     }
 }
 

@@ -1,0 +1,182 @@
+//! Who stamps what a dialled socket receives: the kernel, where it is asked to and does, or the read.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use nix::sys::socket::sockopt::Timestamping;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, TimestampingFlag, recvmsg,
+    setsockopt,
+};
+use quinn::udp::{EcnCodepoint, RecvMeta};
+use tokenlag_probes::{MonoClock, Receipts, Stamp, StampSource, TakenWakeups, Wakeups};
+
+/// Who stamps what arrives over a dialled channel. Clones book into one place.
+#[derive(Clone, Debug, Default)]
+pub enum Stamping {
+    /// The read, when it returns.
+    #[default]
+    User,
+    /// The kernel, at receipt (`SO_TIMESTAMPING`); the read, where it gives no stamp that can be trusted. Tells how long
+    /// what came lay there.
+    Kernel(Arc<Wakeups>),
+}
+
+impl Stamping {
+    /// Stamps from `source`.
+    pub fn new(source: StampSource) -> Self {
+        match source {
+            StampSource::User => Self::User,
+            StampSource::Kernel => Self::Kernel(Arc::default()),
+        }
+    }
+
+    /// Who is asked for stamps.
+    pub fn source(&self) -> StampSource {
+        match self {
+            Self::User => StampSource::User,
+            Self::Kernel(_) => StampSource::Kernel,
+        }
+    }
+
+    /// Takes what was booked of the reads so far; nothing where the kernel is not asked.
+    pub fn take(&self) -> TakenWakeups {
+        match self {
+            Self::User => TakenWakeups::default(),
+            Self::Kernel(wakeups) => wakeups.take(),
+        }
+    }
+
+    /// Asks the kernel to stamp what `socket` receives from now on. `None` where it is not to be asked. One that refuses is
+    /// as good as one that gives no stamps: each read says so.
+    pub(crate) fn begin(&self, socket: &impl AsFd, now: Stamp) -> Option<KernelStamps> {
+        let Self::Kernel(wakeups) = self else {
+            return None;
+        };
+        let how = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE
+            | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+        let _ = setsockopt(socket, Timestamping, &how);
+        Some(KernelStamps {
+            wakeups: Arc::clone(wakeups),
+            receipts: Receipts::since(now),
+        })
+    }
+}
+
+/// The kernel's stamps of one socket.
+#[derive(Debug)]
+pub(crate) struct KernelStamps {
+    wakeups: Arc<Wakeups>,
+    receipts: Receipts,
+}
+
+/// When something came, and when it was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Came {
+    pub(crate) at: Stamp,
+    pub(crate) read_at: Stamp,
+}
+
+impl KernelStamps {
+    /// Books a read that just returned, with the kernel's stamp of it.
+    pub(crate) fn came(&self, wall: Option<i64>) -> Came {
+        let clocks = MonoClock.with_wall();
+        let read_at = clocks.at;
+        let received = wall.and_then(|wall| self.receipts.received(wall, clocks));
+        match received {
+            Some(received) => self.wakeups.stamped(received, read_at),
+            None => self.wakeups.unstamped(),
+        }
+        Came {
+            at: received.unwrap_or(read_at),
+            read_at,
+        }
+    }
+}
+
+/// Room for the control messages of one receive, aligned as their headers must be.
+#[repr(align(8))]
+struct Control([u8; 256]);
+
+/// Receives once from a stream: bytes, and the kernel's stamp of the last segment among them, in nanoseconds of the wall clock.
+///
+/// # Errors
+/// The system's own.
+pub(crate) fn receive(socket: &impl AsRawFd, room: &mut [u8]) -> io::Result<(usize, Option<i64>)> {
+    let mut control = Control([0; 256]);
+    let mut room = [IoSliceMut::new(room)];
+    let flags = MsgFlags::empty();
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut room, Some(&mut control.0), flags)?;
+    // Control messages that found no room leave the bytes without a stamp.
+    let messages = received.cmsgs().into_iter().flatten();
+    Ok((received.bytes, messages.filter_map(stamp).last()))
+}
+
+/// Receives once from a datagram socket: one datagram, or several of one length that the kernel joined.
+///
+/// # Errors
+/// The system's own.
+pub(crate) fn receive_datagrams(
+    socket: &impl AsRawFd,
+    room: &mut IoSliceMut<'_>,
+) -> io::Result<(RecvMeta, Option<i64>)> {
+    loop {
+        let mut control = Control([0; 256]);
+        let mut room = [IoSliceMut::new(room)];
+        let flags = MsgFlags::empty();
+        let received =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut room, Some(&mut control.0), flags)?;
+        // One that was cut can be no whole packet.
+        if received.flags.contains(MsgFlags::MSG_TRUNC) {
+            continue;
+        }
+        let address = received.address.as_ref().and_then(address);
+        let address = address.ok_or(io::ErrorKind::InvalidData)?;
+        let mut meta = RecvMeta {
+            addr: address,
+            len: received.bytes,
+            stride: received.bytes,
+            ecn: None,
+            dst_ip: None,
+        };
+        let mut wall = None;
+        for message in received.cmsgs().into_iter().flatten() {
+            match message {
+                ControlMessageOwned::UdpGroSegments(stride) if stride > 0 => {
+                    meta.stride = stride as usize;
+                }
+                ControlMessageOwned::Ipv4Tos(bits) => meta.ecn = EcnCodepoint::from_bits(bits),
+                ControlMessageOwned::Ipv6TClass(bits) => {
+                    meta.ecn = EcnCodepoint::from_bits(bits as u8);
+                }
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    let here = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
+                    meta.dst_ip = Some(IpAddr::V4(here));
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    meta.dst_ip = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+                }
+                other => wall = stamp(other).or(wall),
+            }
+        }
+        return Ok((meta, wall));
+    }
+}
+
+fn address(of: &SockaddrStorage) -> Option<SocketAddr> {
+    of.family()?;
+    let v4 = of.as_sockaddr_in().map(|&of| SocketAddr::V4(of.into()));
+    v4.or_else(|| of.as_sockaddr_in6().map(|&of| SocketAddr::V6(of.into())))
+}
+
+/// The kernel's own stamp (the first of three, `SCM_TIMESTAMPING`); zero says that it has none.
+fn stamp(message: ControlMessageOwned) -> Option<i64> {
+    let ControlMessageOwned::ScmTimestampsns(stamps) = message else {
+        return None;
+    };
+    let seconds = stamps.system.tv_sec().checked_mul(1_000_000_000)?;
+    let nanos = seconds.checked_add(stamps.system.tv_nsec())?;
+    (nanos != 0).then_some(nanos)
+}
