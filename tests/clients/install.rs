@@ -60,6 +60,28 @@ pub fn python() -> PathBuf {
     folder.join(PYTHON)
 }
 
+/// The interpreter of a virtual environment that has HdrHistogram's package; `None` where there is no pip.
+pub fn hdrhistogram() -> Option<PathBuf> {
+    let package = "hdrhistogram==0.10.8";
+    let pip = Command::new("python3")
+        .args(["-c", "import venv, ensurepip"])
+        .output();
+    if !pip.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    let folder = installed("hdrhistogram", package, |folder| {
+        let mut pip = Command::new(environment(folder));
+        pip.args(["-m", "pip", "install", "--quiet", package]);
+        let output = run(&mut pip, "the virtual environment is broken");
+        assert!(
+            output.status.success(),
+            "pip cannot install {package}; is there a way to PyPI? {}",
+            said(&output)
+        );
+    });
+    Some(folder.join(PYTHON))
+}
+
 /// A backend that is not ours.
 pub struct Llama {
     /// llama-server.

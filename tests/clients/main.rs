@@ -5,6 +5,7 @@
 mod client;
 mod codex;
 mod curl;
+mod histograms;
 mod install;
 mod llama;
 mod python;
