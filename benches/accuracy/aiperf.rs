@@ -20,14 +20,19 @@ pub struct Reported {
 }
 
 /// Has `command` measure the instrument over HTTP/1.1.
-pub fn measure(command: &str, cell: Cell, backend: &ScriptedBackend) -> Result<Reported, String> {
+pub fn measure(
+    command: &str,
+    tokenizer: &str,
+    cell: Cell,
+    backend: &ScriptedBackend,
+) -> Result<Reported, String> {
     backend.set_script(cell.script());
     backend.take_lateness();
     let folder = std::env::temp_dir().join(format!("tokenlag-aiperf-{}", std::process::id()));
     let requests = cell.streams * cell.turns;
     let status = Command::new(command)
         .args(["profile", "-m", "scripted", "--endpoint-type", "chat"])
-        .args(["--streaming", "--tokenizer", "builtin", "--ui", "none"])
+        .args(["--streaming", "--tokenizer", tokenizer, "--ui", "none"])
         .args(["--url", &backend.url()])
         .args(["--concurrency", &cell.streams.to_string()])
         .args(["--request-count", &requests.to_string()])

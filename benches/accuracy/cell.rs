@@ -6,7 +6,7 @@ use tokenlag_loadgen::Lane;
 use tokenlag_probes::{Transport, join};
 use tokenlag_scripted::{Lateness, Script, ScriptedBackend};
 
-use crate::cpu;
+use crate::cpu::{self, Cores};
 use crate::generator::{self, Load};
 use crate::proxy::RunningProxy;
 use crate::truth::{Errors, compare};
@@ -85,6 +85,7 @@ impl Cell {
         lane: Lane,
         proxy: Option<&RunningProxy>,
         way: Way,
+        pinned: Cores,
         serial: &mut u32,
     ) -> Result<Found, String> {
         backend.set_script(self.script());
@@ -95,12 +96,12 @@ impl Cell {
             ..self
         };
         *serial += 2;
-        generator::run(warm_up, lane.clone(), *serial)?;
+        generator::run(warm_up, lane.clone(), *serial, pinned.generator)?;
         backend.take_emissions();
         backend.take_requests();
         backend.take_lateness();
         let (all, of_proxy) = (cpu::of_the_process(), cpu::of_threads("proxy-"));
-        let Load { end, cpu } = generator::run(self, lane, *serial + 1)?;
+        let Load { end, cpu } = generator::run(self, lane, *serial + 1, pinned.generator)?;
         let took = end.ended.since(end.started) as f64;
         let cores = |nanos: u64| nanos as f64 / took;
         let of_proxy = cpu::of_threads("proxy-") - of_proxy;
@@ -119,7 +120,7 @@ impl Cell {
         };
         let joined = join(end.exchanges, hops, 0);
         let errors = compare(&joined.exchanges, &emissions, &requests);
-        let busy = cores(all) / cpu::cores() as f64;
+        let busy = cores(all) / pinned.count as f64;
         Ok(Found {
             errors,
             late,

@@ -68,11 +68,14 @@ pub struct Load {
     pub cpu: u64,
 }
 
-/// Runs a cell on a thread of its own. `number` tells its exchanges from those of other cells.
-pub fn run(cell: Cell, lane: Lane, number: u32) -> Result<Load, String> {
+/// Runs a cell on a thread of its own, bound to `core`. `number` tells its exchanges from those of other cells.
+pub fn run(cell: Cell, lane: Lane, number: u32, core: usize) -> Result<Load, String> {
     let generator = std::thread::Builder::new()
         .name("generator".to_owned())
-        .spawn(move || measure(cell, lane, number))
+        .spawn(move || {
+            cpu::bind(core);
+            measure(cell, lane, number)
+        })
         .map_err(|error| error.to_string())?;
     generator
         .join()

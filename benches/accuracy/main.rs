@@ -2,7 +2,7 @@
 //!
 //! Arguments choose: cells (`64@1ms`, any streams and gap), ways (`direct`, `proxy`), channels (`http-cold`, `http`, `http2`,
 //! `http3`, `ws`, `quic`), the channel of the proxy's upstream (`upstream=http2`), and `--aiperf[=COMMAND]`, which has AIPerf
-//! measure the same cells over HTTP/1.1 in the same run. What is said of each column is in docs/accuracy.md.
+//! measure the same cells over HTTP/1.1 in the same run (`tokenizer=DIRECTORY` where it cannot fetch its own). What is said of each column is in docs/accuracy.md.
 
 mod aiperf;
 mod cell;
@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use tokenlag_scripted::{Pace, Script, ScriptedBackend};
 
 use crate::cell::{Cell, Way};
+use crate::cpu::Cores;
 use crate::generator::Lanes;
 use crate::proxy::RunningProxy;
 use crate::wanted::Wanted;
@@ -42,6 +43,9 @@ fn main() -> ExitCode {
 
 fn run(wanted: &Wanted) -> Result<(), String> {
     cpu::raise_open_files();
+    let cores = Cores::of_this_process()?;
+    // The instrument's threads stay where the one is that starts them.
+    cpu::bind(cores.instrument);
     let address = ([127, 0, 0, 1], 0).into();
     let mut backend = ScriptedBackend::start_with(address, Script::default(), Pace::RealTime)
         .map_err(|error| format!("the scripted backend does not start: {error}"))?;
@@ -50,12 +54,13 @@ fn run(wanted: &Wanted) -> Result<(), String> {
         .map_err(|error| format!("its doors do not open: {error}"))?;
     let mut lanes = Lanes::through(doors)?;
     lanes.http1 = backend.address();
+    cores.bind_to_all();
     let proxy = match wanted.ways.contains(&Way::Proxy) {
-        true => Some(RunningProxy::start(&mut backend, wanted.upstream)?),
+        true => Some(RunningProxy::start(&mut backend, wanted.upstream, cores)?),
         false => None,
     };
     let mut serial = 0;
-    let mut table = table::Table::begin(wanted);
+    let mut table = table::Table::begin(wanted, cores);
     for &cell in &wanted.cells {
         for &way in &wanted.ways {
             for &channel in &wanted.channels {
@@ -66,12 +71,16 @@ fn run(wanted: &Wanted) -> Result<(), String> {
                     (Some(proxy), Way::Proxy) => proxy.lane(channel)?,
                     _ => lanes.lane(channel)?,
                 };
-                let found = cell.measure(&backend, lane, proxy.as_ref(), way, &mut serial)?;
+                let found =
+                    cell.measure(&backend, lane, proxy.as_ref(), way, cores, &mut serial)?;
                 table.row(cell, way, channel, &found);
             }
         }
         if let Some(command) = &wanted.aiperf {
-            table.aiperf(cell, &aiperf::measure(command, cell, &backend)?);
+            table.aiperf(
+                cell,
+                &aiperf::measure(command, &wanted.tokenizer, cell, &backend)?,
+            );
         }
     }
     table.end();

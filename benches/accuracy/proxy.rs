@@ -15,6 +15,7 @@ use tokenlag_scripted::ScriptedBackend;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+use crate::cpu::{self, Cores};
 use crate::generator::Lanes;
 
 /// How long records may take to be booked after the client's end.
@@ -28,7 +29,11 @@ pub struct RunningProxy {
 }
 
 impl RunningProxy {
-    pub fn start(backend: &mut ScriptedBackend, upstream: Transport) -> Result<Self, String> {
+    pub fn start(
+        backend: &mut ScriptedBackend,
+        upstream: Transport,
+        cores: Cores,
+    ) -> Result<Self, String> {
         let plain = backend.address();
         let doors = backend.open_doors().map_err(|error| error.to_string())?;
         let address = match upstream {
@@ -58,7 +63,10 @@ impl RunningProxy {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()
             .name("proxy-admin".to_owned())
-            .spawn(move || serve(proxy, stopped))
+            .spawn(move || {
+                cpu::bind(cores.proxy);
+                serve(proxy, stopped);
+            })
             .map_err(|error| error.to_string())?;
         Ok(Self {
             addresses,

@@ -6,7 +6,7 @@ use tokenlag_probes::Transport;
 
 use crate::aiperf::Reported;
 use crate::cell::{Cell, Found, Way};
-use crate::cpu;
+use crate::cpu::Cores;
 use crate::truth::Spread;
 use crate::wanted::Wanted;
 
@@ -23,11 +23,10 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn begin(wanted: &Wanted) -> Self {
+    pub fn begin(wanted: &Wanted, cores: Cores) -> Self {
         println!(
-            "errors against the emission log, in ms, on {} cores that all share; the proxy dials by {}",
-            cpu::cores(),
-            wanted.upstream
+            "errors against the emission log, in ms; {} cores: generator on {}, proxy on {}, instrument on {}; the proxy dials by {}",
+            cores.count, cores.generator, cores.proxy, cores.instrument, wanted.upstream
         );
         println!(
             "{:<10} {:<6} {:<9} | {:^31} | {:^23} | {:^15} | {:^23} | {:^14} |",

@@ -15,6 +15,8 @@ pub struct Wanted {
     pub upstream: Transport,
     /// AIPerf's command, where it is to measure too.
     pub aiperf: Option<String>,
+    /// What it counts tokens with.
+    pub tokenizer: String,
 }
 
 const CHANNELS: [Transport; 6] = [
@@ -35,12 +37,13 @@ impl Wanted {
             channels: Vec::new(),
             upstream: Transport::Http,
             aiperf: None,
+            tokenizer: "builtin".to_owned(),
         };
         for word in words {
             if wanted.take(&word).is_none() {
                 return Err(format!(
                     "'{word}' is no cell (as in 64@1ms), no way (direct, proxy), no channel (http-cold, http, http2, http3, \
-                     ws, quic), no upstream (as in upstream=http2) and not --aiperf[=COMMAND]"
+                     ws, quic), no upstream (as in upstream=http2) and not --aiperf[=COMMAND] or tokenizer=DIRECTORY"
                 ));
             }
         }
@@ -53,6 +56,8 @@ impl Wanted {
     fn take(&mut self, word: &str) -> Option<()> {
         if let Some(name) = word.strip_prefix("upstream=") {
             self.upstream = channel(name)?;
+        } else if let Some(folder) = word.strip_prefix("tokenizer=") {
+            self.tokenizer = folder.to_owned();
         } else if let Some(rest) = word.strip_prefix("--aiperf") {
             self.aiperf = Some(match rest {
                 "" => "aiperf".to_owned(),
@@ -87,7 +92,9 @@ impl Wanted {
 }
 
 fn channel(name: &str) -> Option<Transport> {
-    CHANNELS.into_iter().find(|channel| channel.to_string() == name)
+    CHANNELS
+        .into_iter()
+        .find(|channel| channel.to_string() == name)
 }
 
 fn fill<T: Copy>(list: &mut Vec<T>, usual: &[T]) {

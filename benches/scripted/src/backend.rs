@@ -16,7 +16,7 @@ use crate::connection;
 use crate::doors::Doors;
 use crate::journal::{Journal, ReceivedRequest};
 use crate::lateness::Lateness;
-use crate::pace::Pace;
+use crate::pace::{self, Pace};
 use crate::play::After;
 use crate::script::Script;
 
@@ -120,7 +120,11 @@ impl ScriptedBackend {
         let for_listener = Arc::clone(&shared);
         let listener = std::thread::Builder::new()
             .name("scripted".to_owned())
-            .spawn(move || accept(&listener, &for_listener))?;
+            .spawn(move || {
+                // The connections' threads inherit it: a request that was read is not to wait for its reply to begin.
+                pace::take(pace);
+                accept(&listener, &for_listener);
+            })?;
         Ok(Self {
             address,
             shared,

@@ -9,6 +9,8 @@ use nix::unistd::gettid;
 
 /// A sleeping thread of usual priority wakes late by some tens of microseconds; from here on it spins.
 const SPIN: i64 = 60_000;
+/// The shortest sleep: what is due within it leaves together, so that many streams do not keep a core busy with waking up.
+const NAP: i64 = 25_000;
 /// Above everything of usual priority, below the kernel's own threads.
 const PRIORITY: &str = "10";
 
@@ -18,8 +20,8 @@ pub enum Pace {
     /// It sleeps until shortly before each moment and spins the rest.
     #[default]
     Spin,
-    /// It has real-time priority (`SCHED_FIFO`) and sleeps until each moment: whatever else runs, it goes first, and takes no
-    /// more time than its writes need.
+    /// It has real-time priority (`SCHED_FIFO`) and sleeps until each moment, at least 25 us: whatever else runs, it goes first,
+    /// and takes little more time than its writes need.
     RealTime,
 }
 
@@ -28,7 +30,8 @@ impl Pace {
     pub(crate) fn sleep(self, left: i64) -> Duration {
         let left = match self {
             Self::Spin => left - SPIN,
-            Self::RealTime => left,
+            Self::RealTime if left > 0 => left.max(NAP),
+            Self::RealTime => 0,
         };
         Duration::from_nanos(u64::try_from(left).unwrap_or(0))
     }
@@ -56,7 +59,7 @@ pub(crate) fn take(wanted: Pace) -> Pace {
 /// The call behind it is not to be had without unsafe code; the command is part of every Linux (util-linux).
 fn real_time() -> bool {
     let status = Command::new("chrt")
-        .args(["--fifo", "--reset-on-fork", "--pid", PRIORITY])
+        .args(["--fifo", "--pid", PRIORITY])
         .arg(gettid().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
