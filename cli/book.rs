@@ -38,6 +38,8 @@ pub struct Book {
     /// What generator and proxy had used when the cell began.
     before: [Option<Usage>; 2],
     lost: Lost,
+    /// The intervals are as narrow as they were to become.
+    enough: bool,
 }
 
 /// When exchanges are written down.
@@ -102,6 +104,7 @@ impl Book {
             alarm,
             before: [None; 2],
             lost: Lost::default(),
+            enough: false,
         })
     }
 
@@ -282,8 +285,15 @@ impl Observer for Book {
         };
         let mut written = self.give(Entry::Joined(joined.exchanges));
         if let (Ok(()), Desk::Open(writer)) = (&written, &self.desk) {
-            written = writer.end_cell(closing).await;
+            written = writer
+                .end_cell(closing)
+                .await
+                .map(|enough| self.enough = enough);
         }
         written.map_err(|Failed| self.failure())
+    }
+
+    fn is_enough(&self) -> bool {
+        self.enough
     }
 }

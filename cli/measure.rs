@@ -165,6 +165,7 @@ impl Run<'_> {
             order: plan.seed,
             bootstrap: plan.seed,
         };
+        record.until = plan.until;
         record.open_loop = plan.arrivals.is_open();
         record.conditions = conditions::of(plan, &self.host, self.found);
         record.baselines = plan.work.baselines.clone();

@@ -7,7 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokenlag_probes::{Clock, Exchange, JoinedExchange, MonoClock, Row, Stamp};
+use tokenlag_probes::{
+    Clock, Exchange, JoinedExchange, MonoClock, Precision, Row, RunRecord, Stamp, Until,
+};
 use tokio::sync::oneshot;
 
 use crate::ledger::{Closing, Ledger};
@@ -56,7 +58,7 @@ pub enum Entry {
     /// The same, with the proxy's records of them.
     Joined(Vec<JoinedExchange>),
     /// The cell is over.
-    CellEnded(Box<Closing>, oneshot::Sender<()>),
+    CellEnded(Box<Closing>, oneshot::Sender<bool>),
 }
 
 impl Entry {
@@ -124,8 +126,9 @@ impl Writer {
         }
     }
 
-    /// Ends a cell, and waits until everything that was given so far is written.
-    pub async fn end_cell(&self, closing: Closing) -> Result<(), Failed> {
+    /// Ends a cell, and waits until everything that was given so far is written. Gives whether the run's intervals are as
+    /// narrow now as they were to become; they are looked at seldom, at the end of a block.
+    pub async fn end_cell(&self, closing: Closing) -> Result<bool, Failed> {
         let (done, mut written) = oneshot::channel();
         self.give(Entry::CellEnded(Box::new(closing), done))?;
         self.thread.thread().unpark();
@@ -211,9 +214,10 @@ fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>, waiting: &Waiting) -> an
             }
             Ok(Entry::Joined(exchanges)) => ledger.enter(&exchanges)?,
             Ok(Entry::CellEnded(closing, done)) => {
+                let block_ended = closing.checkpoint;
                 ledger.cell_ended(*closing)?;
                 // Who no longer waits was told otherwise.
-                let _ = done.send(());
+                let _ = done.send(block_ended && is_narrow(ledger.record_mut()));
                 waiting.done.fetch_add(1, Ordering::AcqRel);
                 continue;
             }
@@ -228,6 +232,13 @@ fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>, waiting: &Waiting) -> an
         waiting.deltas.fetch_sub(deltas, Ordering::AcqRel);
         waiting.done.fetch_add(1, Ordering::AcqRel);
     }
+}
+
+/// The run's intervals are as narrow as they were to become, and it is time to look.
+fn is_narrow(record: &RunRecord) -> bool {
+    let blocks = record.block_count() as u32;
+    let looks = |until: Until| until.looks_at(blocks);
+    record.until.is_some_and(looks) && Precision::of(record).is_some_and(|it| it.reached)
 }
 
 #[cfg(test)]

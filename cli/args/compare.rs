@@ -7,7 +7,7 @@ use tokenlag_loadgen::BaseUrl;
 use tokenlag_probes::{Encoding, State, StateAt, Transport};
 
 use super::shared::{OutputArgs, TargetArgs, WorkArgs};
-use super::values::Pin;
+use super::values::{Pin, share};
 use super::wire::WireArgs;
 
 /// Flags of `compare`.
@@ -37,6 +37,10 @@ pub struct CompareArgs {
     /// Turns that each row takes [default: 30, with --quick 24]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub blocks: Option<u32>,
+    /// Go on until each interval of the changes reaches at most so many percentage points to either side, as in 2%, or
+    /// --duration is over [default: 10m]; --blocks is then the fewest, 20 at least
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["quick", "num_prompts"])]
+    pub until: Option<f64>,
     /// Fewer channels and shorter answers: at most 20 seconds of load
     #[arg(long)]
     pub quick: bool,

@@ -20,6 +20,18 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(span)
 }
 
+/// A share as people write it: `2%`, or `0.02`.
+pub fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|it| it / unit);
+    share
+        .filter(|share| (0.0001..=1.0).contains(share))
+        .ok_or_else(|| "write it like 2%, from 0.01% to 100%".to_owned())
+}
+
 /// Arrivals per second.
 pub fn rate(text: &str) -> Result<Rate, String> {
     let number: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
@@ -154,6 +166,9 @@ mod tests {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("0").is_err());
         assert!(duration("soon").is_err());
+        assert_eq!(share("2%"), Ok(0.02));
+        assert_eq!(share("0.5"), Ok(0.5));
+        assert!(share("0%").is_err() && share("200%").is_err() && share("x").is_err());
         let header: Header = "X-Team: a:b".parse().unwrap();
         assert_eq!((&*header.name, &*header.value), ("X-Team", "a:b"));
         assert!("no colon".parse::<Header>().is_err());

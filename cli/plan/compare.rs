@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{BaseUrl, CellPlan, Connections, Workload};
+use tokenlag_probes::{Until, precision};
 
 use super::{Plan, Wire, flags};
 use crate::args::compare::CompareArgs;
@@ -16,6 +17,8 @@ const BLOCKS: u32 = 30;
 const QUICK_BLOCKS: u32 = 24;
 /// No turn begins later with `--quick`.
 const QUICK_LIMIT: Duration = Duration::from_secs(18);
+/// No turn begins later where --until is given without --duration.
+const UNTIL_LIMIT: Duration = Duration::from_secs(600);
 /// What is asked where nothing else is said: a short tool loop that the embedded model answers quickly.
 const WORKLOAD: Workload = Workload {
     turns: 4,
@@ -62,8 +65,16 @@ impl Plan {
             .num_prompts
             .map(|count| count.div_ceil(workload.turns.into()));
         // `--quick` is a promise: a host that is slow makes fewer turns of it, and the verdict says so.
-        let limit = work.duration.or(args.quick.then_some(QUICK_LIMIT));
+        let limit = work
+            .duration
+            .or(args.quick.then_some(QUICK_LIMIT))
+            .or(args.until.and(Some(UNTIL_LIMIT)));
+        let until = args.until.map(|half_width| Until {
+            half_width,
+            fewest_blocks: args.blocks.unwrap_or(0).max(precision::FEWEST_BLOCKS),
+        });
         let blocks = match (args.blocks, work.duration, sessions) {
+            _ if until.is_some() => u32::MAX,
             (Some(blocks), ..) => blocks,
             (None, Some(_), None) if !arrivals.is_open() => u32::MAX,
             (None, _, Some(sessions)) => blocks.min(u32::try_from(sessions).unwrap_or(blocks)),
@@ -71,6 +82,7 @@ impl Plan {
         };
         let cells = u64::from(blocks) * rows.len() as u64;
         let cell_duration = match limit {
+            _ if until.is_some() => arrivals.is_open().then_some(OPEN_LOOP_CELL),
             Some(duration) if arrivals.is_open() => Some(duration.div_f64(cells as f64)),
             None if arrivals.is_open() && sessions.is_none() => Some(OPEN_LOOP_CELL),
             _ => None,
@@ -90,13 +102,14 @@ impl Plan {
                 false => Connections::PerSession,
             },
         };
-        let duration = limit.filter(|_| !arrivals.is_open());
+        let duration = limit.filter(|_| !arrivals.is_open() || until.is_some());
         let mut plan = Self::new(&args.target, work, Dialect::Responses, workload, cell)?;
         plan.set_rows(rows, baselines);
         plan.wire = wire;
         plan.state_at = args.state_at;
         plan.proxy = args.proxy.as_ref().map(BaseUrl::to_string);
         plan.blocks = blocks;
+        plan.until = until;
         plan.duration_s = limit.map(|span| span.as_secs_f64());
         plan.work.duration = duration;
         plan.pin = args.pin;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{Arrivals, Asking, BaseUrl, CellPlan, Limits, Workload};
-use tokenlag_probes::{Row, State, StateAt};
+use tokenlag_probes::{Row, State, StateAt, Until};
 
 use crate::args::shared::{TargetArgs, WorkArgs};
 use crate::args::values::Pin;
@@ -51,6 +51,8 @@ pub struct Plan {
     pub concurrency: usize,
     /// Turns that each row takes, at most.
     pub blocks: u32,
+    /// How narrow the intervals are to become, where that ends the run.
+    pub until: Option<Until>,
     /// Sessions of each turn; `None`: as many as its time allows.
     pub sessions_per_cell: Option<u64>,
     /// Seconds after which no turn begins.
@@ -112,6 +114,7 @@ impl Plan {
             arrivals: cell.arrivals,
             concurrency: cell.concurrency,
             blocks: 1,
+            until: None,
             sessions_per_cell: cell.sessions,
             duration_s: None,
             cell_duration_s: cell.duration.map(|span| span.as_secs_f64()),

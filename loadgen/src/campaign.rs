@@ -44,6 +44,11 @@ pub trait Observer: Sink {
         name: &CellName,
         end: CellEnd,
     ) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// What was found is exact enough: no further block is needed. It is asked between blocks.
+    fn is_enough(&self) -> bool {
+        false
+    }
 }
 
 /// How a campaign ended.
@@ -69,7 +74,7 @@ impl Campaign {
         let start = MonoClock.now();
         let mut first_serial = 0;
         for block in 0..self.blocks {
-            if self.is_over(start) {
+            if self.is_over(start) || observer.is_enough() {
                 break;
             }
             for (order, at) in self

@@ -9,6 +9,7 @@ use crate::cell::CellStatistics;
 use crate::conditions::Conditions;
 use crate::counters::Counters;
 use crate::metric::Metric;
+use crate::precision::Until;
 use crate::recorder::Tallies;
 use crate::row::Row;
 use crate::stats::Blocks;
@@ -157,6 +158,9 @@ pub struct RunRecord {
     /// What physics leaves, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// How narrow its intervals were to become, where that was to end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
     /// Warnings that only the caller could see (topology, clock drift, Nagle).
     #[serde(default)]
     pub warnings: Vec<Warning>,
@@ -183,6 +187,7 @@ impl RunRecord {
             baselines: vec![Row::HTTP_COLD_FULL, Row::HTTP_FULL],
             calibration: Calibration::default(),
             floor: None,
+            until: None,
             warnings: Vec::new(),
             cells: Vec::new(),
         }

@@ -95,6 +95,13 @@ pub struct Difference {
 }
 
 impl Change {
+    /// How far the interval of the ratio reaches to its farther side; `None` without one.
+    pub fn half_width(&self) -> Option<f64> {
+        let (low, high) = self.low.zip(self.high)?;
+        let change = self.change?;
+        Some((change - low).max(high - change))
+    }
+
     /// The interval excludes zero: on the ratio where there is one, else on the difference.
     pub fn is_distinguishable(&self) -> bool {
         let bounds = match (self.change, self.difference) {

@@ -12,6 +12,7 @@ use crate::conditions::Conditions;
 use crate::histogram::{SignedHistogram, Summary};
 use crate::join::Unjoined;
 use crate::metric::Metric;
+use crate::precision::Precision;
 use crate::record::{Calibration, Floor, Host, RunRecord};
 use crate::recorder::Recorder;
 use crate::row::{ReadStamp, Row};
@@ -59,6 +60,9 @@ pub struct Report {
     /// What physics leaves, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// How narrow the intervals became; `None` where that was not to end the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// The rows, in the order of the tables.
     pub channels: Vec<RowReport>,
     /// What transport gave and what state gave, for each channel that ran in both states.
@@ -159,6 +163,7 @@ impl Report {
                 found: record.calibration.clone(),
             },
             floor: record.floor.clone(),
+            precision: Precision::of(record),
             channels: record
                 .rows
                 .iter()

@@ -11,7 +11,7 @@ use super::grid::{Cell, Grid, fitting};
 use super::notes::notes;
 use super::quantity::TimeUnit;
 use super::wrap::wrapped;
-use super::{Style, carried, conditions, savings};
+use super::{Style, carried, conditions, precision, savings};
 
 /// What the first table shows. The last three are overheads.
 const MEASURED: [(Metric, &str); 5] = [
@@ -46,6 +46,7 @@ pub fn compare(report: &Report, style: Style) -> String {
     for baseline in named {
         parts.extend(changes(report, &baseline, width, style.colour));
     }
+    parts.extend(report.precision.as_ref().map(|it| precision::told(it, width)));
     parts.extend(savings::savings(report, style));
     parts.extend(carried::carried(report, style));
     parts.push(wrapped(&super::sentence(report), width, ""));

@@ -7,6 +7,7 @@ mod conditions;
 mod grid;
 mod load;
 mod notes;
+mod precision;
 mod quantity;
 mod savings;
 mod sentence;

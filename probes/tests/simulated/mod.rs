@@ -6,11 +6,12 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tokenlag_probes::{
-    Cell, CellSample, Change, Counters, Exchange, Metric, Outcome, Place, Recorders, Report, Row,
-    RunRecord, Seeds, Stamp, Statistic, Tallies, TraceId,
+    Cell, CellSample, Change, Counters, DeltaKind, Exchange, Metric, Outcome, Place, Precision,
+    Recorders, Report, Row, RunRecord, Seeds, Stamp, Statistic, Tallies, TokenMark, TraceId, Until,
+    precision::FEWEST_BLOCKS,
 };
 
-/// The roundtrip of an exchange of the baseline that nothing disturbs, in nanoseconds.
+/// The time to first token of an exchange of the baseline that nothing disturbs, in nanoseconds.
 const BASE_NS: f64 = 1e6;
 /// Exchanges of a cell.
 const EXCHANGES: u32 = 8;
@@ -38,7 +39,7 @@ pub struct Plan {
     pub noise: Noise,
     /// Blocks of a whole run.
     pub blocks: u32,
-    /// The row's roundtrip is this many times the baseline's.
+    /// The row's is this many times the baseline's.
     pub scale: f64,
 }
 
@@ -115,6 +116,25 @@ impl Run {
         run
     }
 
+    /// A run that goes on until its intervals reach no farther than `half_width`, or it has `most` blocks.
+    pub fn until(plan: Plan, seed: u64, half_width: f64, most: u32) -> Self {
+        let mut run = Self::begin(plan, seed);
+        let until = Until {
+            half_width,
+            fewest_blocks: FEWEST_BLOCKS,
+        };
+        run.record.until = Some(until);
+        for block in 0..most {
+            run.block(block);
+            if until.looks_at(block + 1)
+                && Precision::of(&run.record).is_some_and(|found| found.reached)
+            {
+                break;
+            }
+        }
+        run
+    }
+
     /// Both rows take their turn, in random order.
     pub fn block(&mut self, block: u32) {
         if block == self.stepped_at {
@@ -136,7 +156,7 @@ impl Run {
         let row = report.row(Row::HTTP_FULL).expect("the row ran");
         let baseline = Row::HTTP_COLD_FULL.to_string();
         [Statistic::P50, Statistic::P99].map(|statistic| {
-            let change = row.versus(&baseline, Metric::Roundtrip, statistic);
+            let change = row.versus(&baseline, Metric::Ttft, statistic);
             change.expect("it is compared with the baseline").clone()
         })
     }
@@ -185,8 +205,12 @@ impl Run {
         let start = Stamp::from_nanos(self.clock_ns);
         self.clock_ns += nanos;
         let trace = TraceId::from_bits(self.clock_ns.into());
-        let mut exchange = Exchange::begin(trace, place, start, start, 0);
-        exchange.end = Some(Stamp::from_nanos(self.clock_ns));
+        let mut exchange = Exchange::begin(trace, place, start, start, 1);
+        exchange.tokens.push(TokenMark {
+            at: Stamp::from_nanos(self.clock_ns),
+            chunk: 0,
+            kind: DeltaKind::Content,
+        });
         exchange.outcome = Outcome::Complete;
         exchange
     }
