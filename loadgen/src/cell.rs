@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokenlag_channel::{Channel, Counters};
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Stamp};
-use tokio::task::{JoinError, JoinSet, LocalSet};
+use tokio::task::{JoinError, JoinSet, LocalSet, yield_now};
 use tokio::time::timeout;
 
 use crate::arrivals::Arrivals;
 use crate::pacing::Pacer;
 use crate::prompt::Phase;
 use crate::schedule::Arrival;
-use crate::session::{self, Lane, SessionEnd, SessionName, Shared};
+use crate::session::{self, Lane, Prepared, SessionEnd, SessionName, Shared};
 
 /// How long the farewell of a channel may take.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -199,6 +199,8 @@ impl<S: Sink> Running<'_, S> {
             if due.is_some_and(is_over) {
                 break;
             }
+            // Whatever takes time is done before the arrival is due, and before a place is free.
+            let prepared = self.prepare(due);
             while self.sessions.len() >= self.plan.concurrency {
                 self.come_home().await;
             }
@@ -213,7 +215,11 @@ impl<S: Sink> Running<'_, S> {
                 break;
             }
             match due {
-                _ if !is_over(clock.now()) => self.start(due),
+                _ if !is_over(clock.now()) => {
+                    self.start(prepared);
+                    // It leaves now, and not once the next one is prepared.
+                    yield_now().await;
+                }
                 // The rest of those that were due is counted, until one lies beyond the end.
                 Some(_) => self.end.not_started += 1,
                 None => break,
@@ -221,7 +227,8 @@ impl<S: Sink> Running<'_, S> {
         }
     }
 
-    fn start(&mut self, due: Option<Stamp>) {
+    /// The next session, ready to leave.
+    fn prepare(&self, due: Option<Stamp>) -> Prepared {
         let name = SessionName {
             phase: self.name.phase,
             block: self.name.block,
@@ -229,11 +236,15 @@ impl<S: Sink> Running<'_, S> {
             serial: self.name.first_serial + self.end.sessions,
             due,
         };
+        session::prepare(&self.shared, &self.lane, name, self.plan.turns)
+    }
+
+    fn start(&mut self, prepared: Prepared) {
         self.end.sessions += 1;
-        let (shared, lane, turns) = (self.shared.clone(), self.lane.clone(), self.plan.turns);
+        let (shared, lane) = (self.shared.clone(), self.lane.clone());
         let channel = self.channel();
         self.sessions.spawn_local(async move {
-            let end = session::run(&shared, &lane, name, turns, &channel).await;
+            let end = session::run(&shared, &lane, prepared, &channel).await;
             (end, channel)
         });
     }

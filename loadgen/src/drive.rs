@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokenlag_channel::{Channel, ChannelError, Reply, Request};
 use tokenlag_dialect::{Decoder, Dialect};
-use tokenlag_probes::{Clock, Exchange, FailureKind, Outcome};
+use tokenlag_probes::{Exchange, FailureKind, Outcome};
 use tokio::time::timeout;
 
 use crate::conversation::needs_bytes;
@@ -173,22 +173,6 @@ fn excerpt(bytes: &[u8]) -> String {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
     }
-}
-
-/// Stamps `dispatched` and drives: what a session does for each turn.
-pub(crate) async fn dispatch(
-    clock: &impl Clock,
-    channel: &Channel,
-    request: &Request,
-    driving: Driving,
-    exchange: &mut Exchange,
-    closed_loop: bool,
-) -> Ending {
-    exchange.dispatched = clock.now();
-    if closed_loop {
-        exchange.intended = exchange.dispatched;
-    }
-    drive(channel, request, driving, exchange).await
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@
 
 use std::rc::Rc;
 
-use tokenlag_channel::{Ask, Channel, Request};
+use tokenlag_channel::{Ask, Channel, ChannelError, Request};
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, Stamp};
 
 use crate::conversation::{Asking, Conversation, Said};
-use crate::drive::{Driving, dispatch};
+use crate::drive::{Driving, Ending, drive};
 use crate::endpoint::{Endpoint, Limits};
 use crate::progress::Progress;
 use crate::prompt::{Phase, Prompts, nonce};
@@ -80,31 +80,62 @@ pub struct SessionEnd {
     pub cancelled: bool,
 }
 
-/// Runs a session of `turns` turns over `channel`.
+/// A session whose first turn is ready to be sent: nothing is left to compute once it is due.
+pub struct Prepared {
+    name: SessionName,
+    turns: u32,
+    nonce: String,
+    input: String,
+    first: Turn,
+}
+
+/// A turn that is ready to be sent.
+struct Turn {
+    exchange: Exchange,
+    /// `Err`: it cannot be, and why.
+    request: Result<Request, ChannelError>,
+}
+
+/// Prepares a session of `turns` turns.
+pub fn prepare(shared: &Shared, lane: &Lane, name: SessionName, turns: u32) -> Prepared {
+    let nonce = nonce(shared.prompts.seed, name.phase, name.serial);
+    let conversation = Conversation::new(&shared.asking, lane.row.state);
+    let input = shared.prompts.input(place(name, 0), &nonce);
+    let first = ready(shared, lane, place(name, 0), &conversation.body(&input));
+    Prepared {
+        name,
+        turns,
+        nonce,
+        input,
+        first,
+    }
+}
+
+/// Runs a session over `channel`, from now on.
 pub async fn run(
     shared: &Shared,
     lane: &Lane,
-    name: SessionName,
-    turns: u32,
+    prepared: Prepared,
     channel: &Channel,
 ) -> SessionEnd {
-    let mut end = SessionEnd {
-        exchanges: Vec::with_capacity(turns as usize),
-        ..SessionEnd::default()
-    };
-    let nonce = nonce(shared.prompts.seed, name.phase, name.serial);
+    let Prepared {
+        name,
+        turns,
+        nonce,
+        mut input,
+        first,
+    } = prepared;
+    let mut end = SessionEnd::default();
     let mut conversation = Conversation::new(&shared.asking, lane.row.state);
     let mut due = name.due;
+    let mut ahead = Some(first);
     for turn in 0..turns {
-        let place = Place {
-            block: name.block,
-            session: name.session,
-            turn,
-        };
-        let input = shared.prompts.input(place, &nonce);
-        let body = conversation.body(&input);
+        let prepared = ahead.take().unwrap_or_else(|| {
+            input = shared.prompts.input(place(name, turn), &nonce);
+            ready(shared, lane, place(name, turn), &conversation.body(&input))
+        });
         let last = turn + 1 == turns;
-        let work = one_turn(shared, lane, place, due, &body, channel, !last);
+        let work = one_turn(shared, prepared, due, channel, !last);
         let Some((exchange, ending)) = shared.stop.or(work).await else {
             end.cancelled = true;
             break;
@@ -130,16 +161,15 @@ pub async fn run(
     end
 }
 
-async fn one_turn(
-    shared: &Shared,
-    lane: &Lane,
-    place: Place,
-    due: Option<Stamp>,
-    body: &[u8],
-    channel: &Channel,
-    keep: bool,
-) -> (Exchange, crate::drive::Ending) {
-    let clock = MonoClock;
+fn place(name: SessionName, turn: u32) -> Place {
+    Place {
+        block: name.block,
+        session: name.session,
+        turn,
+    }
+}
+
+fn ready(shared: &Shared, lane: &Lane, place: Place, body: &[u8]) -> Turn {
     let trace = trace_id(shared.prompts.seed, lane.index, place);
     let ask = Ask {
         path: &lane.endpoint.path,
@@ -150,31 +180,39 @@ async fn one_turn(
         encoding: lane.row.encoding,
     };
     let marks = shared.asking.output as usize + SPARE_MARKS;
-    let now = clock.now();
-    let mut exchange = Exchange::begin(trace, place, due.unwrap_or(now), now, marks);
+    // The moments are those of the dispatch, which is to come.
+    let (intended, dispatched) = (Stamp::default(), Stamp::default());
+    Turn {
+        exchange: Exchange::begin(trace, place, intended, dispatched, marks),
+        request: Request::render(lane.row.transport, &ask),
+    }
+}
+
+async fn one_turn(
+    shared: &Shared,
+    turn: Turn,
+    due: Option<Stamp>,
+    channel: &Channel,
+    keep: bool,
+) -> (Exchange, Ending) {
+    let Turn {
+        mut exchange,
+        request,
+    } = turn;
+    exchange.dispatched = MonoClock.now();
+    exchange.intended = due.unwrap_or(exchange.dispatched);
     let driving = Driving {
         dialect: shared.asking.dialect,
         limit: shared.limits.exchange,
         keep,
     };
-    let ending = match Request::render(lane.row.transport, &ask) {
-        Ok(request) => {
-            let closed_loop = due.is_none();
-            dispatch(
-                &clock,
-                channel,
-                &request,
-                driving,
-                &mut exchange,
-                closed_loop,
-            )
-            .await
-        }
+    let ending = match request {
+        Ok(request) => drive(channel, &request, driving, &mut exchange).await,
         Err(error) => {
             exchange.outcome = Outcome::Failed(error.kind());
-            crate::drive::Ending {
+            Ending {
                 trouble: Some(error.to_string()),
-                ..Default::default()
+                ..Ending::default()
             }
         }
     };

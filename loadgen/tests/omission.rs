@@ -118,15 +118,11 @@ async fn check_run(places: usize) -> (Recorder, Vec<Computed>) {
     assert_eq!(end.completed(), computed.len(), "{:?}", end.troubles);
     assert_eq!(end.not_started, 0, "no arrival is dropped");
     let recorder = recorder(&end);
-    let figures: [(Metric, fn(&Computed) -> f64); 4] = [
-        (Metric::Ttft, |it| it.first - it.due),
-        (Metric::TtftDispatched, |it| it.first - it.dispatched),
-        (Metric::Roundtrip, |it| it.last - it.due),
-        (Metric::RoundtripDispatched, |it| it.last - it.dispatched),
-    ];
-    for (metric, value) in figures {
-        check(metric, &recorder, &computed, value);
-    }
+    let check = |metric, value| check(metric, &recorder, &computed, value);
+    check(Metric::Ttft, |it| it.first - it.due);
+    check(Metric::TtftDispatched, |it| it.first - it.dispatched);
+    check(Metric::Roundtrip, |it| it.last - it.due);
+    check(Metric::RoundtripDispatched, |it| it.last - it.dispatched);
     (recorder, computed)
 }
 
