@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokenlag_loadgen::{CellEnd, CellName, Lane, Observer, Sink};
 use tokenlag_probes::{
-    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row, TraceId,
-    Transport, Unjoined, clock, join,
+    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row,
+    StampSource, TraceId, Transport, Unjoined, clock, join,
 };
 
 use crate::admin::{Admin, Fetched};
@@ -157,11 +157,14 @@ impl Book {
         [Usage::of_this_thread(), pids.and_then(Usage::of_all)]
     }
 
-    fn counters(&self, lane: &Lane, channels: tokenlag_channel::Counters) -> Counters {
+    fn counters(&self, lane: &Lane, end: &CellEnd) -> Counters {
+        let channels = end.counters;
         let after = self.usages(lane.row);
         let spent = |who: usize| Some(after[who]?.since(&self.before[who]?));
         let (client, proxy) = (spent(0), spent(1));
         let encrypted = lane.endpoint.dial.tls.is_some();
+        let by_kernel = lane.endpoint.dial.stamping.source() == StampSource::Kernel;
+        let if_stamped = |count: u64| by_kernel.then_some(count);
         let if_encrypted = |count: u64| encrypted.then_some(count);
         Counters {
             wire_bytes_sent: Some(channels.bytes_sent),
@@ -169,6 +172,8 @@ impl Book {
             channel_bytes_sent: Some(channels.channel_bytes_sent),
             channel_bytes_received: Some(channels.channel_bytes_received),
             reads: Some(channels.reads),
+            kernel_stamps: if_stamped(end.wakeups.stamped()),
+            kernel_stamps_missing: if_stamped(end.wakeups.unstamped),
             writes: Some(channels.writes),
             connections_opened: Some(channels.connections_opened),
             // A connection counts as opened when its handshake is over.
@@ -267,7 +272,7 @@ impl Observer for Book {
         end: CellEnd,
     ) -> anyhow::Result<()> {
         let row = lane.row;
-        let counters = self.counters(lane, end.counters);
+        let counters = self.counters(lane, &end);
         self.lost.add(row, &end);
         let leg = self
             .between_sidecars(row)
@@ -278,6 +283,7 @@ impl Observer for Book {
             started: end.started,
             ended: end.ended,
             counters,
+            wakeups: end.wakeups,
             leg,
             unjoined: joined.unjoined,
             missing: end.skipped + end.cancelled,

@@ -37,6 +37,7 @@ pub fn of(plan: &Plan, host: &Host, found: Found) -> Conditions {
             // Sessions take turns with what others left: neither.
             Connections::Pooled => None,
         },
+        stamp: Some(wire.stamp),
         tcp_congestion_control: tcp.filter(|name| !name.is_empty()),
         quic_congestion_control: any(rows, is_quic).then(|| CONGESTION_CONTROL.to_owned()),
     }

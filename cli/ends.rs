@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{CertificateSource, Row, StateAt, Transport};
+use tokenlag_probes::{CertificateSource, Row, StampSource, StateAt, Transport};
 
 use crate::args::compare::CompareArgs;
 use crate::conditions::Found;
@@ -104,12 +104,14 @@ impl Starter<'_> {
         ends: &mut Ends,
     ) -> anyhow::Result<()> {
         let trust_file = self.args.wire.trust.as_deref();
-        let keeps = topology::state_at(admin);
+        let told = topology::told(admin);
+        let told = self.alarm.or_stopped(told).await?;
         ends.found = Found {
             certificate: Some(CertificateSource::Given),
-            state_at: self.alarm.or_stopped(keeps).await?,
+            state_at: told.state_at,
         };
         check_state(self.args.state_at, ends.found.state_at)?;
+        check_stamp(plan.wire.stamp, told.stamp.unwrap_or_default())?;
         let proxy = ProxyAddresses {
             listen: listen.clone(),
             quic: self.args.proxy_quic.clone(),
@@ -145,6 +147,7 @@ impl Starter<'_> {
             state_at: self.args.state_at,
             resumption: plan.wire.resumption,
             zero_rtt: plan.wire.zero_rtt,
+            stamp: plan.wire.stamp,
         };
         let trust = certificates::trusted(Some(trust_file))?;
         let started = self.rig.start_proxy(&setup, self.pinning, self.alarm);
@@ -197,6 +200,17 @@ impl Starter<'_> {
 fn encrypts(plan: &Plan) -> bool {
     let wire = plan.wire;
     (plan.work.rows.iter()).any(|row| wire.dials_tls(row.transport))
+}
+
+/// Refuses a proxy whose stamps are taken elsewhere than the load generator's: differences between the two would mean nothing.
+fn check_stamp(ours: StampSource, theirs: StampSource) -> Result<(), Usage> {
+    match ours == theirs {
+        true => Ok(()),
+        false => Err(Usage(format!(
+            "the proxy that is running has stamps of the {theirs}, the load generator of the {ours}; start it with --stamp \
+             {ours}, or give --stamp {theirs}"
+        ))),
+    }
 }
 
 /// Refuses a proxy that keeps conversations elsewhere than the user says.

@@ -25,6 +25,7 @@ fn endpoint(plan: &Plan, row: Row, ends: &Ends) -> Endpoint {
     let to = |base: &BaseUrl| {
         let headers = plan.work.headers.clone();
         Endpoint::new(base, plan.work.dialect, headers, plan.work.limits)
+            .stamped_by(plan.wire.stamp)
     };
     let Some(proxy) = ends
         .proxy

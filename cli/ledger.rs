@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokenlag_probes::record::Parts;
 use tokenlag_probes::{
     Cell, CellSample, CellStatistics, Clock, Counters, JoinedExchange, Metric, MonoClock, Recorder,
-    Recorders, Report, Row, RunFolder, RunRecord, Stamp, Tallies, Unjoined,
+    Recorders, Report, Row, RunFolder, RunRecord, Stamp, TakenWakeups, Tallies, Unjoined,
 };
 
 /// How long a cell goes on until what it left so far is put on disk.
@@ -43,6 +43,8 @@ pub struct Closing {
     pub ended: Stamp,
     /// Bytes, connections, CPU time.
     pub counters: Counters,
+    /// How long what came lay in the kernel, where it was stamped there.
+    pub wakeups: TakenWakeups,
     /// What went between the sidecars of a pair.
     pub leg: Option<Counters>,
     /// What had no partner at the proxy.
@@ -127,6 +129,12 @@ impl Ledger {
     /// The cell is over, and all of its exchanges were entered.
     pub fn cell_ended(&mut self, closing: Closing) -> anyhow::Result<()> {
         self.part.note_unjoined(&closing.unjoined);
+        for &(nanos, reads) in &closing.wakeups.spans {
+            for _ in 0..reads {
+                self.part.record(Metric::Wakeup, nanos as i64);
+                self.sample.record(Metric::Wakeup, nanos as i64);
+            }
+        }
         let run = self.started;
         let open = self.open.as_mut().context("no cell was begun")?;
         // What was logged already keeps the start that it was logged with.
@@ -246,6 +254,10 @@ mod tests {
             started,
             ended: Stamp::from_nanos(9_000),
             counters: Counters::default(),
+            wakeups: TakenWakeups {
+                spans: vec![(30_000, 2), (90_000, 1)],
+                unstamped: 1,
+            },
             leg: None,
             unjoined: Unjoined::default(),
             missing,
@@ -257,6 +269,8 @@ mod tests {
         let row = ledger.finish().unwrap().channels.remove(0);
         assert_eq!(row.completed, 2);
         assert_eq!(row.metrics[&Metric::Roundtrip].count, 2);
+        let wakeup = &row.metrics[&Metric::Wakeup];
+        assert_eq!((wakeup.count, wakeup.p50 / 100), (3, 300));
         let back = RunFolder::open(folder.path()).unwrap();
         assert_eq!(back.report().channels[0].completed, 2);
         std::fs::remove_file(folder.path().join("roundtrip.hlog")).unwrap();

@@ -64,7 +64,8 @@ async fn measured(
 fn lane(plan: &Plan, url: &BaseUrl, trust: Option<ClientTls>) -> Lane {
     let row = plan.work.rows[0];
     let headers = plan.work.headers.clone();
-    let endpoint = Endpoint::new(url, plan.work.dialect, headers, plan.work.limits);
+    let endpoint = Endpoint::new(url, plan.work.dialect, headers, plan.work.limits)
+        .stamped_by(plan.wire.stamp);
     Lane {
         row,
         index: 0,

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
-use tokenlag_channel::BaseUrl;
+use tokenlag_channel::{BaseUrl, Stamping};
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_proxy::{Proxy, ProxyOptions};
 use tokio::sync::oneshot;
@@ -40,6 +40,7 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
         upstream_tls: upstream_tls.transpose()?,
         upstream_channel: args.upstream_channel,
         upstream_encoding: args.upstream_encoding,
+        stamping: Stamping::new(args.stamp),
         upstream_api: args.upstream_api,
         state_at: args.state_at,
         admin: args.admin,

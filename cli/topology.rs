@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{StateAt, Warning};
+use tokenlag_probes::{StampSource, StateAt, Warning};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -37,21 +37,24 @@ pub async fn backend_behind(listen: &BaseUrl, admin: &BaseUrl) -> anyhow::Result
     }
 }
 
-/// Where the proxy keeps conversations; `None` where it does not say.
+/// What a proxy says of how it was started; `None` where it does not say.
+#[derive(Debug, Deserialize)]
+pub struct Told {
+    /// Where it keeps conversations.
+    pub state_at: Option<StateAt>,
+    /// Who stamps what its upstream sends.
+    pub stamp: Option<StampSource>,
+}
+
+/// What the proxy was told.
 ///
 /// # Errors
 /// It cannot be asked.
-pub async fn state_at(admin: &BaseUrl) -> anyhow::Result<Option<StateAt>> {
-    #[derive(Deserialize)]
-    struct Config {
-        state_at: Option<StateAt>,
-    }
+pub async fn told(admin: &BaseUrl) -> anyhow::Result<Told> {
     let body = http::get(admin, None, "/config", &[], PATIENCE)
         .await
         .context("cannot ask the proxy how it is set up; is --proxy-admin its admin endpoint?")?;
-    let config: Config =
-        serde_json::from_slice(&body).context("the proxy's /config cannot be read")?;
-    Ok(config.state_at)
+    serde_json::from_slice(&body).context("the proxy's /config cannot be read")
 }
 
 /// Reasons not to trust a comparison that lie in who is where.

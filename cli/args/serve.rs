@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use tokenlag_channel::BaseUrl;
-use tokenlag_probes::{Encoding, Transport};
+use tokenlag_probes::{Encoding, StampSource, Transport};
 use tokenlag_proxy::{StateAt, UpstreamApi};
 
 use super::values::duration;
@@ -65,6 +65,10 @@ pub struct ProxyArgs {
     /// Whom to trust as an encrypted upstream, PEM [default: whom the system trusts]
     #[arg(long, value_name = "FILE.pem")]
     pub upstream_trust: Option<PathBuf>,
+    /// Who stamps what it sends: user (the proxy, when its read returns) or kernel (when it is received; where it gives no
+    /// stamp, user)
+    #[arg(long, value_name = "SOURCE", default_value = "user")]
+    pub stamp: StampSource,
     /// What it speaks: responses, chat (translated), websocket (the Responses API on WebSocket too), or auto, which asks it
     #[arg(long, value_name = "API", default_value = "auto")]
     pub upstream_api: UpstreamApi,

@@ -1,12 +1,13 @@
-//! Flags that `compare` and `load` share: how channels are encrypted, and who shares them.
+//! Flags that `compare` and `load` share: how channels are encrypted, who shares them, and who stamps what comes.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use tokenlag_probes::StampSource;
 
 use super::values::Switch;
 
-/// How the load generator's channels are encrypted, and who shares them.
+/// How the load generator's channels are encrypted, who shares them, and who stamps what comes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Channels")]
 pub struct WireArgs {
@@ -25,4 +26,8 @@ pub struct WireArgs {
     /// once (http-cold, http, ws), instead of a connection each
     #[arg(long)]
     pub multiplex: bool,
+    /// Who stamps what comes, at the load generator and at what a proxy that is started here reads of its upstream: user (the
+    /// process, when its read returns) or kernel (when it is received; where it gives no stamp, user)
+    #[arg(long, value_name = "SOURCE", default_value = "user")]
+    pub stamp: StampSource,
 }

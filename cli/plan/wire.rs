@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tokenlag_channel::tls::ClientTls;
-use tokenlag_probes::{Row, Transport};
+use tokenlag_probes::{Row, StampSource, Transport};
 
 use crate::args::values::Switch;
 use crate::args::wire::WireArgs;
@@ -19,6 +19,8 @@ pub struct Wire {
     pub zero_rtt: bool,
     /// Sessions share their channel.
     pub multiplex: bool,
+    /// Who stamps what comes.
+    pub stamp: StampSource,
 }
 
 impl Wire {
@@ -32,6 +34,7 @@ impl Wire {
             resumption: args.resumption == Switch::On,
             zero_rtt: args.zero_rtt,
             multiplex: args.multiplex,
+            stamp: args.stamp,
         };
         if wire.zero_rtt && !wire.resumption {
             return usage(
@@ -111,6 +114,7 @@ mod tests {
             resumption,
             zero_rtt,
             multiplex: false,
+            stamp: StampSource::User,
         };
         check(&args(Switch::Off, false), false, "http/full", None);
         check(&args(Switch::On, false), true, "http/full", None);

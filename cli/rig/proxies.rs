@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{Encoding, Row, StateAt, Transport};
+use tokenlag_probes::{Encoding, Row, StampSource, StateAt, Transport};
 
 use super::child::{Child, Ready};
 use super::{Alarm, Rig, address, words};
@@ -54,6 +54,8 @@ pub struct Setup<'a> {
     pub resumption: bool,
     /// Clients may send with the handshake.
     pub zero_rtt: bool,
+    /// Who stamps what the backend sends.
+    pub stamp: StampSource,
 }
 
 /// The channel between the two proxies of a pair.
@@ -117,6 +119,7 @@ impl Rig {
         if setup.zero_rtt {
             args.extend(words(["--zero-rtt"]));
         }
+        args.extend(words(["--stamp", &setup.stamp.to_string()]));
         let (ready, pid) = self.add("proxy", args, pinning.proxy, alarm).await?;
         Ok(ProxyAddresses {
             listen: address(ready.listen.as_deref().unwrap_or_default())?,

@@ -113,6 +113,11 @@ impl CellSample {
         }
     }
 
+    /// Takes one value of a figure that no exchange has for itself, in nanoseconds.
+    pub fn record(&mut self, metric: Metric, nanos: i64) {
+        self.one(metric, nanos);
+    }
+
     /// Forgets everything and keeps the memory, for the next cell.
     pub fn reset(&mut self) {
         for raw in &mut self.raw {

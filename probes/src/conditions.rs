@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::receipt::StampSource;
 use crate::row::names;
 
 /// Where conversations are kept under `previous_response_id`, for all rows of a run.
@@ -59,6 +60,9 @@ pub struct Conditions {
     /// Sessions share one connection; else each has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiplex: Option<bool>,
+    /// Who stamps what the load generator receives, and what the proxy receives of its upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<StampSource>,
     /// Congestion control of the TCP channels, by the kernel's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_congestion_control: Option<String>,
@@ -97,13 +101,15 @@ mod tests {
             zero_rtt: Some(false),
             state_at: Some(StateAt::Proxy),
             multiplex: Some(false),
+            stamp: Some(StampSource::Kernel),
             tcp_congestion_control: Some("cubic".to_owned()),
             quic_congestion_control: Some("cubic".to_owned()),
         };
         let json = serde_json::to_value(&conditions).unwrap();
         assert_eq!(json["certificate"], "self-signed");
         assert_eq!(json["state_at"], "proxy");
-        assert_eq!(json.as_object().unwrap().len(), 8);
+        assert_eq!(json["stamp"], "kernel");
+        assert_eq!(json.as_object().unwrap().len(), 9);
         assert_eq!(
             serde_json::from_value::<Conditions>(json).unwrap(),
             conditions

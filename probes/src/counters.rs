@@ -106,6 +106,10 @@ counters! {
     channel_bytes_received, PerToken;
     /// Reads of the client's sockets that returned bytes.
     reads, PerToken;
+    /// Reads of the client's sockets whose bytes have the kernel's stamp.
+    kernel_stamps, Whole;
+    /// Reads that should have had it, and have their own: the kernel gave none, or none that can be trusted.
+    kernel_stamps_missing, Whole;
     /// Writes to the client's sockets.
     writes, PerToken;
     /// Connections that the client opened.

@@ -105,6 +105,8 @@ metrics! {
         "Leg of the first token: the first delta's way to the client.";
     DispatchLag, "dispatch_lag", "dispatched - intended",
         "The generator's own lateness; open loop only.";
+    Wakeup, "wakeup", "read - receipt",
+        "How long what came lay in the kernel until the generator read it, for each read; under --stamp kernel only.";
 }
 
 impl Metric {

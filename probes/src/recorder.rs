@@ -27,6 +27,8 @@ pub struct Tallies {
     pub tokens: u64,
     /// Deltas of complete exchanges.
     pub deltas: u64,
+    /// Deltas of complete exchanges that share their read with a later one.
+    pub coalesced: u64,
     /// Reads that carried bytes of complete exchanges.
     pub chunks: u64,
     /// Complete exchanges whose reply had a `usage`.
@@ -76,6 +78,7 @@ impl Tallies {
         }
         self.tokens += other.tokens;
         self.deltas += other.deltas;
+        self.coalesced += other.coalesced;
         self.chunks += other.chunks;
         self.with_usage += other.with_usage;
         self.input_tokens += other.input_tokens;
@@ -106,6 +109,8 @@ impl Tallies {
         let deltas = exchange.tokens.len() as u64;
         self.completed += 1;
         self.deltas += deltas;
+        let pairs = exchange.tokens.windows(2);
+        self.coalesced += pairs.filter(|pair| pair[0].chunk == pair[1].chunk).count() as u64;
         self.chunks += u64::from(exchange.chunks);
         self.tokens += exchange.usage.map_or(deltas, |usage| usage.output);
         if let Some(usage) = exchange.usage {

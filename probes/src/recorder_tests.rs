@@ -29,6 +29,21 @@ fn a_complete_exchange_is_counted_and_measured() {
 }
 
 #[test]
+fn deltas_that_share_their_read_with_a_later_one_are_counted() {
+    let mut ours = exchange(1, &[2_000, 2_100, 2_100, 2_100, 2_200]);
+    for (mark, chunk) in ours.tokens.iter_mut().zip([0, 1, 1, 1, 2]) {
+        mark.chunk = chunk;
+    }
+    let mut recorder = Recorder::new();
+    recorder.finish(&ours, None);
+    assert_eq!(recorder.tallies().coalesced, 2);
+    let mut sum = Tallies::default();
+    sum.add(recorder.tallies());
+    sum.add(recorder.tallies());
+    assert_eq!(sum.coalesced, 4);
+}
+
+#[test]
 fn failures_are_counted_by_kind_and_never_measured() {
     let mut recorder = Recorder::new();
     for outcome in [

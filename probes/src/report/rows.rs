@@ -110,6 +110,7 @@ fn counters(record: &RunRecord, row: Row, tallies: &Tallies) -> BTreeMap<String,
     for (name, count) in [
         ("answered_by_proxy", tallies.answered_by_proxy),
         ("overlapped", tallies.overlapped),
+        ("coalesced_deltas", tallies.coalesced),
     ] {
         if count > 0 {
             shown.insert(name.to_owned(), count as f64);

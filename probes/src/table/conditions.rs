@@ -1,5 +1,6 @@
 //! What was on in a run, in a line or two below a table's title.
 
+use crate::receipt::StampSource;
 use crate::report::Report;
 use crate::row::Transport;
 
@@ -29,6 +30,10 @@ fn known(report: &Report) -> Vec<String> {
         true => "sessions share a connection",
         false => "a connection per session",
     });
+    let stamped = conditions.stamp.map(|source| match source {
+        StampSource::Kernel => "stamped by the kernel at receipt",
+        StampSource::User => "stamped as reads return",
+    });
     let congestion = |name: &str, control: &Option<String>| {
         let control = control.as_ref().filter(|control| !control.is_empty())?;
         Some(format!("{name} {control}"))
@@ -42,6 +47,7 @@ fn known(report: &Report) -> Vec<String> {
             .state_at
             .map(|place| format!("state at the {place}")),
         shared.map(str::to_owned),
+        stamped.map(str::to_owned),
         congestion("TCP", &conditions.tcp_congestion_control),
         congestion("QUIC", &conditions.quic_congestion_control),
     ]

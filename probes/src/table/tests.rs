@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::csv::csv;
 use crate::metric::Metric;
+use crate::receipt::StampSource;
 use crate::report::Report;
 use crate::row::{Encoding, Row, State, Transport};
 use crate::samples::{RowSketch, run};
@@ -107,6 +108,10 @@ fn what_is_not_known_of_the_conditions_is_not_said() {
     assert!(load(&report, plain(80)).contains("\nConditions: TLS on\n"));
     report.conditions.tls = Some(false);
     assert!(load(&report, plain(80)).contains("\nConditions: TLS off\n"));
+    report.conditions.stamp = Some(StampSource::Kernel);
+    let stamped = "\nConditions: TLS off, stamped by the kernel at receipt\n";
+    assert!(load(&report, plain(80)).contains(stamped));
+    report.conditions.stamp = None;
     report.conditions.tls = Some(true);
     report.channels[0].row.transport = Transport::PairWs;
     let pairs = "\nConditions: TLS on (in pairs between the sidecars alone)\n";
