@@ -320,7 +320,9 @@ impl ClientReply {
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?;
             let Some(data) = read else {
-                let _letting_go = self.stream.live.nudge.let_go();
+                let Entry { live, id, .. } = &self.stream;
+                let last = live.shared.ledger().is_last(*id);
+                let _letting_go = live.nudge.let_go(last);
                 self.body = None;
                 return Ok(None);
             };

@@ -32,6 +32,8 @@ pub(crate) struct Ledger {
     closed: bool,
     refused_streams: u64,
     farewell: Option<u32>,
+    /// The peer said goodbye.
+    heard_farewell: bool,
     half_a_head: Option<Stamp>,
     pub(crate) counters: Counters,
 }
@@ -205,7 +207,7 @@ impl Ledger {
                 }
             }
             Found::Reset { stream, .. } => self.reset(stream, woken),
-            Found::GoAway { .. } => {}
+            Found::GoAway { .. } => self.heard_farewell = true,
         }
     }
 
@@ -358,6 +360,16 @@ impl Ledger {
         }
     }
 
+    /// Whether nothing else goes on than this stream, on which both have said all that they had to say, and neither said
+    /// goodbye. Then there is nothing to be done on the connection until another stream begins or the peer says something.
+    pub(crate) fn is_last(&self, stream: u32) -> bool {
+        let parting = self.closed || self.heard_farewell || self.farewell.is_some();
+        let over = |stream: &Stream| {
+            !stream.reset && stream.ended_at.is_some() && stream.end_sent.is_some()
+        };
+        !parting && self.streams.0.len() == 1 && self.streams.get(stream).is_some_and(over)
+    }
+
     /// Streams that were refused: the peer had as many as it may.
     pub(crate) fn refused_streams(&self) -> u64 {
         self.refused_streams
@@ -463,6 +475,24 @@ mod tests {
         ledger.wrote(refusal, at(2), &mut Vec::new());
         assert_eq!(ledger.refused_streams(), 1);
         assert_eq!(ledger.streams.0.len(), STREAMS - 1);
+    }
+
+    #[test]
+    fn only_the_last_stream_that_is_over_leaves_nothing_to_do() {
+        let mut ledger = Ledger::default();
+        let (mut read, mut sent) = (Vec::new(), Vec::new());
+        let end = Found::End { stream: 1 };
+        ledger.open(1);
+        ledger.wrote(end, at(1), &mut sent);
+        assert!(!ledger.is_last(1), "the reply is not there");
+        ledger.read(end, at(2), &mut read);
+        assert!(ledger.is_last(1));
+        ledger.open(3);
+        assert!(!ledger.is_last(1), "another goes on");
+        ledger.forget(3);
+        assert!(ledger.is_last(1));
+        ledger.read(Found::GoAway { code: 0 }, at(3), &mut read);
+        assert!(!ledger.is_last(1), "the connection is to be closed");
     }
 
     #[test]

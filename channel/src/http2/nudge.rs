@@ -12,6 +12,9 @@ const HUSHED: u8 = 1;
 /// Wakes reach the task, and tell of nothing that came from the peer.
 const LETTING_GO: u8 = 2;
 
+/// No wake reaches the task: nothing is left to do that has no time until the connection is driven anyway.
+const AT_REST: u8 = 3;
+
 /// What the library and the socket wake instead of the task.
 #[derive(Debug)]
 pub(crate) struct Nudge {
@@ -74,9 +77,10 @@ impl Nudge {
     }
 
     /// For a stream of which nothing more is wanted: the library wants to tidy up after it, which has time until the
-    /// connection is driven anyway or the task has its turn.
-    pub(crate) fn let_go(&self) -> Kept<'_> {
-        Kept::new(self, LETTING_GO)
+    /// connection is driven anyway or the task has its turn. Where the stream was the last thing that went on here, nothing
+    /// is to be tidied up that matters before something happens, and the task is spared its turn.
+    pub(crate) fn let_go(&self, last: bool) -> Kept<'_> {
+        Kept::new(self, if last { AT_REST } else { LETTING_GO })
     }
 
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
@@ -92,11 +96,11 @@ impl Wake for Nudge {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let mode = self.mode.load(Ordering::Acquire);
-        if mode != LETTING_GO {
+        if !matches!(mode, LETTING_GO | AT_REST) {
             self.news.store(true, Ordering::Release);
         }
         self.due.store(true, Ordering::Release);
-        if mode != HUSHED {
+        if !matches!(mode, HUSHED | AT_REST) {
             self.wake_task();
         }
     }
@@ -195,12 +199,25 @@ mod tests {
     #[test]
     fn letting_go_is_no_news_and_is_not_forgotten() {
         let (nudge, waker, turns) = watched();
-        let letting_go = nudge.let_go();
+        let letting_go = nudge.let_go(false);
         waker.wake_by_ref();
         drop(letting_go);
         assert!(!nudge.has_news());
         assert_eq!(count(&turns), 1);
         waker.wake_by_ref();
+        assert!(nudge.has_news() && nudge.take_due());
+    }
+
+    #[test]
+    fn the_last_stream_costs_the_task_no_turn_and_leaves_the_connection_due() {
+        let (nudge, waker, turns) = watched();
+        let letting_go = nudge.let_go(true);
+        waker.wake_by_ref();
+        drop(letting_go);
+        assert_eq!(count(&turns), 0);
+        assert!(!nudge.has_news());
+        waker.wake_by_ref();
+        assert_eq!(count(&turns), 1);
         assert!(nudge.has_news() && nudge.take_due());
     }
 }

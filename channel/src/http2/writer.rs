@@ -15,9 +15,6 @@ use crate::bounds::{Share, in_time};
 use crate::fields;
 use crate::pieces::Pieces;
 
-/// The longest last piece that is left to the library before the socket took it.
-const LITTLE: usize = 16 * 1024;
-
 /// Writes one reply. Dropped before its end has left, it resets the stream, so that the client never takes a reply that was
 /// cut off for a whole one, and what it does not take is not kept for it.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ pub(crate) struct Writing {
 enum Out {
     Head(SendResponse<Bytes>),
     Body(SendStream<Bytes>),
-    /// All was handed to the library, and leaves or has left.
+    /// All has left.
     Nothing,
 }
 
@@ -89,7 +86,8 @@ impl ReplyWriter {
         self.hand_over()?;
         let at = self.written().await?;
         if self.0.finished {
-            let _letting_go = self.0.server.nudge.let_go();
+            let last = self.0.server.shared.ledger().is_last(self.0.id);
+            let _letting_go = self.0.server.nudge.let_go(last);
             self.0.out = Out::Nothing;
         }
         Ok(at)
@@ -100,7 +98,6 @@ impl ReplyWriter {
         let body = self.0.body.take();
         let nothing_left = body.is_empty();
         let mut ends = self.0.whole && !self.0.finished;
-        let mut leaves = true;
         let _hush = self.0.server.nudge.hush();
         if let (Some(head), Out::Head(respond)) = (self.0.head.take(), &mut self.0.out) {
             let sending = respond
@@ -115,16 +112,9 @@ impl ReplyWriter {
                 let what = "a reply begins with its head";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
             };
-            let sent = self.0.server.shared.ledger().sent(self.0.id);
-            let is_next = sent.is_some_and(|sent| sent.bytes == self.0.handed);
-            leaves = ends && is_next && leaves_at_once(sending, body.len());
             self.0.handed += body.len() as u64;
             sending.send_data(body, ends).map_err(gone)?;
             self.0.finished |= ends;
-        }
-        if self.0.finished && leaves {
-            // Before the last frame leaves: after it, the library would ask for a turn to tidy up.
-            self.0.out = Out::Nothing;
         }
         self.0.server.push();
         Ok(())
@@ -194,15 +184,6 @@ impl Drop for Writing {
         }
         self.server.shared.ledger().forget(self.id);
     }
-}
-
-/// Whether so many bytes leave as soon as the socket takes them: the client's windows have room for them, and they are few.
-fn leaves_at_once(sending: &mut SendStream<Bytes>, bytes: usize) -> bool {
-    if bytes > LITTLE {
-        return false;
-    }
-    sending.reserve_capacity(bytes);
-    sending.capacity() >= bytes
 }
 
 fn gone(error: h2::Error) -> io::Error {
