@@ -1,54 +1,60 @@
 //! Heads of HTTP/2 and HTTP/3, to and from what every channel has in common.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokenlag_probes::Stamp;
 
 use crate::http::head::is_hop_by_hop;
 use crate::http::render::is_target;
+use crate::incoming::Head;
 use crate::{ExchangeError, Incoming};
 
 /// A request that arrived whole over HTTP/2 or HTTP/3.
 ///
 /// # Errors
-/// A request that cannot go on as HTTP/1.1: without a path, with a target that is not ASCII, with a field that concerns one
-/// connection, or whose body is not as long as it says (RFC 9113, section 8.1.1; RFC 9114, section 4.1.2).
+/// As [`check`] finds.
 pub(crate) fn request(
-    parts: &Parts,
+    mut parts: Box<Parts>,
     body: Bytes,
     in_head: Stamp,
     in_body: Stamp,
 ) -> Result<Incoming, ExchangeError> {
-    let malformed = |what: &str| ExchangeError::Malformed(what.to_owned());
-    let target = parts
-        .uri
-        .path_and_query()
-        .map(|target| target.as_str())
-        .filter(|target| is_target(target.as_bytes()))
-        .ok_or_else(|| malformed("the request has no path that HTTP can carry"))?;
-    if parts.headers.iter().any(concerns_the_connection) {
-        return Err(malformed("a field concerns one connection only"));
-    }
-    for declared in parts.headers.get_all(CONTENT_LENGTH) {
-        let length = declared.to_str().ok().and_then(|text| text.parse().ok());
-        if length != Some(body.len()) {
-            return Err(malformed("the body is not as long as content-length says"));
-        }
-    }
+    check(&parts, body.len()).map_err(|what| ExchangeError::Malformed(what.to_owned()))?;
+    join_crumbs(&mut parts.headers);
     Ok(Incoming {
-        method: parts.method.as_str().to_owned(),
-        target: target.to_owned(),
-        fields: fields(parts),
+        head: Head::Parts(parts),
         body,
         in_head,
         in_body,
     })
 }
 
+/// Tells what is wrong with a request that cannot go on as HTTP/1.1: one without a path, with a target that is not ASCII,
+/// with a field that concerns one connection, or whose body is not as long as it says (RFC 9113, section 8.1.1; RFC 9114,
+/// section 4.1.2).
+pub(crate) fn check(parts: &Parts, body: usize) -> Result<(), &'static str> {
+    let target = parts.uri.path_and_query();
+    if !target.is_some_and(|target| is_target(target.as_str().as_bytes())) {
+        return Err("the request has no path that HTTP can carry");
+    }
+    for (name, value) in &parts.headers {
+        if concerns_the_connection(name, value) {
+            return Err("a field concerns one connection only");
+        }
+        if name == CONTENT_LENGTH {
+            let declared = value.to_str().ok().and_then(|text| text.parse().ok());
+            if declared != Some(body) {
+                return Err("the body is not as long as content-length says");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What no request may have where streams share a connection (RFC 9113, section 8.2.2; RFC 9114, section 4.2).
-fn concerns_the_connection((name, value): (&HeaderName, &HeaderValue)) -> bool {
+fn concerns_the_connection(name: &HeaderName, value: &HeaderValue) -> bool {
     match name.as_str() {
         "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
         "te" => value != "trailers",
@@ -56,30 +62,18 @@ fn concerns_the_connection((name, value): (&HeaderName, &HeaderValue)) -> bool {
     }
 }
 
-/// The fields in their order. Cookies may come in crumbs, and are one field again where HTTP/1.1 follows (RFC 9113,
-/// section 8.2.3).
-fn fields(parts: &Parts) -> Vec<(String, Bytes)> {
-    let mut crumbs = BytesMut::new();
-    let mut fields = Vec::with_capacity(parts.headers.len());
-    // The values lie in one piece of memory: most are short, and each piece costs as much as a long one.
-    let length = parts.headers.values().map(HeaderValue::len).sum();
-    let mut values = BytesMut::with_capacity(length);
-    for (name, value) in &parts.headers {
-        if name == COOKIE {
-            if !crumbs.is_empty() {
-                crumbs.put_slice(b"; ");
-            }
-            crumbs.put_slice(value.as_bytes());
-        } else {
-            values.put_slice(value.as_bytes());
-            let value = values.split().freeze();
-            fields.push((name.as_str().to_owned(), value));
-        }
+/// Cookies may come in crumbs, and are one field again where HTTP/1.1 follows (RFC 9113, section 8.2.3).
+fn join_crumbs(headers: &mut HeaderMap) {
+    let crumbs: Vec<_> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() < 2 {
+        return;
     }
-    if !crumbs.is_empty() {
-        fields.push((COOKIE.as_str().to_owned(), crumbs.freeze()));
-    }
-    fields
+    let whole = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..])));
+    headers.insert(COOKIE, whole.expect("pieces of values make a value"));
 }
 
 /// A reply's head. Fields that concern one connection only, or that cannot be carried, are left out (RFC 9113, section
@@ -113,7 +107,7 @@ mod tests {
 
     fn read(parts: &Parts, body: &'static [u8]) -> Result<Incoming, ExchangeError> {
         let at = Stamp::from_nanos(1);
-        request(parts, Bytes::from_static(body), at, at)
+        request(Box::new(parts.clone()), Bytes::from_static(body), at, at)
     }
 
     #[test]
@@ -123,9 +117,9 @@ mod tests {
             request.header("x-other", "y").header("cookie", "b=2")
         });
         let incoming = read(&parts, b"").unwrap();
-        assert_eq!(incoming.target, "/v1?a=b");
+        assert_eq!(incoming.target(), "/v1?a=b");
         assert_eq!(incoming.field("Cookie"), Some("a=1; b=2"));
-        assert_eq!(incoming.fields.len(), 2);
+        assert_eq!(incoming.fields().count(), 2);
     }
 
     #[test]

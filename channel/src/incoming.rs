@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use tokenlag_probes::Stamp;
 
 /// A request that arrived whole.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// HTTP method.
-    pub method: String,
-    /// Path and query.
-    pub target: String,
-    /// Header fields.
-    pub fields: Vec<(String, Bytes)>,
+    pub(crate) head: Head,
     /// The body.
     pub body: Bytes,
     /// Read with the first byte.
@@ -22,12 +18,71 @@ pub struct Incoming {
     pub in_body: Stamp,
 }
 
+/// A request's head as its channel has it: it is copied only where somebody needs it in another form.
+#[derive(Clone, Debug)]
+pub(crate) enum Head {
+    /// As the libraries of HTTP/2 and HTTP/3 give it, once [`crate::fields::check`] found nothing wrong with it.
+    Parts(Box<Parts>),
+    /// As a frame carried it.
+    Framed {
+        method: String,
+        target: String,
+        fields: Vec<(String, Bytes)>,
+    },
+}
+
 impl Incoming {
+    /// HTTP method.
+    pub fn method(&self) -> &str {
+        match &self.head {
+            Head::Parts(parts) => parts.method.as_str(),
+            Head::Framed { method, .. } => method,
+        }
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        match &self.head {
+            Head::Parts(parts) => parts.uri.path_and_query().map_or("/", |path| path.as_str()),
+            Head::Framed { target, .. } => target,
+        }
+    }
+
+    /// Header fields in their order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let (parts, framed) = match &self.head {
+            Head::Parts(parts) => (Some(parts), None),
+            Head::Framed { fields, .. } => (None, Some(fields)),
+        };
+        let parts = parts.into_iter().flat_map(|parts| &parts.headers);
+        let framed = framed.into_iter().flatten();
+        parts
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .chain(framed.map(|(name, value)| (name.as_str(), &value[..])))
+    }
+
     /// The first field of that name (in any case), where its value is text.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let mut fields = self.fields.iter();
-        let (_, value) = fields.find(|(field, _)| field.eq_ignore_ascii_case(name))?;
+        let value = match &self.head {
+            Head::Parts(parts) => parts.headers.get(name)?.as_bytes(),
+            Head::Framed { fields, .. } => {
+                let mut fields = fields.iter();
+                &fields
+                    .find(|(field, _)| field.eq_ignore_ascii_case(name))?
+                    .1
+            }
+        };
         std::str::from_utf8(value).ok()
+    }
+
+    /// Takes all fields of that name off.
+    pub(crate) fn remove(&mut self, name: &str) {
+        match &mut self.head {
+            Head::Parts(parts) => drop(parts.headers.remove(name)),
+            Head::Framed { fields, .. } => {
+                fields.retain(|(field, _)| !field.eq_ignore_ascii_case(name));
+            }
+        }
     }
 }
 

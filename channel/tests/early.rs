@@ -175,7 +175,7 @@ fn early_data_that_is_not_marked_waits_until_the_client_is_known_to_be_there() {
             exchange(&connection, render("/safe", &mark)).await;
             let served = |server: &Server| {
                 let requests = server.seen.requests.borrow();
-                let targets = requests.iter().map(|request| request.target.clone());
+                let targets = requests.iter().map(|request| request.target().to_owned());
                 targets.collect::<Vec<_>>()
             };
             assert_eq!(served(&server), ["/", "/safe"], "{transport}");

@@ -120,7 +120,7 @@ async fn ask(channel: &Channel, body: &str) -> Result<String, ChannelError> {
 async fn echo(exchange: Exchange, events: usize, gap: Duration) -> Vec<Stamp> {
     let (incoming, mut writer) = exchange.request().await.unwrap();
     assert_eq!(
-        (incoming.method.as_str(), incoming.target.as_str()),
+        (incoming.method(), incoming.target()),
         ("POST", "/v1/responses")
     );
     assert_eq!(incoming.field("x-name"), Some("value"));

@@ -27,8 +27,8 @@ fn a_request_and_its_reply_pass_whole() {
             assert_eq!(text, body.repeat(2), "{transport}");
 
             let incoming = server.seen.requests.borrow_mut().pop().unwrap();
-            assert_eq!(incoming.method, "POST");
-            assert_eq!(incoming.target, "/v1/responses?pieces=2");
+            assert_eq!(incoming.method(), "POST");
+            assert_eq!(incoming.target(), "/v1/responses?pieces=2");
             assert_eq!(incoming.field("X-Name"), Some("value"));
             assert!(incoming.field("traceparent").is_some());
             assert_eq!(incoming.body, body);

@@ -282,12 +282,12 @@ fn received(incoming: Incoming, connection: u64) -> ReceivedRequest {
         .field("traceparent")
         .and_then(TraceId::from_traceparent);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let fields = incoming.fields.iter();
+    let fields = incoming.fields();
     ReceivedRequest {
         connection,
         at: incoming.in_body,
-        method: incoming.method,
-        path: incoming.target,
+        method: incoming.method().to_owned(),
+        path: incoming.target().to_owned(),
         headers: fields
             .map(|(name, value)| (name.to_ascii_lowercase(), text(value)))
             .collect(),

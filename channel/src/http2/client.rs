@@ -89,13 +89,8 @@ impl Client {
 impl Inner {
     /// The connection; where it was just made, also how.
     async fn live(&self) -> Result<(Rc<Live>, Option<Made>), ChannelError> {
-        let good = |live: &Live| {
-            // A farewell that lies in the socket is read first.
-            live.catch_up();
-            live.sender().is_some()
-        };
         let make = async || Live::dial(&self.dial, &self.past).await;
-        self.live.get(good, make).await
+        self.live.get(Live::is_good, make).await
     }
 
     async fn ask(
@@ -108,12 +103,14 @@ impl Inner {
             error: self.no_reply(&"it takes no more exchanges on this connection"),
             untouched: true,
         };
-        let slots = Arc::clone(&live.slots);
-        let permit = match Arc::clone(&slots).try_acquire_owned() {
+        let permit = match Arc::clone(&live.slots).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => live
                 .timers
-                .in_time(self.dial.idle_timeout, pin!(slots.acquire_owned()))
+                .in_time(
+                    self.dial.idle_timeout,
+                    pin!(Arc::clone(&live.slots).acquire_owned()),
+                )
                 .await
                 .map_err(|_| Unanswered {
                     error: self.silent("stream for the request"),

@@ -1,6 +1,6 @@
 //! One connection of a client, driven by a task of its own and by whoever has just written to it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ const MOST_SLOTS: usize = 1 << 16;
 #[derive(Debug)]
 pub(crate) struct Live {
     /// `None` only while it is dropped.
-    send: Option<SendRequest<Bytes>>,
+    send: RefCell<Option<SendRequest<Bytes>>>,
     driver: Arc<Driver>,
     pub(crate) nudge: Arc<Nudge>,
     task: AbortHandle,
@@ -87,7 +87,7 @@ impl Live {
             }
         }));
         let live = Self {
-            send: Some(send),
+            send: RefCell::new(Some(send)),
             driver,
             nudge,
             task: task.abort_handle(),
@@ -107,13 +107,16 @@ impl Live {
 
     /// A handle on which one request can be sent; `None` where the connection takes no more.
     pub(crate) fn sender(&self) -> Option<SendRequest<Bytes>> {
-        let mut send = self.send.clone()?;
-        // A clone never waits: it is only told whether the connection is good.
+        self.is_open().then(|| self.send.borrow().clone()).flatten()
+    }
+
+    /// Whether the connection takes requests.
+    fn is_open(&self) -> bool {
+        // No request is sent on this handle, so that it never waits: it is only told whether the connection is good.
         let mut nobody = Context::from_waker(Waker::noop());
-        match send.poll_ready(&mut nobody) {
-            Poll::Ready(Ok(())) if !self.slots.is_closed() => Some(send),
-            _ => None,
-        }
+        let mut send = self.send.borrow_mut();
+        let ready = send.as_mut().map(|send| send.poll_ready(&mut nobody));
+        matches!(ready, Some(Poll::Ready(Ok(())))) && !self.slots.is_closed()
     }
 
     /// Lets everything leave that the socket takes, now instead of when the connection's task has its turn.
@@ -124,11 +127,12 @@ impl Live {
         }
     }
 
-    /// Reads what the peer has said, where nobody did so yet.
-    pub(crate) fn catch_up(&self) {
+    /// Whether the connection takes requests, after all that the peer has said: a farewell may lie in the socket.
+    pub(crate) fn is_good(&self) -> bool {
         if self.nudge.has_news() {
             self.push();
         }
+        self.is_open()
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -140,7 +144,7 @@ impl Live {
 /// is not waited for.
 impl Drop for Live {
     fn drop(&mut self) {
-        self.send = None;
+        self.send.take();
         self.push();
         self.driver.state().connection = None;
         self.task.abort();

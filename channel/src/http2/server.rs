@@ -12,11 +12,14 @@ use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
+use http::request::Parts;
+use tokenlag_probes::Stamp;
 use tokio::time::{Sleep, sleep};
 
 use super::ledger::Ledger;
 use super::link::{Link, Shared};
 use super::nudge::Nudge;
+use super::writer::Writing;
 use super::{ReplyWriter, code_name, settings};
 use crate::bounds::{ExchangeLimits, Pace, Room};
 use crate::pieces::Pieces;
@@ -53,7 +56,8 @@ type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
 #[derive(Debug)]
 pub struct Exchange {
     /// Boxed, since the task that serves it is moved about before it runs.
-    request: Box<Request<RecvStream>>,
+    head: Box<Parts>,
+    body: RecvStream,
     writer: ReplyWriter,
 }
 
@@ -93,8 +97,10 @@ impl Accepted {
         let (request, respond) = poll_fn(|context| inner.poll_accept(context)).await?;
         let id = respond.stream_id().as_u32();
         inner.shared.ledger().claim(id);
+        let (head, body) = request.into_parts();
         Some(Exchange {
-            request: Box::new(request),
+            head: Box::new(head),
+            body,
             writer: ReplyWriter::new(Rc::clone(inner), id, respond),
         })
     }
@@ -212,7 +218,7 @@ impl Inner {
 impl Exchange {
     /// The request's method.
     pub fn method(&self) -> &str {
-        self.request.method().as_str()
+        self.head.method.as_str()
     }
 
     /// The way to answer, without the request.
@@ -226,40 +232,42 @@ impl Exchange {
     /// The client is gone, too slow, or what it sent is no request. The stream is reset where the writer is dropped.
     pub async fn request(self) -> Result<(Incoming, ReplyWriter), (ExchangeError, ReplyWriter)> {
         let Self {
-            request,
+            head,
+            body,
             mut writer,
         } = self;
-        match read(request, &mut writer).await {
+        let id = writer.0.id;
+        let in_head = writer.0.server.shared.ledger().head_at(id);
+        let read = read(body, in_head, &mut writer.0).await;
+        let in_body = writer.0.server.shared.ledger().ended_at(id);
+        match read.and_then(|body| fields::request(head, body, in_head, in_body)) {
             Ok(incoming) => Ok((incoming, writer)),
             Err(error) => Err((error, writer)),
         }
     }
 }
 
+/// Reads the whole body.
 async fn read(
-    mut request: Box<Request<RecvStream>>,
-    writer: &mut ReplyWriter,
-) -> Result<Incoming, ExchangeError> {
-    let in_head = writer.0.server.shared.ledger().head_at(writer.0.id);
-    let pace = Pace::since(in_head, writer.0.server.limits);
-    let limit = writer.0.server.limits.body;
-    let body = request.body_mut();
+    mut body: RecvStream,
+    in_head: Stamp,
+    writing: &mut Writing,
+) -> Result<Bytes, ExchangeError> {
+    let Writing { server, share, .. } = writing;
+    let pace = Pace::since(in_head, server.limits);
     let mut whole = Pieces::default();
     loop {
         let data = pace.wait(true, pin!(body.data())).await?;
         let Some(data) = data else {
-            break;
+            return Ok(whole.take());
         };
         let data = data.map_err(|error| ExchangeError::Gone(error.to_string()))?;
         // It is read: the client may send as much again. Where the stream has ended nothing is to be released.
         let _ = body.flow_control().release_capacity(data.len());
-        if whole.len() + data.len() > limit {
-            return Err(ExchangeError::TooLarge(limit));
+        if whole.len() + data.len() > server.limits.body {
+            return Err(ExchangeError::TooLarge(server.limits.body));
         }
-        writer.0.share.grow(data.len())?;
+        share.grow(data.len())?;
         whole.push(data);
     }
-    let in_body = writer.0.server.shared.ledger().ended_at(writer.0.id);
-    let (head, _) = request.into_parts();
-    fields::request(&head, whole.take(), in_head, in_body)
 }

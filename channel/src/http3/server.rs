@@ -176,7 +176,7 @@ impl Exchange {
         let in_body = track.last();
         let in_head = track.first().map_or(in_body, |first| first.at);
         let (parts, ()) = head.into_parts();
-        let mut incoming = match fields::request(&parts, body, in_head, in_body) {
+        let mut incoming = match fields::request(Box::new(parts), body, in_head, in_body) {
             Ok(incoming) => incoming,
             Err(error) => return Err((error, Some(ReplyWriter(writer)))),
         };

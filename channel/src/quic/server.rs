@@ -16,6 +16,7 @@ use super::stop::Stop;
 use super::{CUT_OFF, NOT_BEGUN, early};
 use crate::bounds::{ExchangeLimits, Pace, Share, in_time};
 use crate::http::head::MAX_HEAD;
+use crate::incoming::Head;
 use crate::pieces::Pieces;
 use crate::{ExchangeError, Incoming};
 
@@ -163,9 +164,11 @@ async fn read_request(
         .filter(|_| inbox.is_empty())
         .ok_or_else(not_a_request)?;
     let incoming = Incoming {
-        method,
-        target,
-        fields,
+        head: Head::Framed {
+            method,
+            target,
+            fields,
+        },
         body: body.take(),
         in_head: in_head.unwrap_or(in_body),
         in_body,

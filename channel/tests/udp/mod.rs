@@ -270,12 +270,12 @@ impl Seen {
 }
 
 fn path(incoming: &Incoming) -> &str {
-    incoming.target.split('?').next().unwrap()
+    incoming.target().split('?').next().unwrap()
 }
 
 /// How often the body is sent back: `?pieces=N`.
 fn pieces(incoming: &Incoming) -> usize {
-    let number = incoming.target.split_once("?pieces=");
+    let number = incoming.target().split_once("?pieces=");
     number.map_or(1, |(_, number)| number.parse().unwrap())
 }
 

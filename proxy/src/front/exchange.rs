@@ -91,8 +91,8 @@ impl Exchanges {
         outlet: &mut impl Outlet,
     ) -> Result<Passed, Failed> {
         let question = Question {
-            method: &incoming.method,
-            target: &incoming.target,
+            method: incoming.method(),
+            target: incoming.target(),
             fields: &upstream_fields(incoming),
             traceparent: incoming.field("traceparent"),
             body: incoming.body.clone(),
@@ -145,12 +145,16 @@ pub(crate) async fn refuse(failure: &Failure, mut outlet: impl ReplyOutlet) -> i
 fn upstream_fields(incoming: &Incoming) -> Vec<(Bytes, Bytes)> {
     let negotiated = ["content-type", "accept"];
     incoming
-        .fields
-        .iter()
+        .fields()
         .filter(|(name, _)| {
             let kept = negotiated.iter().any(|own| name.eq_ignore_ascii_case(own));
             kept || concerns_upstream(name.as_bytes())
         })
-        .map(|(name, value)| (Bytes::copy_from_slice(name.as_bytes()), value.clone()))
+        .map(|(name, value)| {
+            (
+                Bytes::copy_from_slice(name.as_bytes()),
+                Bytes::copy_from_slice(value),
+            )
+        })
         .collect()
 }
