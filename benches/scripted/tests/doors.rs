@@ -53,6 +53,7 @@ fn channel(backend: &mut ScriptedBackend, transport: Transport) -> Channel {
         connect_timeout: PATIENCE,
         idle_timeout: PATIENCE,
         tls,
+        stamping: tokenlag_channel::Stamping::default(),
     };
     Channel::new(transport, dial)
 }
