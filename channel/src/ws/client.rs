@@ -212,7 +212,9 @@ fn is_fresh(socket: &mut Socket) -> bool {
         match socket.poll_next_unpin(&mut nobody) {
             Poll::Pending => return true,
             Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
-            Poll::Ready(Some(Ok(Message::Text(text)))) if !is_error(&text) => {}
+            Poll::Ready(Some(Ok(Message::Text(text)))) if !is_error(&text) => {
+                socket.get_mut().take_message_stamps();
+            }
             Poll::Ready(_) => return false,
         }
     }
@@ -302,9 +304,9 @@ impl ClientReply {
                 Some(Err(error)) => return Err(lost(&client.dial, &error)),
                 None => return Err(lost(&client.dial, &"end of stream")),
             };
-            let at = socket.get_ref().read_at();
+            let (first_byte_at, at) = socket.get_mut().take_message_stamps();
             let reads = socket.get_ref().counters().reads;
-            self.head_at.get_or_insert(at);
+            self.head_at.get_or_insert(first_byte_at);
             let before = *self.reads_before.get_or_insert(reads);
             return Ok(Some(Chunk {
                 at,
@@ -318,3 +320,7 @@ impl ClientReply {
         self.lent.lay_by();
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

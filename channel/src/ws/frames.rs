@@ -62,6 +62,12 @@ impl Frames {
         self.begun.pop_front()
     }
 
+    /// Messages that came and were not taken.
+    #[cfg(test)]
+    pub(super) fn untaken(&self) -> usize {
+        self.begun.len()
+    }
+
     /// The read with which something began that is not whole.
     pub(super) fn begun_at(&self) -> Option<Stamp> {
         self.message.or(self.inside)

@@ -44,6 +44,17 @@ impl Stamped {
         (self.frames.take().unwrap_or(read_at), read_at)
     }
 
+    /// Messages that came and whose stamps were not taken.
+    #[cfg(test)]
+    pub(super) fn untaken(&self) -> usize {
+        self.frames.untaken()
+    }
+
+    /// The connection underneath, for what is read to be forgotten.
+    pub(crate) fn under(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
     /// The read with which something began that is not whole.
     pub(crate) fn begun_at(&self) -> Option<Stamp> {
         self.frames.begun_at()

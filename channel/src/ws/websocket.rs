@@ -235,7 +235,7 @@ impl WebSocket {
     /// Sends the end of the stream, then reads and forgets what still comes, to the peer's own end.
     fn poll_drain(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut stream = self.stream.borrow_mut();
-        let mut socket = Pin::new(stream.get_mut());
+        let mut socket = Pin::new(stream.get_mut().under());
         // An end that cannot be sent, or a peer that is gone, is an end too.
         let _ = ready!(socket.as_mut().poll_shutdown(context));
         let mut room = [0; 16 * 1024];
