@@ -127,7 +127,12 @@ fn on_every_channel(script: &str, check: impl Fn(&str, &Seen, &[Stamp], Stamp)) 
         let channel = channel(&mut backend, row.0);
         let seen = LocalSet::new().block_on(&runtime, ask(&channel, row, trace));
         let request = backend.requests().pop().expect("it was asked");
-        assert_eq!(request.trace, Some(trace), "{name}: {request:?} {:?}", seen.error);
+        assert_eq!(
+            request.trace,
+            Some(trace),
+            "{name}: {request:?} {:?}",
+            seen.error
+        );
         let emitted = loop {
             // A reply that is cut off may be noted after the client has seen the cut.
             if let Some(emitted) = backend.emissions(trace) {
