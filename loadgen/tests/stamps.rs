@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::{lane, run, shared};
 use tokenlag_loadgen::{Arrivals, CellEnd, CellPlan, Connections, Lane};
 use tokenlag_probes::{StampSource, State, TokenMark, Transport};
-use tokenlag_scripted::ScriptedBackend;
+use tokenlag_scripted::{Pace, ScriptedBackend};
 
 const STREAMS: u64 = 64;
 const TOKENS: usize = 200;
@@ -17,7 +17,9 @@ const READING_NS: i64 = 20_000;
 
 /// Runs the streams side by side; how late each delta's stamp is after its emission, ascending, in nanoseconds.
 async fn errors(source: StampSource) -> (CellEnd, Vec<i64>) {
-    let backend = ScriptedBackend::start(SCRIPT.parse().unwrap()).unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let script = SCRIPT.parse().unwrap();
+    let backend = ScriptedBackend::start_with(any, script, Pace::RealTime).unwrap();
     let lane = lane(
         0,
         Transport::Http,
