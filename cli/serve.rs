@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
-use tokenlag_channel::{BaseUrl, Stamping};
 use tokenlag_channel::quic::DoorLimits;
+use tokenlag_channel::{BaseUrl, Stamping};
 use tokenlag_proxy::{Proxy, ProxyOptions};
 use tokio::sync::oneshot;
 

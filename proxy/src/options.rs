@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokenlag_channel::{BaseUrl, Stamping};
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::{ClientTls, Identity};
+use tokenlag_channel::{BaseUrl, Stamping};
 use tokenlag_dialect::Limits;
 use tokenlag_probes::{Encoding, StateAt, Transport};
 
