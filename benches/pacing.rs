@@ -180,6 +180,10 @@ fn bind(cores: &[usize]) {
     sched_setaffinity(Pid::from_raw(0), &set).expect("this thread may be bound");
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the thread's CPU time, which is no moment"
+)]
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("threads have a clock");
     Duration::from(time)

@@ -171,6 +171,10 @@ impl Measurement for ThreadTime {
     type Intermediate = Duration;
     type Value = Duration;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the thread's CPU time, which is no moment"
+    )]
     fn start(&self) -> Duration {
         let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
         now.expect("every thread has such a clock").into()
