@@ -46,7 +46,12 @@ pub fn compare(report: &Report, style: Style) -> String {
     for baseline in named {
         parts.extend(changes(report, &baseline, width, style.colour));
     }
-    parts.extend(report.precision.as_ref().map(|it| precision::told(it, width)));
+    parts.extend(
+        report
+            .precision
+            .as_ref()
+            .map(|it| precision::told(it, width)),
+    );
     parts.extend(savings::savings(report, style));
     parts.extend(carried::carried(report, style));
     parts.push(wrapped(&super::sentence(report), width, ""));
