@@ -93,9 +93,25 @@ fn check_bytes(name: &[u8], value: &[u8]) -> Result<(), ChannelError> {
 
 /// Whether the bytes can be a method or a field's name (RFC 9110, section 5.6.2).
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !bytes.is_empty() && bytes.iter().all(allowed)
+    !bytes.is_empty() && bytes.iter().all(|&byte| IN_TOKEN[usize::from(byte)])
 }
+
+/// Which bytes a token may have (RFC 9110, section 5.6.2): every name of every request is looked up here.
+const IN_TOKEN: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < others.len() {
+        allowed[others[at] as usize] = true;
+        at += 1;
+    }
+    allowed
+};
 
 /// Whether the bytes can be a field's value: no control characters, so that they cannot end the line.
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {

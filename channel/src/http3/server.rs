@@ -169,7 +169,9 @@ impl Exchange {
             established: Rc::clone(&self.established),
             finished: false,
         });
-        let body = match read_body(&mut recv, &pace, limits.body, &mut writer.share).await {
+        // Boxed, as the writer is.
+        let reading = Box::pin(read_body(&mut recv, &pace, limits.body, &mut writer.share));
+        let body = match reading.await {
             Ok(body) => body,
             Err(error) => return Err((error, Some(ReplyWriter(writer)))),
         };
@@ -182,7 +184,7 @@ impl Exchange {
         };
         let safe = early::is_marked(&mut incoming);
         if track.early && !safe {
-            self.established.confirmed.wait().await;
+            Box::pin(self.established.confirmed.wait()).await;
         }
         Ok((incoming, ReplyWriter(writer)))
     }

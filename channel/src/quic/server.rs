@@ -79,7 +79,9 @@ impl Exchange {
             share: Share::new(&door.room),
             stalled: false,
         });
-        let read = read_request(&mut recv, &self.connection, &mut writer.share).await;
+        // Boxed, as the writer is.
+        let read = Box::pin(read_request(&mut recv, &self.connection, &mut writer.share));
+        let read = read.await;
         let (form, mut incoming) = match read {
             Ok(read) => read,
             Err(error) => return Err((error, ReplyWriter(writer))),
@@ -88,7 +90,7 @@ impl Exchange {
         writer.compactor = (form == ReplyForm::Compact).then(Compactor::default);
         let safe = early::is_marked(&mut incoming);
         if recv.is_0rtt() && !safe {
-            confirmed(&self.connection.confirmed).await;
+            Box::pin(confirmed(&self.connection.confirmed)).await;
         }
         Ok((incoming, ReplyWriter(writer)))
     }
