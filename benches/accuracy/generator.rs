@@ -10,7 +10,7 @@ use tokenlag_loadgen::{
     Arrivals, Asking, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Lane, Limits,
     Phase, Progress, Prompts, Shared, WordCount, Workload, cell, stop,
 };
-use tokenlag_probes::{Row, State, Transport};
+use tokenlag_probes::{Row, StampSource, State, Transport};
 use tokenlag_scripted::Doors;
 
 use crate::cell::Cell;
@@ -28,17 +28,19 @@ pub struct Lanes {
     pub tcp: SocketAddr,
     pub udp: SocketAddr,
     pub trust: ClientTls,
+    pub stamp: StampSource,
 }
 
 impl Lanes {
     /// Straight to the instrument.
-    pub fn through(doors: &Doors) -> Result<Self, String> {
+    pub fn through(doors: &Doors, stamp: StampSource) -> Result<Self, String> {
         let trust = ClientTls::trusting(doors.certificate().as_bytes());
         Ok(Self {
             http1: doors.tcp(),
             tcp: doors.tcp(),
             udp: doors.udp(),
             trust: trust.map_err(|error| error.to_string())?,
+            stamp,
         })
     }
 
@@ -49,7 +51,8 @@ impl Lanes {
             _ => self.tcp,
         };
         let base = BaseUrl::of(address.ip().to_string(), address.port());
-        let mut endpoint = Endpoint::new(&base, Dialect::Responses, Vec::new(), LIMITS);
+        let mut endpoint =
+            Endpoint::new(&base, Dialect::Responses, Vec::new(), LIMITS).stamped_by(self.stamp);
         if transport.is_encrypted_always() {
             endpoint = endpoint.over_tls(self.trust.clone());
         }

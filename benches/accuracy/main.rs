@@ -1,7 +1,8 @@
 //! How far the figures are from the truth, beside a backend whose token times are known: cargo bench --bench accuracy.
 //!
 //! Arguments choose: cells (`64@1ms`, any streams and gap), ways (`direct`, `proxy`), channels (`http-cold`, `http`, `http2`,
-//! `http3`, `ws`, `quic`), the channel of the proxy's upstream (`upstream=http2`), and `--aiperf[=COMMAND]`, which has AIPerf
+//! `http3`, `ws`, `quic`), the channel of the proxy's upstream (`upstream=http2`), who stamps what comes
+//! (`stamp=kernel`), and `--aiperf[=COMMAND]`, which has AIPerf
 //! measure the same cells over HTTP/1.1 in the same run (`tokenizer=DIRECTORY` where it cannot fetch its own). What is said of each column is in docs/accuracy.md.
 
 mod aiperf;
@@ -52,11 +53,16 @@ fn run(wanted: &Wanted) -> Result<(), String> {
     let doors = backend
         .open_doors()
         .map_err(|error| format!("its doors do not open: {error}"))?;
-    let mut lanes = Lanes::through(doors)?;
+    let mut lanes = Lanes::through(doors, wanted.stamp)?;
     lanes.http1 = backend.address();
     cores.bind_to_all();
     let proxy = match wanted.ways.contains(&Way::Proxy) {
-        true => Some(RunningProxy::start(&mut backend, wanted.upstream, cores)?),
+        true => Some(RunningProxy::start(
+            &mut backend,
+            wanted.upstream,
+            wanted.stamp,
+            cores,
+        )?),
         false => None,
     };
     let mut serial = 0;

@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokenlag_channel::BaseUrl;
 use tokenlag_channel::tls::ClientTls;
+use tokenlag_channel::{BaseUrl, Stamping};
 use tokenlag_loadgen::Lane;
-use tokenlag_probes::{Clock, HopExchange, MonoClock, TraceId, Transport};
+use tokenlag_probes::{Clock, HopExchange, MonoClock, StampSource, TraceId, Transport};
 use tokenlag_proxy::{Addresses, Proxy, ProxyOptions, UpstreamApi};
 use tokenlag_scripted::ScriptedBackend;
 use tokio::sync::oneshot;
@@ -32,6 +32,7 @@ impl RunningProxy {
     pub fn start(
         backend: &mut ScriptedBackend,
         upstream: Transport,
+        stamp: StampSource,
         cores: Cores,
     ) -> Result<Self, String> {
         let plain = backend.address();
@@ -48,6 +49,7 @@ impl RunningProxy {
         options.grace = Duration::ZERO;
         options.upstream_api = UpstreamApi::Responses;
         options.upstream_channel = upstream;
+        options.stamping = Stamping::new(stamp);
         let trust = ClientTls::trusting(doors.certificate().as_bytes());
         options.upstream_tls = Some(trust.map_err(|error| error.to_string())?);
         let proxy = Proxy::bind(options).map_err(|error| error.to_string())?;
@@ -59,6 +61,7 @@ impl RunningProxy {
             tcp: addresses.listen,
             udp: quic,
             trust: trust.map_err(|error| error.to_string())?,
+            stamp,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenlag_probes::Transport;
+use tokenlag_probes::{StampSource, Transport};
 
 use crate::aiperf::Reported;
 use crate::cell::{Cell, Found, Way};
@@ -24,9 +24,13 @@ pub struct Table {
 
 impl Table {
     pub fn begin(wanted: &Wanted, cores: Cores) -> Self {
+        let stamps = match wanted.stamp {
+            StampSource::User => "stamps by the reader",
+            StampSource::Kernel => "stamps by the kernel",
+        };
         println!(
-            "errors against the emission log, in ms; {} cores: generator on {}, proxy on {}, instrument on {}; the proxy dials by {}",
-            cores.count, cores.generator, cores.proxy, cores.instrument, wanted.upstream
+            "errors against the emission log, in ms; {} cores: generator on {}, proxy on {}, instrument on {}; the proxy dials by {}; {}",
+            cores.count, cores.generator, cores.proxy, cores.instrument, wanted.upstream, stamps
         );
         println!(
             "{:<10} {:<6} {:<9} | {:^31} | {:^23} | {:^15} | {:^23} | {:^14} |",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenlag_probes::Transport;
+use tokenlag_probes::{StampSource, Transport};
 
 use crate::CELLS;
 use crate::cell::{Cell, Way};
@@ -13,6 +13,8 @@ pub struct Wanted {
     pub channels: Vec<Transport>,
     /// How the proxy dials the instrument.
     pub upstream: Transport,
+    /// Who stamps what generator and proxy dialled for.
+    pub stamp: StampSource,
     /// AIPerf's command, where it is to measure too.
     pub aiperf: Option<String>,
     /// What it counts tokens with.
@@ -36,6 +38,7 @@ impl Wanted {
             ways: Vec::new(),
             channels: Vec::new(),
             upstream: Transport::Http,
+            stamp: StampSource::User,
             aiperf: None,
             tokenizer: "builtin".to_owned(),
         };
@@ -43,7 +46,7 @@ impl Wanted {
             if wanted.take(&word).is_none() {
                 return Err(format!(
                     "'{word}' is no cell (as in 64@1ms), no way (direct, proxy), no channel (http-cold, http, http2, http3, \
-                     ws, quic), no upstream (as in upstream=http2) and not --aiperf[=COMMAND] or tokenizer=DIRECTORY"
+                     ws, quic), no upstream (as in upstream=http2), no stamp=kernel and not --aiperf[=COMMAND] or tokenizer=DIRECTORY"
                 ));
             }
         }
@@ -56,6 +59,12 @@ impl Wanted {
     fn take(&mut self, word: &str) -> Option<()> {
         if let Some(name) = word.strip_prefix("upstream=") {
             self.upstream = channel(name)?;
+        } else if let Some(name) = word.strip_prefix("stamp=") {
+            self.stamp = match name {
+                "user" => StampSource::User,
+                "kernel" => StampSource::Kernel,
+                _ => return None,
+            };
         } else if let Some(folder) = word.strip_prefix("tokenizer=") {
             self.tokenizer = folder.to_owned();
         } else if let Some(rest) = word.strip_prefix("--aiperf") {
