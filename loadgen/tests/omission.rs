@@ -13,6 +13,7 @@ use tokenlag_probes::{
     Clock, Metric, MonoClock, Recorder, Recorders, Row, RunRecord, Stamp, State, Transport, Verdict,
 };
 use tokenlag_scripted::ScriptedBackend;
+use tokio::sync::Mutex;
 
 /// Arrivals per second, equally spaced.
 const RATE: f64 = 100.0;
@@ -25,8 +26,10 @@ const BEFORE: Duration = Duration::from_millis(1_500);
 const SCRIPT: &str = "ttft=5ms,gap=1ms,tokens=4";
 const FIRST_MS: f64 = 5.0;
 const LAST_MS: f64 = 8.0;
-/// What a busy host may add to any percentile: a tenth of the stall.
-const TOLERANCE_MS: f64 = 40.0;
+/// What a busy host may add to any percentile: a quarter of the stall. What the anchors differ by is most of it.
+const TOLERANCE_MS: f64 = 100.0;
+/// One run at a time: each takes a core, and two would be late by one another.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// An exchange as it must be, in milliseconds since the run's start.
 struct Computed {
@@ -112,6 +115,7 @@ fn check(metric: Metric, found: &Recorder, computed: &[Computed], value: fn(&Com
 }
 
 async fn check_run(places: usize) -> (Recorder, Vec<Computed>) {
+    let _alone = ALONE.lock().await;
     let (end, from) = measured(places).await;
     let begins = from.since(end.started) as f64 / 1e6;
     let computed = computed(places, [begins, begins + STALL.as_secs_f64() * 1e3]);
