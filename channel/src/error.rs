@@ -1,12 +1,13 @@
 //! What can go wrong on a channel: what was tried, with which address, and what to do.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokenlag_probes::{Clock, FailureKind, MonoClock, Stamp};
 
-/// A channel's failure. [`ChannelError::kind`] is how it is counted.
-#[derive(Debug, thiserror::Error)]
+/// A channel's failure. [`ChannelError::kind`] is how it is counted. Clones are for all who waited for the same connection.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
     /// The name of the other end did not resolve.
@@ -15,7 +16,7 @@ pub enum ChannelError {
         /// The name that was asked for.
         host: String,
         /// The resolver's word.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// No connection could be made.
     #[error("cannot connect to {address}: {source}; is a server listening there?")]
@@ -23,7 +24,7 @@ pub enum ChannelError {
         /// Where to.
         address: String,
         /// The system's word.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// A connection was made, and the protocol's opening failed.
     #[error("the {protocol} handshake with {address} failed: {reason}")]
@@ -80,56 +81,7 @@ pub enum ChannelError {
 
 /// How soon after a request a silent close still means that the server had closed the connection as idle. Later it is the
 /// server's failure, and the request may have been worked on: it is not repeated then.
-const STALE_WITHIN: Duration = Duration::from_millis(250);
-
-/// For all who waited for the same connection. What the system said is kept by its kind and its words.
-impl Clone for ChannelError {
-    fn clone(&self) -> Self {
-        let again = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
-        match self {
-            Self::Resolve { host, source } => Self::Resolve {
-                host: host.clone(),
-                source: again(source),
-            },
-            Self::Connect { address, source } => Self::Connect {
-                address: address.clone(),
-                source: again(source),
-            },
-            Self::Handshake {
-                address,
-                protocol,
-                reason,
-            } => Self::Handshake {
-                address: address.clone(),
-                protocol,
-                reason: reason.clone(),
-            },
-            Self::NoReply { address, detail } => Self::NoReply {
-                address: address.clone(),
-                detail: detail.clone(),
-            },
-            Self::Lost { address, detail } => Self::Lost {
-                address: address.clone(),
-                detail: detail.clone(),
-            },
-            Self::Timeout {
-                address,
-                what,
-                after,
-            } => Self::Timeout {
-                address: address.clone(),
-                what,
-                after: *after,
-            },
-            Self::Protocol { address, reason } => Self::Protocol {
-                address: address.clone(),
-                reason: reason.clone(),
-            },
-            Self::Request(reason) => Self::Request(reason.clone()),
-            Self::Tls(reason) => Self::Tls(reason.clone()),
-        }
-    }
-}
+pub const STALE_WITHIN: Duration = Duration::from_millis(250);
 
 impl ChannelError {
     /// Whether a request that was sent at `since` on a kept connection failed because the server had just closed the

@@ -38,9 +38,9 @@ pub(crate) struct Connected {
 
 /// Resolves a name to the addresses worth trying, in the resolver's order.
 pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ChannelError> {
-    let failed = |source| ChannelError::Resolve {
+    let failed = |source: io::Error| ChannelError::Resolve {
         host: host.to_owned(),
-        source,
+        source: source.into(),
     };
     let addresses: Vec<_> = lookup_host((host, port)).await.map_err(failed)?.collect();
     if addresses.is_empty() {
@@ -106,7 +106,7 @@ pub(crate) fn prepare_accepted(stream: &TcpStream) -> io::Result<()> {
 fn at(address: SocketAddr, source: io::Error) -> ChannelError {
     ChannelError::Connect {
         address: address.to_string(),
-        source,
+        source: source.into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use tokenlag_channel::quic::frame::ReplyForm;
-use tokenlag_channel::{Channel, ChannelError, Dial, Message, Reply, Request};
+use tokenlag_channel::{Channel, ChannelError, Dial, Message, Reply, Request, STALE_WITHIN};
 use tokenlag_dialect::responses::Create;
 use tokenlag_dialect::responses::bad_request::CONNECTION_LIMIT_REACHED;
 use tokenlag_probes::{Clock, Encoding, MonoClock, Stamp, Transport};
@@ -16,7 +16,6 @@ use crate::opening::{Key, Opening};
 use crate::question::Question;
 use crate::refusal::Refusal;
 use crate::tap::Tap;
-use crate::upstream::STALE_WITHIN;
 
 /// Openings of WebSockets that one thread keeps apart: as many clients, about, have warm ones.
 const OPENINGS: usize = 64;

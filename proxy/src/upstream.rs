@@ -16,9 +16,6 @@ use crate::pooled::Pooled;
 /// Idle connections that a thread keeps; more are closed as they come back.
 const IDLE_CONNECTIONS: usize = 1024;
 
-/// How soon after a request a silent close still means that the upstream had closed the connection as idle.
-pub(crate) const STALE_WITHIN: Duration = Duration::from_millis(250);
-
 /// How patient the proxy is with the upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {

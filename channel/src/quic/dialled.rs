@@ -152,9 +152,9 @@ async fn attempt(
     full: Arc<AtomicBool>,
     protocol: &'static str,
 ) -> Result<Dialled, ChannelError> {
-    let cannot = |source| ChannelError::Connect {
+    let cannot = |source: std::io::Error| ChannelError::Connect {
         address: address.to_string(),
-        source,
+        source: source.into(),
     };
     let any: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

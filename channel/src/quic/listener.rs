@@ -36,9 +36,9 @@ impl Listener {
         door: &Door,
         on_stray: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<Self, ChannelError> {
-        let cannot = |source| ChannelError::Connect {
+        let cannot = |source: std::io::Error| ChannelError::Connect {
             address: "the UDP socket".to_owned(),
-            source,
+            source: source.into(),
         };
         let key = tls::random()?;
         let mut endpoint = EndpointConfig::default();
