@@ -169,9 +169,7 @@ impl Exchange {
             established: Rc::clone(&self.established),
             finished: false,
         });
-        // Boxed, as the writer is.
-        let reading = Box::pin(read_body(&mut recv, &pace, limits.body, &mut writer.share));
-        let body = match reading.await {
+        let body = match read_body(&mut recv, &pace, limits.body, &mut writer.share).await {
             Ok(body) => body,
             Err(error) => return Err((error, Some(ReplyWriter(writer)))),
         };
@@ -184,7 +182,7 @@ impl Exchange {
         };
         let safe = early::is_marked(&mut incoming);
         if track.early && !safe {
-            Box::pin(self.established.confirmed.wait()).await;
+            self.established.confirmed.wait().await;
         }
         Ok((incoming, ReplyWriter(writer)))
     }

@@ -79,9 +79,7 @@ impl Exchange {
             share: Share::new(&door.room),
             stalled: false,
         });
-        // Boxed, as the writer is.
-        let read = Box::pin(read_request(&mut recv, &self.connection, &mut writer.share));
-        let read = read.await;
+        let read = read_request(&mut recv, &self.connection, &mut writer.share).await;
         let (form, mut incoming) = match read {
             Ok(read) => read,
             Err(error) => return Err((error, ReplyWriter(writer))),
@@ -90,7 +88,7 @@ impl Exchange {
         writer.compactor = (form == ReplyForm::Compact).then(Compactor::default);
         let safe = early::is_marked(&mut incoming);
         if recv.is_0rtt() && !safe {
-            Box::pin(confirmed(&self.connection.confirmed)).await;
+            confirmed(&self.connection.confirmed).await;
         }
         Ok((incoming, ReplyWriter(writer)))
     }
