@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use workspace::{is_ours, metadata, packages, root, text};
 
 /// Which of our crates each may depend on; `dev` adds what only its tests and benches may.
-const EDGES: [(&str, &[&str], &[&str]); 8] = [
+const EDGES: [(&str, &[&str], &[&str]); 9] = [
     ("tokenlag-probes", &[], &[]),
     ("tokenlag-dialect", &["tokenlag-probes"], &[]),
     (
@@ -32,6 +32,7 @@ const EDGES: [(&str, &[&str], &[&str]); 8] = [
         &["tokenlag-dialect", "tokenlag-probes"],
         &[],
     ),
+    ("tokenlag-link", &[], &["tokenlag-probes"]),
     (
         "tokenlag-scripted",
         &["tokenlag-channel", "tokenlag-dialect", "tokenlag-probes"],
