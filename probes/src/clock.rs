@@ -36,6 +36,17 @@ impl Stamp {
     pub const fn since(self, earlier: Stamp) -> i64 {
         self.0.wrapping_sub(earlier.0) as i64
     }
+
+    /// The stamp so many nanoseconds later, or earlier where they are negative. [`since`](Self::since) takes it back
+    /// exactly, even where the clock's origin lies between.
+    pub const fn moved_by(self, nanos: i64) -> Stamp {
+        Stamp(self.0.wrapping_add_signed(nanos))
+    }
+
+    /// The moment in the middle of two.
+    pub const fn midpoint(self, other: Stamp) -> Stamp {
+        Stamp(self.0.midpoint(other.0))
+    }
 }
 
 impl Add<Duration> for Stamp {
@@ -73,6 +84,15 @@ impl MonoClock {
         }
         self.now().since(start) as f64 / f64::from(reads)
     }
+}
+
+/// The name of this process's `CLOCK_MONOTONIC`: the kernel's boot and the time namespace (time_namespaces(7)). Two processes
+/// whose clock has one name read one clock. `None` where the system does not tell.
+pub fn clock_name() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    // Kernels before 5.6 have no time namespaces: one clock a boot.
+    let namespace = std::fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    Some(format!("{} {}", boot.trim(), namespace.display()))
 }
 
 /// Both clocks of the host at one moment.

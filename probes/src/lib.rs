@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod cell;
 pub mod clock;
+pub mod clocks;
 pub mod conditions;
 pub mod counters;
 mod counts;
@@ -29,6 +30,9 @@ pub mod verdict;
 pub use bootstrap::IntervalMethod;
 pub use cell::{CellFigure, CellSample, CellStatistics};
 pub use clock::{BothClocks, Clock, ManualClock, MonoClock, Stamp};
+pub use clocks::{
+    ClockBatch, ClockEstimate, ClockRecord, ClockRelation, ClockReply, ClockSpan, RoundTrip,
+};
 pub use conditions::{CertificateSource, Conditions, StateAt};
 pub use counters::{Counters, RunQueue};
 pub use csv::csv;

@@ -140,6 +140,14 @@ impl Metric {
         )
     }
 
+    /// It is a difference of a stamp of one end and a stamp of the other: where they have clocks of their own, it needs their offset.
+    pub const fn is_one_way(self) -> bool {
+        matches!(
+            self,
+            Metric::TokenOverhead | Metric::RequestTransfer | Metric::Delivery
+        )
+    }
+
     /// Its place in [`Metric::ALL`].
     pub const fn index(self) -> usize {
         self as usize

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::metric::Metric;
 use crate::record::RunRecord;
 use crate::row::{Row, Transport};
-use crate::stats::{Statistic, change};
+use crate::stats::Statistic;
 
 /// Blocks before the first look.
 pub const FEWEST_BLOCKS: u32 = 20;
@@ -102,10 +102,10 @@ fn widest(record: &RunRecord) -> Option<Widest> {
     for &baseline in record.baselines.iter().filter(compared) {
         let others = record.rows.iter().filter(compared);
         for &row in others.filter(|row| **row != baseline) {
-            for metric in HEADLINE {
-                let ours = record.blocks_of(row, metric);
-                let theirs = record.blocks_of(baseline, metric);
-                let found = change(&ours, &theirs, Statistic::P50, record.seeds.bootstrap);
+            // A ratio that is never given is not waited for.
+            let given = |metric: &Metric| !record.withholds_ratios(*metric);
+            for metric in HEADLINE.into_iter().filter(given) {
+                let found = record.change_of(row, baseline, metric, Statistic::P50);
                 if found.blocks == 0 {
                     continue;
                 }

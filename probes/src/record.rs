@@ -6,13 +6,15 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::CellStatistics;
+use crate::clock::Stamp;
+use crate::clocks::ClockRecord;
 use crate::conditions::Conditions;
 use crate::counters::Counters;
 use crate::metric::Metric;
 use crate::precision::Until;
 use crate::recorder::Tallies;
 use crate::row::Row;
-use crate::stats::Blocks;
+use crate::stats::{Blocks, Change, Statistic, Withheld, change};
 use crate::verdict::Warning;
 
 /// The version of `run.json`'s shape.
@@ -158,6 +160,9 @@ pub struct RunRecord {
     /// What physics leaves, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// What is known of the clocks of the two ends; `None` where there is no proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<ClockRecord>,
     /// How narrow its intervals were to become, where that was to end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Until>,
@@ -187,6 +192,7 @@ impl RunRecord {
             baselines: vec![Row::HTTP_COLD_FULL, Row::HTTP_FULL],
             calibration: Calibration::default(),
             floor: None,
+            clocks: None,
             until: None,
             warnings: Vec::new(),
             cells: Vec::new(),
@@ -227,6 +233,54 @@ impl RunRecord {
                 .add(cell.leg.as_ref()?);
         }
         sum
+    }
+
+    /// How far a row's figures of stamps of both ends may be off, in nanoseconds; `None` where the clock is one.
+    pub fn clock_uncertainty_ns(&self, row: Row) -> Option<u64> {
+        let clocks = self.clocks.as_ref().filter(|it| it.is_estimated())?;
+        let stretch = |cell: &Cell| {
+            let started = clocks.started.as_nanos().saturating_add(cell.started_ns);
+            let ended = started.saturating_add(cell.duration_ns);
+            (Stamp::from_nanos(started), Stamp::from_nanos(ended))
+        };
+        clocks.uncertainty_within(self.cells_of(row).map(stretch))
+    }
+
+    /// How a row's statistic differs from a baseline's over the blocks that both have.
+    pub fn change_of(
+        &self,
+        row: Row,
+        baseline: Row,
+        metric: Metric,
+        statistic: Statistic,
+    ) -> Change {
+        let (ours, theirs) = (
+            self.blocks_of(row, metric),
+            self.blocks_of(baseline, metric),
+        );
+        self.compared(&ours, &theirs, metric, statistic)
+    }
+
+    /// The same of blocks that were chosen. Where the two ends have clocks of their own, a one-way figure has no ratio: an
+    /// error of the offset that cancels in the difference does not in the ratio.
+    pub(crate) fn compared(
+        &self,
+        row: &Blocks,
+        baseline: &Blocks,
+        metric: Metric,
+        statistic: Statistic,
+    ) -> Change {
+        let found = change(row, baseline, statistic, self.seeds.bootstrap);
+        match self.withholds_ratios(metric) {
+            true => found.without_ratio(Withheld::Clocks),
+            false => found,
+        }
+    }
+
+    /// Whether there are no ratios of a figure, since it holds the estimate of an offset.
+    pub fn withholds_ratios(&self, metric: Metric) -> bool {
+        let estimated = self.clocks.as_ref().is_some_and(ClockRecord::is_estimated);
+        metric.is_one_way() && estimated
     }
 
     /// How long a row was measured, in nanoseconds.

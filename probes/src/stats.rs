@@ -64,7 +64,7 @@ pub type Blocks = BTreeMap<u32, CellFigure>;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// Ratio to the baseline minus 1 (-0.4: 40 % less): geometric mean of the blocks' ratios. `None` where some block's statistic
-    /// is zero or less, so that it has no logarithm, or where no block has both rows; then only `difference` stands.
+    /// is zero or less, so that it has no logarithm, where no block has both rows, or where it is withheld; then only `difference` stands.
     pub change: Option<f64>,
     /// Lower end of its 95 % interval; `None` with fewer than two blocks.
     pub low: Option<f64>,
@@ -81,6 +81,17 @@ pub struct Change {
     /// Blocks in which one of the statistics is zero or less: more than none withholds the ratio.
     #[serde(default)]
     pub without_logarithm: u32,
+    /// Why there is no ratio although it could be computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
+}
+
+/// Why a ratio that could be computed is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Withheld {
+    /// The figure is a difference of stamps of two clocks: what their offset is off by would be in both terms of the ratio.
+    Clocks,
 }
 
 /// A difference of two rows in nanoseconds, with its 95 % interval.
@@ -95,6 +106,17 @@ pub struct Difference {
 }
 
 impl Change {
+    /// The same without its ratio, for a reason; the difference stands alone.
+    pub(crate) fn without_ratio(self, why: Withheld) -> Self {
+        Self {
+            change: None,
+            low: None,
+            high: None,
+            withheld: Some(why),
+            ..self
+        }
+    }
+
     /// How far the interval of the ratio reaches to its farther side; `None` without one.
     pub fn half_width(&self) -> Option<f64> {
         let (low, high) = self.low.zip(self.high)?;
@@ -153,6 +175,7 @@ pub fn change(row: &Blocks, baseline: &Blocks, statistic: Statistic, seed: u64) 
             },
         ),
         without_logarithm,
+        withheld: None,
     }
 }
 

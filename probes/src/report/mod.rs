@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::IntervalMethod;
+use crate::clocks::{ClockEstimate, ClockRecord};
 use crate::conditions::Conditions;
 use crate::histogram::{SignedHistogram, Summary};
 use crate::join::Unjoined;
@@ -60,6 +61,9 @@ pub struct Report {
     /// What physics leaves, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// What is known of the clocks of the two ends; `None` where there is no proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<ClockEstimate>,
     /// How narrow the intervals became; `None` where that was not to end the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
@@ -105,6 +109,9 @@ pub struct RowReport {
     /// Medians and 99th percentiles of the overheads less the link's floor; empty where that is not known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub net_of_floor: BTreeMap<Metric, Net>,
+    /// How far the figures of stamps of both ends may be off, in nanoseconds; empty where the clock is one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub uncertainty_ns: BTreeMap<Metric, u64>,
     /// Everything that belongs to no single exchange, by name.
     pub counters: BTreeMap<String, f64>,
     /// In a pair: what went between its two sidecars, by the names that `counters` has for what went between the load
@@ -163,6 +170,7 @@ impl Report {
                 found: record.calibration.clone(),
             },
             floor: record.floor.clone(),
+            clocks: record.clocks.as_ref().and_then(ClockRecord::estimate),
             precision: Precision::of(record),
             channels: record
                 .rows

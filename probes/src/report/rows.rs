@@ -8,7 +8,7 @@ use crate::metric::Metric;
 use crate::record::{Floor, RunRecord};
 use crate::recorder::{Recorder, Tallies};
 use crate::row::{Row, Transport};
-use crate::stats::{Statistic, change};
+use crate::stats::Statistic;
 
 use super::{Net, RowReport, Versus};
 
@@ -43,6 +43,7 @@ pub(super) fn report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) 
         per_delta: tallies.per_delta(),
         unjoined: tallies.unjoined,
         net_of_floor: net_of_floor(&metrics, record.floor.as_ref()),
+        uncertainty_ns: uncertainties(record, row, &metrics),
         metrics,
         counters: counters(record, row, &tallies),
         leg: record
@@ -74,6 +75,19 @@ fn net_of_floor(
         Some((metric, net))
     };
     metrics.iter().filter_map(net).collect()
+}
+
+/// How far the figures of stamps of both ends may be off; none where the clock is one.
+fn uncertainties(
+    record: &RunRecord,
+    row: Row,
+    metrics: &BTreeMap<Metric, Summary>,
+) -> BTreeMap<Metric, u64> {
+    let Some(nanos) = record.clock_uncertainty_ns(row) else {
+        return BTreeMap::new();
+    };
+    let one_way = metrics.keys().filter(|metric| metric.is_one_way());
+    one_way.map(|metric| (*metric, nanos)).collect()
 }
 
 fn counters(record: &RunRecord, row: Row, tallies: &Tallies) -> BTreeMap<String, f64> {
@@ -145,15 +159,13 @@ fn all_versus(record: &RunRecord, row: Row) -> Vec<Versus> {
 }
 
 fn versus(record: &RunRecord, row: Row, baseline: Row, metric: Metric) -> Vec<Versus> {
-    let ours = record.blocks_of(row, metric);
-    let theirs = record.blocks_of(baseline, metric);
     [Statistic::P50, Statistic::P99]
         .into_iter()
         .map(|statistic| Versus {
             baseline: baseline.to_string(),
             metric,
             statistic,
-            change: change(&ours, &theirs, statistic, record.seeds.bootstrap),
+            change: record.change_of(row, baseline, metric, statistic),
         })
         .filter(|versus| versus.change.blocks > 0)
         .collect()

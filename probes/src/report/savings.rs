@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::metric::Metric;
 use crate::record::RunRecord;
 use crate::row::{Encoding, Row, State, Transport};
-use crate::stats::{Blocks, Change, Statistic, change};
+use crate::stats::{Blocks, Change, Statistic};
 
 /// Figures whose saving is split.
 const SPLIT: [Metric; 4] = [
@@ -88,7 +88,7 @@ fn split(record: &RunRecord, baseline: Row, steps: &Steps, metric: Metric) -> Op
     let rows = [baseline, steps.plain, steps.encoded, steps.incremental];
     let [before, plain, encoded, incremental] =
         in_common(rows.map(|row| record.blocks_of(row, metric)));
-    let from_to = |before, after| change(after, before, Statistic::P50, record.seeds.bootstrap);
+    let from_to = |before, after| record.compared(after, before, metric, Statistic::P50);
     let saving = Saving {
         channel: steps.incremental.transport,
         encoding: steps.incremental.encoding,

@@ -1,9 +1,10 @@
 //! The conditions under which a run is not to be trusted: one function each, a pure look at the record and the histograms.
 
+mod clocks;
+mod machine;
+mod path;
 mod tokens;
 
-use crate::counters::{Counters, RunQueue};
-use crate::metric::Metric;
 use crate::record::{Cell, RunRecord};
 use crate::recorder::{Recorder, Tallies};
 use crate::report::Recorders;
@@ -14,9 +15,6 @@ use crate::verdict::Warning;
 const ENOUGH_BLOCKS: usize = 20;
 /// Share of errors, and of exchanges that are not joined, that is still passed over.
 const TOLERATED_SHARE: f64 = 0.01;
-/// A hop that buffers takes at least this share of the model's gap out of at least `BUNCHED_GAPS` of the gaps.
-const BUNCHED_SHARE: f64 = 0.5;
-const BUNCHED_GAPS: f64 = 0.4;
 
 /// Every warning that the record and the recorders give cause for.
 pub(crate) fn all(record: &RunRecord, recorders: &Recorders) -> Vec<Warning> {
@@ -30,19 +28,15 @@ pub(crate) fn all(record: &RunRecord, recorders: &Recorders) -> Vec<Warning> {
     warnings.extend(each(errors));
     warnings.extend(each(unjoined));
     if record.open_loop {
-        warnings.extend(each(dispatch_lag));
+        warnings.extend(each(machine::dispatch_lag));
     }
     warnings.extend(few_blocks(record, recorders));
     warnings.extend(tokens::input(record, recorders));
     warnings.extend(tokens::output(record, recorders));
     warnings.extend(tokens::cached(record, recorders));
-    warnings.extend(run_queue(record, recorders, "load generator", |counters| {
-        counters.client_run_queue
-    }));
-    warnings.extend(run_queue(record, recorders, "proxy", |counters| {
-        counters.proxy_run_queue
-    }));
-    warnings.extend(each(buffering_hop));
+    warnings.extend(tokens::coalesced(record, recorders));
+    warnings.extend(machine::run_queue(record, recorders));
+    warnings.extend(each(path::suspect));
     warnings
 }
 
@@ -128,23 +122,6 @@ fn unjoined(row: Row, recorder: &Recorder) -> Option<Warning> {
     )
 }
 
-fn dispatch_lag(row: Row, recorder: &Recorder) -> Option<Warning> {
-    let lag = recorder.summary(Metric::DispatchLag)?.p99;
-    let ttft = recorder.summary(Metric::Ttft)?.p50;
-    if lag <= ttft / 10 {
-        return None;
-    }
-    warning(
-        "dispatch_lag",
-        format!(
-            "the generator itself was late: dispatch lag p99 of {row} is {}, above a tenth of its ttft p50 of {}",
-            millis(lag as f64),
-            millis(ttft as f64)
-        ),
-        "lower --request-rate, or give the generator cores of its own",
-    )
-}
-
 fn few_blocks(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
     if record.rows.len() < 2 {
         return None;
@@ -171,69 +148,6 @@ fn few_blocks(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
             "{row} ran in {fewest} blocks in which nothing is missing; with fewer than {ENOUGH_BLOCKS} the intervals are wide and say little"
         ),
         "let the rows take more turns with --blocks; a --duration must leave the time for them",
-    )
-}
-
-fn run_queue(
-    record: &RunRecord,
-    recorders: &Recorders,
-    end: &str,
-    of: fn(&Counters) -> Option<RunQueue>,
-) -> Option<Warning> {
-    let (delay, row) = record
-        .rows
-        .iter()
-        .filter_map(|row| Some((of(&record.counters_of(*row))?.mean_delay_ns()?, row)))
-        .max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let headline = recorders.iter().flat_map(|(row, recorder)| {
-        Metric::OVERHEADS
-            .into_iter()
-            .filter_map(move |metric| Some((recorder.summary(metric)?.p50, metric, row)))
-    });
-    let (smallest, metric, of_row) = headline.min()?;
-    if delay <= smallest as f64 / 10.0 {
-        return None;
-    }
-    warning(
-        "run_queue_delay",
-        format!(
-            "the {end}'s threads waited {} for a core each time they had work ({row}), above a tenth of the smallest \
-             overhead reported, the {metric} p50 of {of_row}: {}",
-            millis(delay),
-            millis(smallest as f64)
-        ),
-        "give generator, proxy and backend cores of their own, or let the backend use fewer threads",
-    )
-}
-
-/// The signature of a hop that buffers: gaps bunched by as much as the model's own gap, and a first token held back as long.
-fn buffering_hop(row: Row, recorder: &Recorder) -> Option<Warning> {
-    let tallies = recorder.tallies();
-    let bunched = recorder.summary(Metric::GapBunch)?;
-    let stretched = recorder.histogram(Metric::GapStretch).count();
-    let gaps_per_exchange = tallies.deltas as f64 / tallies.completed as f64 - 1.0;
-    let model_time = recorder.summary(Metric::ModelTime)?.mean;
-    let model_gap = (model_time - recorder.summary(Metric::ModelTtft)?.mean) / gaps_per_exchange;
-    let held = recorder.summary(Metric::FirstTokenOverhead)?.p50 as f64;
-
-    let share = bunched.count as f64 / (bunched.count + stretched) as f64;
-    let by = BUNCHED_SHARE * model_gap;
-    let buffers =
-        model_gap > 0.0 && share >= BUNCHED_GAPS && bunched.p50 as f64 >= by && held >= by;
-    if !buffers {
-        return None;
-    }
-    warning(
-        "buffering_hop",
-        format!(
-            "something on the path of {row} buffers: {:.0} % of the gaps between deltas shrank, by {} at the median where \
-             the model's gap is {}, and the first token was held for {}",
-            share * 100.0,
-            millis(bunched.p50 as f64),
-            millis(model_gap),
-            millis(held)
-        ),
-        "turn buffering and compression of streams off at the hop between (nginx: proxy_buffering off), and set TCP_NODELAY",
     )
 }
 

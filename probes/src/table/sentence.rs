@@ -3,7 +3,7 @@
 use crate::metric::Metric;
 use crate::report::{Report, RowReport};
 use crate::row::{Row, State, Transport};
-use crate::stats::{Change, Statistic};
+use crate::stats::{Change, Statistic, Withheld};
 
 use super::quantity::{TimeUnit, percent, three_digits};
 
@@ -111,7 +111,11 @@ fn outcome(change: &Change, what: &str) -> Option<String> {
         let amount = format!("{} {}", unit.show(difference.mean_ns), unit.name());
         return Some(match change.is_distinguishable() {
             true => {
-                format!("changes {what} by {amount} (no ratio: some blocks are not above zero)")
+                let why = match change.withheld {
+                    Some(Withheld::Clocks) => "the two ends have clocks of their own",
+                    None => "some blocks are not above zero",
+                };
+                format!("changes {what} by {amount} (no ratio: {why})")
             }
             false => format!("changes {what} by {amount}, not distinguishable from zero"),
         });
