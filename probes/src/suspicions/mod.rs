@@ -36,6 +36,7 @@ pub(crate) fn all(record: &RunRecord, recorders: &Recorders) -> Vec<Warning> {
     warnings.extend(tokens::cached(record, recorders));
     warnings.extend(tokens::coalesced(record, recorders));
     warnings.extend(machine::run_queue(record, recorders));
+    warnings.extend(clocks::drift(record, recorders));
     warnings.extend(each(path::suspect));
     warnings
 }
