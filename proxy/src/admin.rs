@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokenlag_channel::ExchangeLimits;
 use tokenlag_channel::http::{Incoming, ServerConnection};
 use tokenlag_dialect::Dialect;
-use tokenlag_probes::TraceId;
-use tokenlag_probes::clock::{Clock, MonoClock, Stamp, wall_clock};
+use tokenlag_probes::clock::{Clock, MonoClock, Stamp, clock_name, wall_clock};
 use tokenlag_probes::folder::recorder_log;
+use tokenlag_probes::{ClockReply, TraceId};
 use tokio::net::TcpListener;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +41,7 @@ const INDEX: &str = "tokenlag proxy\n\n\
     GET  /exchanges?trace=ID        the record of one exchange\n\
     GET  /histograms                HdrHistogram log of the proxy's own figures, one tag a channel and figure\n\
     GET  /config                    what the proxy was told, and what the upstream turned out to speak\n\
+    GET  /clock                     when this request came and when it was answered, by the clock that stamps exchanges\n\
     GET  /certificate               what QUIC clients must trust, PEM\n\
     POST /shutdown                  finish what is under way, then exit\n";
 
@@ -54,6 +55,8 @@ pub(crate) struct Admin {
     carried: RefCell<ByChannel>,
     config: serde_json::Map<String, Value>,
     certificate: String,
+    /// The name of the clock that stamps exchanges.
+    clock: Option<String>,
     started: (SystemTime, Stamp),
 }
 
@@ -87,6 +90,7 @@ impl Answer {
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
 const PEM: &str = "application/x-pem-file";
 const NDJSON: &str = "application/x-ndjson";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -128,6 +132,7 @@ impl Admin {
             carried: RefCell::default(),
             config,
             certificate: certificate.to_owned(),
+            clock: clock_name(),
             started: (wall_clock(), MonoClock.now()),
         }
     }
@@ -166,7 +171,8 @@ impl Admin {
         stopped.recv().await;
     }
 
-    fn answer(&self, incoming: &Incoming, draining: bool) -> Answer {
+    /// The answer to a request that was whole at `received`.
+    fn answer(&self, incoming: &Incoming, received: Stamp, draining: bool) -> Answer {
         let (path, query) = incoming
             .head
             .target
@@ -181,6 +187,7 @@ impl Admin {
             ("GET" | "HEAD", "/ready") => Answer::ok(TEXT, "ready\n"),
             ("GET" | "HEAD", "/metrics") => self.metrics(incoming),
             ("GET" | "HEAD", "/config") => self.config(),
+            ("GET" | "HEAD", "/clock") => self.clock(received),
             ("GET" | "HEAD", "/certificate") => Answer::ok(PEM, self.certificate.as_str()),
             ("GET" | "HEAD", "/exchanges") => self.exchanges(query),
             ("GET" | "HEAD", "/histograms") => self.histograms(),
@@ -188,6 +195,20 @@ impl Admin {
             (_, "/shutdown") => Answer::error(405, "Method Not Allowed", "POST /shutdown"),
             _ => Answer::error(404, "Not Found", INDEX),
         }
+    }
+
+    /// Both stamps of this request and its answer, from which the asker tells how far his own clock is off.
+    fn clock(&self, received: Stamp) -> Answer {
+        let mut reply = ClockReply {
+            received,
+            replied: received,
+            clock: self.clock.clone(),
+        };
+        // Last: what comes before it is no part of the way.
+        reply.replied = MonoClock.now();
+        let mut body = Vec::with_capacity(192);
+        push_line(&mut body, &reply);
+        Answer::ok(JSON, body)
     }
 
     /// Whoever asks is told what the upstream speaks, where that is soon found out. Going on without the answer, it goes on
@@ -211,7 +232,7 @@ impl Admin {
         let mut config = self.config.clone();
         config.insert("upstream_api".to_owned(), json!(self.book.kinds.shown()));
         let text = format!("{:#}\n", Value::Object(config));
-        Answer::ok("application/json", text)
+        Answer::ok(JSON, text)
     }
 
     /// OpenMetrics for those who ask for it, Prometheus' older text for all others.
@@ -329,7 +350,7 @@ async fn converse(
             "/metrics" => admin.gather().await,
             _ => {}
         }
-        let answer = admin.answer(&incoming, *draining.borrow());
+        let answer = admin.answer(&incoming, client.read_at(), *draining.borrow());
         let mut fields = vec![("content-type", answer.kind), ("cache-control", "no-store")];
         if !incoming.head.keep_alive() {
             fields.push(("connection", "close"));
