@@ -112,6 +112,16 @@ impl SignedHistogram {
         self.below().map_or(0, Counts::len)
     }
 
+    /// How many values lie from `from`, which is not negative, to below `to`, to within the width of their buckets.
+    pub(crate) fn count_within(&self, from: i64, to: i64) -> u64 {
+        let lies = |middle: u64| i64::try_from(middle).is_ok_and(|it| (from..to).contains(&it));
+        let buckets = self.above().into_iter().flat_map(Counts::buckets);
+        buckets
+            .filter(|bucket| lies(bucket.middle()))
+            .map(|bucket| bucket.count)
+            .sum()
+    }
+
     fn above(&self) -> Option<&Counts> {
         self.positive.as_ref().filter(|part| part.len() > 0)
     }

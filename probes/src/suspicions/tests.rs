@@ -1,8 +1,12 @@
 //! Each condition that costs a run its trust, and a run that has none.
 
+mod tokens;
+
 use super::*;
+use crate::counters::RunQueue;
 use crate::exchange::{FailureKind, Outcome};
 use crate::join::Unjoined;
+use crate::metric::Metric;
 use crate::row::{State, Transport};
 use crate::samples::{RowSketch, exchange, run};
 use crate::verdict::Verdict;
@@ -186,46 +190,6 @@ fn one_row_alone_needs_no_blocks() {
     assert!(Verdict::reach(&record, &recorders).trusted);
 }
 
-/// Books one more exchange of `WS` whose usage is far from the others'.
-fn with_usage(recorders: &mut Recorders, change: impl FnOnce(&mut crate::exchange::Usage)) {
-    let mut odd = exchange(1, &[2_000; 8]);
-    change(odd.usage.as_mut().expect("samples have a usage"));
-    spoil_ws(recorders, |recorder| recorder.finish(&odd, None));
-}
-
-#[test]
-fn unequal_prompts() {
-    check(
-        "input_tokens_differ",
-        "http-cold/full has 7.0, ws/incremental has 17.",
-        |_, recorders| {
-            with_usage(recorders, |usage| usage.input += 1_000);
-        },
-    );
-}
-
-#[test]
-fn unequal_outputs() {
-    check(
-        "output_tokens_differ",
-        "rows differ in output tokens",
-        |_, recorders| {
-            with_usage(recorders, |usage| usage.output += 1_000);
-        },
-    );
-}
-
-#[test]
-fn unequal_caches() {
-    check(
-        "cached_tokens_differ",
-        "http-cold/full has 3.0",
-        |_, recorders| {
-            with_usage(recorders, |usage| usage.cached_input = Some(1_000));
-        },
-    );
-}
-
 #[test]
 fn threads_that_waited_for_a_core() {
     check(
@@ -241,26 +205,33 @@ fn threads_that_waited_for_a_core() {
 }
 
 #[test]
-fn a_hop_that_buffers() {
-    check(
-        "buffering_hop",
-        "something on the path of ws/incremental buffers",
-        |_, recorders| {
-            // Four deltas held and released at once: three gaps of four vanish, the fourth is four times as long.
-            let up: Vec<u64> = (0..8).map(|k| 6_000_000 + k * 1_000_000).collect();
-            let down: Vec<u64> = (0..8)
-                .map(|k| up[(k / 4 * 4 + 3) as usize] + 40_000)
-                .collect();
-            let mut recorder = Recorder::new();
-            for trace in 0..96 {
-                let mut ours = exchange(trace, &down);
-                ours.end = Some(crate::samples::at(down[7]));
-                let mut theirs = crate::samples::hop(trace, &up);
-                theirs.up_written = Some(crate::samples::at(1_000_000));
-                recorder.finish(&ours, Some(&theirs));
-            }
-            recorders.insert(WS, recorder);
-        },
+fn threads_that_waited_where_there_is_no_proxy_to_compare_with() {
+    let (mut record, mut recorders) = run(
+        &[RowSketch {
+            row: WS,
+            request: 100,
+            delta: 20,
+            model: (5_000, 1_000),
+        }],
+        1,
+    );
+    let mut alone = Recorder::new();
+    alone.finish(&exchange(1, &[8_000_000, 9_000_000]), None);
+    recorders.insert(WS, alone);
+    let mut waited = |delay_ns| {
+        record.cells[0].counters.client_run_queue = Some(RunQueue {
+            delay_ns,
+            timeslices: 100,
+        });
+        Verdict::reach(&record, &recorders)
+    };
+    assert!(waited(70_000_000).trusted);
+    let verdict = waited(90_000_000);
+    assert_eq!(verdict.warnings[0].code, "run_queue_delay");
+    let message = &verdict.warnings[0].message;
+    assert!(
+        message.contains("the ttft p50 of ws/incremental: 7.999 ms"),
+        "{message}"
     );
 }
 

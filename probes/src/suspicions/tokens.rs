@@ -1,4 +1,4 @@
-//! Rows that did not do the same work: different prompts, outputs or caches.
+//! Tokens that cannot be compared: rows that did not do the same work, and tokens that have no stamp of their own.
 
 use crate::record::RunRecord;
 use crate::recorder::Tallies;
@@ -12,6 +12,10 @@ use super::warning;
 const TOLERATED_TOKEN_SPREAD: f64 = 0.005;
 /// Cached prompt tokens may lie apart by this share of the prompt.
 const TOLERATED_CACHE_SPREAD: f64 = 0.01;
+/// Tokens that share a stamp, on average, from which figures per token say too little: a third of all gaps is zero then, and
+/// the median gap is no longer one between two stamps that follow each other.
+const SHARED_STAMP: f64 = 1.5;
+
 pub(super) fn input(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
     let message = token_spread(record, recorders, "prompt tokens", |tallies| {
         Some((tallies.input_tokens, tallies.with_usage))
@@ -70,8 +74,46 @@ pub(super) fn cached(record: &RunRecord, recorders: &Recorders) -> Option<Warnin
     )
 }
 
+/// Tokens that share a stamp: several in a delta, or several deltas in a read. All but the last of them were there before.
+pub(super) fn coalesced(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
+    let (_, (row, per_stamp)) = extremes_of_any(record, recorders, |tallies| {
+        let stamps = tallies.deltas.saturating_sub(tallies.coalesced);
+        Some((tallies.tokens, stamps))
+    })?;
+    if per_stamp < SHARED_STAMP {
+        return None;
+    }
+    let tallies = recorders.get(&row)?.tallies();
+    let per_delta = tallies.tokens as f64 / tallies.deltas as f64;
+    let per_read = per_stamp / per_delta;
+    let remedy = if per_delta >= per_read {
+        "have the backend send each token in an event of its own (vLLM: --stream-interval 1), or read the figures as those of deltas"
+    } else {
+        "have the backend and what stands before it write each event at once; where they do, the generator is too busy to read \
+         each on its own: lower the load, or give it a core"
+    };
+    warning(
+        "coalesced_tokens",
+        format!(
+            "{per_stamp:.1} tokens of {row} share a stamp ({per_delta:.1} a delta, and {per_read:.1} deltas that were read at once): \
+             all but the last of them were there earlier, so figures per token are upper bounds, and gaps between them are lost"
+        ),
+        remedy,
+    )
+}
+
 /// The rows with the least and the most of something per exchange; `None` with fewer than two rows that know it.
 fn extremes(
+    record: &RunRecord,
+    recorders: &Recorders,
+    of: fn(&Tallies) -> Option<(u64, u64)>,
+) -> Option<((Row, f64), (Row, f64))> {
+    let (fewest, most) = extremes_of_any(record, recorders, of)?;
+    (fewest.0 != most.0).then_some((fewest, most))
+}
+
+/// The same of any number of rows: of one, it twice.
+fn extremes_of_any(
     record: &RunRecord,
     recorders: &Recorders,
     of: fn(&Tallies) -> Option<(u64, u64)>,
@@ -85,8 +127,5 @@ fn extremes(
         })
         .collect();
     means.sort_by(|a, b| a.1.total_cmp(&b.1));
-    match means.as_slice() {
-        [fewest, .., most] => Some((*fewest, *most)),
-        _ => None,
-    }
+    means.first().copied().zip(means.last().copied())
 }
