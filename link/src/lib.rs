@@ -3,15 +3,28 @@
 //! network is not touched.
 
 mod error;
+mod link;
 mod loss;
 pub mod named;
+mod namespace;
+mod netlink;
 mod pipe;
+mod relay;
 mod releases;
+mod rights;
+mod side;
 mod spec;
+mod stats;
 mod units;
 
 pub use error::LinkError;
+pub use link::Link;
 pub use loss::Loss;
+pub use namespace::{Inheritable, Namespace};
 pub use pipe::{Fate, Pipe};
+pub use relay::Clock;
 pub use releases::Releases;
+pub use rights::Rights;
+pub use side::{Addresses, Side};
 pub use spec::{LinkSpec, MTU, Way};
+pub use stats::{ByProtocol, LinkStats, WayStats};

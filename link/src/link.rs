@@ -1,0 +1,128 @@
+//! A link that is up: two sides and the relay between them. It goes when this value does, or the process.
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crate::pipe::Pipe;
+use crate::relay::{Clock, Lane, Relay, Shared, Spare};
+use crate::side::{Addresses, Side};
+use crate::stats::{self, LinkStats};
+use crate::{LinkError, LinkSpec};
+
+/// Telling the seeds of the two directions apart.
+const DOWN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A link that is up.
+#[derive(Debug)]
+pub struct Link {
+    /// Where the client is.
+    pub client: Side,
+    /// Where the server is.
+    pub server: Side,
+    spec: LinkSpec,
+    shared: Arc<Shared>,
+    /// Dropped, it ends the relay.
+    end: Option<UnixStream>,
+    relay: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    /// Makes both sides and starts the relay; `clock` says the time in nanoseconds. The relay's thread runs where the calling
+    /// thread may.
+    ///
+    /// # Errors
+    /// The process lacks rights, or the kernel does not do it.
+    pub fn up(spec: LinkSpec, clock: Clock) -> Result<Self, LinkError> {
+        let client = Side::make(Addresses::CLIENT, &spec)?;
+        let server = Side::make(Addresses::SERVER, &spec)?;
+        let device = |side: &Side| {
+            let held = side.device.try_clone();
+            held.map_err(LinkError::system("hold a TUN device twice", FILES))
+        };
+        let pipe = |way, seed| Pipe::new(way, spec.queue_of(way), spec.reorder, seed);
+        let up = Lane::new(
+            device(&client)?,
+            device(&server)?,
+            server.addresses,
+            pipe(&spec.up, spec.seed),
+        );
+        let down = Lane::new(
+            device(&server)?,
+            device(&client)?,
+            client.addresses,
+            pipe(&spec.down, spec.seed ^ DOWN),
+        );
+        let (ours, end) =
+            UnixStream::pair().map_err(LinkError::system("make a pair of sockets", FILES))?;
+        let shared = Arc::new(Shared::default());
+        let relay = Relay {
+            lanes: [up, down],
+            clock,
+            shared: shared.clone(),
+            end,
+            spare: Spare::of(spec.mtu.into()),
+        };
+        let relay = thread::Builder::new()
+            .name("link".to_owned())
+            // Only a poll that is refused ends it early; whoever measures then sees that nothing comes through.
+            .spawn(move || relay.run().unwrap_or_default())
+            .map_err(LinkError::system("start a thread", "there are too many"))?;
+        Ok(Self {
+            client,
+            server,
+            spec,
+            shared,
+            end: Some(ours),
+            relay: Some(relay),
+        })
+    }
+
+    /// Its parameters.
+    pub fn spec(&self) -> &LinkSpec {
+        &self.spec
+    }
+
+    /// What it did since it was asked last.
+    pub fn take_stats(&self) -> LinkStats {
+        std::mem::take(&mut self.shared.stats())
+    }
+
+    /// What it did since [`Link::take_stats`] was called last.
+    pub fn stats(&self) -> LinkStats {
+        self.shared.stats().clone()
+    }
+
+    /// CPU time that the relay has used, in nanoseconds; `None` where the system does not tell.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        stats::cpu_of(self.shared.thread())
+    }
+
+    /// Packets that either device dropped before the relay could read them.
+    ///
+    /// # Errors
+    /// A namespace cannot be looked into.
+    pub fn unread(&self) -> io::Result<u64> {
+        let mut unread = 0;
+        for side in [&self.client, &self.server] {
+            let text = side
+                .namespace
+                .within(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
+            unread += stats::dropped_on_sending(&text, crate::side::DEVICE).unwrap_or(0);
+        }
+        Ok(unread)
+    }
+}
+
+const FILES: &str = "are there too many open files?";
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(relay) = self.relay.take() {
+            let _ = relay.join();
+        }
+    }
+}
