@@ -45,6 +45,11 @@ impl Admin {
         Self { base, next: 0 }
     }
 
+    /// Where it is.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
     /// Passes over what is there already: warm-ups, other clients, earlier runs.
     pub async fn skip(&mut self) -> anyhow::Result<()> {
         while !self.page(&mut Fetched::default()).await? {}

@@ -12,6 +12,7 @@ use tokenlag_probes::{
 };
 
 use crate::admin::{Admin, Fetched};
+use crate::clocks::Clocks;
 use crate::cpu::Usage;
 use crate::ledger::{Closing, Ledger};
 use crate::legs::Legs;
@@ -65,6 +66,8 @@ enum Desk {
 pub struct Proxy {
     /// Its admin endpoint.
     pub admin: Admin,
+    /// Its clock and ours, once they were compared.
+    pub clocks: Option<Clocks>,
     /// Its process, where it was started here.
     pub pid: Option<u32>,
     /// The processes that stand before it in pairs.
@@ -196,15 +199,36 @@ impl Book {
         Ok(ended.transpose()?.flatten())
     }
 
+    /// The row's turn begins, or is over: asks the proxy for the time, where its clock is not ours.
+    async fn ask_the_time(&mut self, row: Row, is_over: bool) -> anyhow::Result<()> {
+        let clocks = self.proxy.as_mut().and_then(|it| it.clocks.as_mut());
+        let Some(clocks) = clocks.filter(|_| row.transport != Transport::Direct) else {
+            return Ok(());
+        };
+        let asked = async {
+            match is_over {
+                true => clocks.cell_ended().await,
+                false => clocks.cell_starts().await,
+            }
+        };
+        // A run that is stopped has what was known before.
+        let asked = self.alarm.stop.or_within(LAST_FETCH, asked).await;
+        asked.transpose().map(|_| ())
+    }
+
     /// Joins a cell's exchanges with the proxy's records of them, where the row goes through a proxy that we can ask.
-    async fn joined(&mut self, row: Row) -> anyhow::Result<Joined> {
+    async fn joined(&mut self, row: Row, end: &CellEnd) -> anyhow::Result<Joined> {
         let exchanges = std::mem::take(&mut self.kept);
         match &mut self.proxy {
             Some(proxy) if row.transport != Transport::Direct => {
                 let fetch = proxy.admin.fetch(complete(&exchanges));
                 let fetched = self.alarm.stop.or_within(LAST_FETCH, fetch).await;
                 let Fetched { hops, evicted } = fetched.transpose()?.unwrap_or_default();
-                Ok(join(exchanges, hops, evicted))
+                let mut joined = join(exchanges, hops, evicted);
+                if let Some(clocks) = &proxy.clocks {
+                    clocks.move_onto_ours(&mut joined, end.started, end.ended);
+                }
+                Ok(joined)
             }
             _ => Ok(Joined {
                 exchanges: exchanges
@@ -250,6 +274,8 @@ impl Observer for Book {
     async fn cell_starts(&mut self, lane: &Lane, name: &CellName) -> anyhow::Result<()> {
         self.display
             .stage(&format!("block {} {}", name.block + 1, lane.row));
+        let asked = self.ask_the_time(lane.row, false).await;
+        asked.context("the run cannot go on")?;
         let starts = Entry::CellStarts {
             row: lane.row,
             block: name.block,
@@ -274,11 +300,17 @@ impl Observer for Book {
         let row = lane.row;
         let counters = self.counters(lane, &end);
         self.lost.add(row, &end);
+        let asked = self.ask_the_time(row, true).await;
+        asked.context("the run cannot go on")?;
         let leg = self
             .between_sidecars(row)
             .await
             .context("the run cannot go on")?;
-        let joined = self.joined(row).await.context("the run cannot go on")?;
+        let joined = self
+            .joined(row, &end)
+            .await
+            .context("the run cannot go on")?;
+        let clocks = self.proxy.as_mut().and_then(|it| it.clocks.as_mut());
         let closing = Closing {
             started: end.started,
             ended: end.ended,
@@ -287,6 +319,7 @@ impl Observer for Book {
             leg,
             unjoined: joined.unjoined,
             missing: end.skipped + end.cancelled,
+            clocks: clocks.map_or_else(Vec::new, Clocks::news),
             checkpoint: name.order as usize + 1 == self.rows,
         };
         let mut written = self.give(Entry::Joined(joined.exchanges));

@@ -70,6 +70,7 @@ async fn measured(
         found: ends.found,
         proxy: ends.proxy.map(|proxy| Proxy {
             admin: admin::Admin::new(proxy.admin),
+            clocks: None,
             pid: proxy.pid,
             sidecars: ends.sidecars,
         }),

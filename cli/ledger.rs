@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokenlag_probes::record::Parts;
 use tokenlag_probes::{
-    Cell, CellSample, CellStatistics, Clock, Counters, JoinedExchange, Metric, MonoClock, Recorder,
-    Recorders, Report, Row, RunFolder, RunRecord, Stamp, TakenWakeups, Tallies, Unjoined,
+    Cell, CellSample, CellStatistics, Clock, ClockBatch, Counters, JoinedExchange, Metric,
+    MonoClock, Recorder, Recorders, Report, Row, RunFolder, RunRecord, Stamp, TakenWakeups,
+    Tallies, Unjoined,
 };
 
 /// How long a cell goes on until what it left so far is put on disk.
@@ -51,6 +52,8 @@ pub struct Closing {
     pub unjoined: Unjoined,
     /// Turns that were planned and left no exchange: skipped after a failure, or given up.
     pub missing: u64,
+    /// Round trips to the proxy's clock that the manifest has not.
+    pub clocks: Vec<ClockBatch>,
     /// Replace the manifest too.
     pub checkpoint: bool,
 }
@@ -145,6 +148,9 @@ impl Ledger {
         open.cell.duration_ns = nanos(closing.started, closing.ended);
         open.cell.counters = closing.counters;
         open.cell.leg = closing.leg;
+        if let Some(clocks) = &mut self.record.clocks {
+            clocks.batches.extend(closing.clocks);
+        }
         let in_parts = open.listed;
         self.log_part(closing.ended)?;
         self.state_figures(closing.missing);
@@ -261,6 +267,7 @@ mod tests {
             leg: None,
             unjoined: Unjoined::default(),
             missing,
+            clocks: Vec::new(),
             checkpoint: true,
         };
         ledger.cell_ended(closing).unwrap();

@@ -5,6 +5,7 @@ mod alarm;
 mod args;
 mod book;
 mod certificates;
+mod clocks;
 mod command_line;
 mod compare;
 mod conditions;

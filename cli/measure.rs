@@ -11,6 +11,7 @@ use tokenlag_probes::{Clock, Host, MonoClock, Report, RunRecord, Seeds, clock};
 
 use crate::args::shared::OutputArgs;
 use crate::book::{Book, Handing, Proxy};
+use crate::clocks::Clocks;
 use crate::conditions::{self, Found};
 use crate::exit::Usage;
 use crate::ledger::Ledger;
@@ -100,6 +101,10 @@ impl Run<'_> {
         if let Some(proxy) = &mut self.proxy {
             // What the proxy recorded so far is not of this run.
             alarm.or_stopped(proxy.admin.skip()).await?;
+            let clocks = Clocks::compare(proxy.admin.base(), started);
+            let clocks = alarm.or_stopped(clocks).await?;
+            record.clocks = Some(clocks.record().clone());
+            proxy.clocks = Some(clocks);
         }
         let folder = RunFolder::create(self.place, &record, tokens)?;
         let campaign = Campaign {
