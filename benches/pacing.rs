@@ -90,7 +90,7 @@ async fn with_traffic(name: &str, arrivals: Arrivals, span: Duration, backend: &
         asking: Asking {
             dialect: Dialect::Responses,
             model: "scripted".to_owned(),
-            output: 2,
+            tool_calls: false,
             seed: SEED,
             ignore_eos: true,
             store: false,
@@ -103,6 +103,8 @@ async fn with_traffic(name: &str, arrivals: Arrivals, span: Duration, backend: &
                 first_input: 64,
                 later_input: 16,
                 output: 2,
+                least_output: None,
+                tool_calls: false,
             },
             count: WordCount::GUESS,
         },

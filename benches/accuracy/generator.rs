@@ -95,7 +95,7 @@ fn measure(cell: Cell, lane: Lane, number: u32) -> Result<Load, String> {
         asking: Asking {
             dialect: Dialect::Responses,
             model: "scripted".to_owned(),
-            output: cell.tokens,
+            tool_calls: false,
             seed: SEED,
             ignore_eos: true,
             store: false,
@@ -108,6 +108,8 @@ fn measure(cell: Cell, lane: Lane, number: u32) -> Result<Load, String> {
                 first_input: 64,
                 later_input: 16,
                 output: cell.tokens,
+                least_output: None,
+                tool_calls: false,
             },
             count: WordCount::GUESS,
         },

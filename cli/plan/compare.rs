@@ -25,12 +25,16 @@ const WORKLOAD: Workload = Workload {
     first_input: 256,
     later_input: 24,
     output: 48,
+    least_output: None,
+    tool_calls: false,
 };
 const QUICK_WORKLOAD: Workload = Workload {
     turns: 3,
     first_input: 192,
     later_input: 24,
     output: 32,
+    least_output: None,
+    tool_calls: false,
 };
 /// How long an open loop's turn takes where nothing else is said.
 const OPEN_LOOP_CELL: Duration = Duration::from_secs(1);

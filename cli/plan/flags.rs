@@ -19,6 +19,8 @@ pub(super) fn shape(work: &WorkArgs, default: Workload) -> Workload {
         first_input: work.isl.unwrap_or(preset.first_input),
         later_input: work.later_isl.unwrap_or(preset.later_input.max(1)),
         output: work.osl.unwrap_or(preset.output),
+        least_output: preset.least_output.filter(|_| work.osl.is_none()),
+        tool_calls: preset.tool_calls,
     }
 }
 

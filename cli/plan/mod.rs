@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokenlag_dialect::Dialect;
+use tokenlag_loadgen::warmup::WARMUP_TURNS;
 use tokenlag_loadgen::{Arrivals, Asking, BaseUrl, CellPlan, Limits, Workload};
 use tokenlag_probes::{Row, State, StateAt, Until};
 
@@ -156,7 +157,7 @@ impl Plan {
         Asking {
             dialect: self.work.dialect,
             model,
-            output: self.workload.output,
+            tool_calls: self.workload.tool_calls,
             // The sampling seed is 32 bits wide in several servers.
             seed: self.seed & u64::from(u32::MAX),
             ignore_eos: self.ignore_eos,
@@ -170,7 +171,9 @@ impl Plan {
         if self.blocks == u32::MAX {
             return None;
         }
-        let sessions = u64::from(self.blocks) * self.work.cell.sessions? + self.warmups;
-        Some(sessions * u64::from(self.workload.turns) * self.rows.len() as u64)
+        let turns = u64::from(self.workload.turns);
+        let measured = u64::from(self.blocks) * self.work.cell.sessions? * turns;
+        let warmups = self.warmups * turns.min(WARMUP_TURNS.into());
+        Some((measured + warmups) * self.rows.len() as u64)
     }
 }

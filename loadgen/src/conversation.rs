@@ -15,8 +15,9 @@ pub struct Asking {
     pub dialect: Dialect,
     /// The model's name.
     pub model: String,
-    /// Output tokens.
-    pub output: u32,
+    /// Later turns bring what a tool returned (Responses API; elsewhere it is a user's message, since their servers' templates
+    /// differ in what they make of a tool's).
+    pub tool_calls: bool,
     /// Sampling seed.
     pub seed: u64,
     /// Ask the model to go on to `output` tokens whatever it says (vLLM's and llama-server's `ignore_eos`).
@@ -36,6 +37,8 @@ pub struct Conversation<'a> {
     /// Input items (Responses) or messages (chat) so far; for completions, one string.
     history: Vec<Box<RawValue>>,
     previous: Option<String>,
+    /// Turns that are over.
+    turns: u32,
 }
 
 /// What a reply left for the next turn.
@@ -55,11 +58,12 @@ impl<'a> Conversation<'a> {
             state,
             history: Vec::new(),
             previous: None,
+            turns: 0,
         }
     }
 
-    /// The body of the turn whose new input is `input`.
-    pub fn body(&self, input: &str) -> Vec<u8> {
+    /// The body of the turn whose new input is `input`, and which asks for `output` tokens.
+    pub fn body(&self, input: &str, output: u32) -> Vec<u8> {
         let asking = self.asking;
         let mut body = Map::new();
         let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
@@ -72,7 +76,7 @@ impl<'a> Conversation<'a> {
         }
         match asking.dialect {
             Dialect::Responses => {
-                set("max_output_tokens", asking.output.into());
+                set("max_output_tokens", output.into());
                 set("store", asking.store.into());
                 if let Some(previous) = &self.previous {
                     set("previous_response_id", previous.as_str().into());
@@ -80,7 +84,7 @@ impl<'a> Conversation<'a> {
             }
             // The last two are read, not asked in; their requests look like a chat's.
             Dialect::Chat | Dialect::Completions | Dialect::Anthropic | Dialect::Ollama => {
-                set("max_tokens", asking.output.into());
+                set("max_tokens", output.into());
                 set("stream_options", serde_json::json!({"include_usage": true}));
             }
         }
@@ -104,7 +108,7 @@ impl<'a> Conversation<'a> {
                 self.previous = Completed::parse(said.terminal).map(|completed| completed.id);
             }
             (Dialect::Responses, State::Full) => {
-                self.history.push(user_message(input));
+                self.history.extend(self.items(input));
                 let output = Completed::parse(said.terminal).map(|completed| completed.output);
                 // Every item, as it came: that is what a server that keeps the turn goes on from.
                 self.history.extend(output.into_iter().flatten());
@@ -119,23 +123,33 @@ impl<'a> Conversation<'a> {
                 self.history.push(raw(&format!("{input}{text}\n")));
             }
         }
+        self.turns += 1;
+    }
+
+    /// A turn's own input items. A tool's result follows the call that it answers, which no server could know otherwise: the
+    /// models that are measured with answer in text, whatever they are asked.
+    fn items(&self, input: &str) -> Vec<Box<RawValue>> {
+        match self.asking.tool_calls && self.turns > 0 {
+            true => tool_call(self.turns, input).into(),
+            false => vec![user_message(input)],
+        }
     }
 
     /// The member that carries the prompt, and its JSON.
     fn prompt(&self, input: &str) -> (&'static str, Vec<u8>) {
-        let array = |new: Box<RawValue>| {
+        let array = |new: Vec<Box<RawValue>>| {
             let items: Vec<&RawValue> = self
                 .history
                 .iter()
-                .chain([&new])
+                .chain(&new)
                 .map(|item| &**item)
                 .collect();
             serde_json::to_vec(&items).unwrap_or_default()
         };
         match self.asking.dialect {
-            Dialect::Responses => ("input", array(user_message(input))),
+            Dialect::Responses => ("input", array(self.items(input))),
             Dialect::Chat | Dialect::Anthropic | Dialect::Ollama => {
-                ("messages", array(raw(&message("user", input))))
+                ("messages", array(vec![raw(&message("user", input))]))
             }
             Dialect::Completions => {
                 let earlier = self.history.iter();
@@ -157,6 +171,38 @@ struct Message<'a> {
 
 fn message<'a>(role: &'a str, content: &'a str) -> Message<'a> {
     Message { role, content }
+}
+
+/// The `number`-th call of a session, and what it returned.
+fn tool_call(number: u32, returned: &str) -> [Box<RawValue>; 2] {
+    #[derive(Serialize)]
+    #[serde(tag = "type", rename_all = "snake_case")]
+    enum Item<'a> {
+        FunctionCall {
+            call_id: &'a str,
+            name: &'a str,
+            arguments: &'a str,
+        },
+        FunctionCallOutput {
+            call_id: &'a str,
+            output: &'a str,
+        },
+    }
+
+    // Two digits each, so that a call costs as many tokens at any turn.
+    let call_id = &*format!("call_{number:02}");
+    let arguments = &*format!(r#"{{"path":"src/part_{number:02}.rs"}}"#);
+    [
+        raw(&Item::FunctionCall {
+            call_id,
+            name: "read_file",
+            arguments,
+        }),
+        raw(&Item::FunctionCallOutput {
+            call_id,
+            output: returned,
+        }),
+    ]
 }
 
 fn raw(value: &impl Serialize) -> Box<RawValue> {
@@ -194,7 +240,7 @@ mod tests {
         Asking {
             dialect,
             model: "m".to_owned(),
-            output: 8,
+            tool_calls: false,
             seed: 3,
             ignore_eos: true,
             store: false,
@@ -217,7 +263,7 @@ mod tests {
         };
         let mut full = Conversation::new(&asking, State::Full);
         full.advance("one", &said);
-        let body = parsed(&full.body("two"));
+        let body = parsed(&full.body("two", 8));
         let input = body["input"].as_array().unwrap();
         assert_eq!(input.len(), 4);
         assert_eq!(input[1], serde_json::json!({"type": "reasoning"}));
@@ -228,9 +274,41 @@ mod tests {
 
         let mut incremental = Conversation::new(&asking, State::Incremental);
         incremental.advance("one", &said);
-        let body = parsed(&incremental.body("two"));
+        let body = parsed(&incremental.body("two", 8));
         assert_eq!(body["input"].as_array().unwrap().len(), 1);
         assert_eq!(body["previous_response_id"], "resp_1");
+    }
+
+    #[test]
+    fn a_tools_result_follows_its_call_in_either_state() {
+        let asking = Asking {
+            tool_calls: true,
+            ..asking(Dialect::Responses)
+        };
+        let said = Said {
+            terminal: TERMINAL,
+            bytes: b"",
+        };
+        for (state, earlier) in [(State::Full, 3), (State::Incremental, 0)] {
+            let mut conversation = Conversation::new(&asking, state);
+            let first = parsed(&conversation.body("task", 8));
+            assert_eq!(first["input"][0]["type"], "message", "{state}");
+            conversation.advance("task", &said);
+            let body = parsed(&conversation.body("fn main() {}", 9));
+            assert_eq!(body["max_output_tokens"], 9);
+            let items = body["input"].as_array().unwrap();
+            assert_eq!(items.len(), earlier + 2, "{state}");
+            let (call, output) = (&items[earlier], &items[earlier + 1]);
+            assert_eq!(call["type"], "function_call");
+            assert!(call["arguments"].as_str().unwrap().contains("part_01"));
+            assert_eq!(output["type"], "function_call_output");
+            assert_eq!(output["call_id"], call["call_id"]);
+            assert_eq!(output["output"], "fn main() {}");
+            conversation.advance("fn main() {}", &said);
+            let next = parsed(&conversation.body("more", 8));
+            let last = next["input"].as_array().unwrap().last().unwrap();
+            assert_eq!(last["call_id"], "call_02", "{state}");
+        }
     }
 
     #[test]
@@ -241,7 +319,7 @@ mod tests {
                 ..asking(Dialect::Responses)
             };
             for state in [State::Full, State::Incremental] {
-                let body = parsed(&Conversation::new(&asking, state).body("x"));
+                let body = parsed(&Conversation::new(&asking, state).body("x", 8));
                 assert_eq!(body["store"], store, "{state}");
             }
         }
@@ -256,7 +334,7 @@ mod tests {
             bytes: b"data: {\"choices\":[{\"delta\":{\"content\":\"he\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"y\"}}]}\n\ndata: [DONE]\n\n",
         };
         conversation.advance("one", &said);
-        let body = parsed(&conversation.body("two"));
+        let body = parsed(&conversation.body("two", 8));
         assert_eq!(body["messages"][1]["content"], "hey");
         assert_eq!(body["messages"][2]["content"], "two");
         assert_eq!(body["stream_options"]["include_usage"], true);
@@ -268,7 +346,10 @@ mod tests {
             bytes: b"data: {\"choices\":[{\"text\":\"hey\"}]}\n\n",
         };
         conversation.advance("one ", &said);
-        assert_eq!(parsed(&conversation.body("two"))["prompt"], "one hey\ntwo");
+        assert_eq!(
+            parsed(&conversation.body("two", 8))["prompt"],
+            "one hey\ntwo"
+        );
     }
 
     #[test]
@@ -276,7 +357,7 @@ mod tests {
         let mut asking = asking(Dialect::Responses);
         asking.extra.insert("temperature".to_owned(), 1.into());
         asking.extra.insert("top_k".to_owned(), 5.into());
-        let body = parsed(&Conversation::new(&asking, State::Full).body("x"));
+        let body = parsed(&Conversation::new(&asking, State::Full).body("x", 8));
         assert_eq!(body["temperature"], 1);
         assert_eq!(body["top_k"], 5);
     }

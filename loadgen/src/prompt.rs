@@ -84,6 +84,19 @@ impl Prompts {
         }
     }
 
+    /// Output tokens of the turn at `place`.
+    pub fn output(&self, place: Place) -> u32 {
+        use rand::RngExt;
+
+        let most = self.workload.output;
+        match self.workload.least_output {
+            Some(least) if least < most => {
+                generator(self.seed, Purpose::Output, 0, place).random_range(least..=most)
+            }
+            _ => most,
+        }
+    }
+
     /// A prompt of exactly `words` words, to learn from.
     pub fn probe(&self, words: usize, nonce: &str) -> String {
         let place = Place {
@@ -141,12 +154,35 @@ mod tests {
     #[test]
     fn lengths_follow_the_calibration() {
         let first = prompts().input(Place::default(), "1 2");
-        assert_eq!(first.split_whitespace().count(), 2 + (768 - 20) / 2);
+        assert_eq!(first.split_whitespace().count(), 2 + (32_768 - 20) / 2);
         let later = Place {
             turn: 1,
             ..Place::default()
         };
-        assert_eq!(prompts().input(later, "1 2").split_whitespace().count(), 16);
+        assert_eq!(
+            prompts().input(later, "1 2").split_whitespace().count(),
+            128
+        );
+    }
+
+    #[test]
+    fn answers_differ_by_place_within_their_range_and_by_nothing_else() {
+        let prompts = prompts();
+        let of = |turn| {
+            prompts.output(Place {
+                turn,
+                ..Place::default()
+            })
+        };
+        let all: HashSet<u32> = (0..200).map(of).collect();
+        assert!(all.len() > 50, "{all:?}");
+        assert!(all.iter().all(|tokens| (50..=200).contains(tokens)));
+        assert_eq!(of(7), of(7));
+        let fixed = Prompts {
+            workload: crate::workload::Preset::Chat.workload(),
+            ..prompts
+        };
+        assert_eq!(fixed.output(Place::default()), 64);
     }
 
     #[test]

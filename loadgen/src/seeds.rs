@@ -19,6 +19,8 @@ pub enum Purpose {
     Trace = 4,
     /// The nonces' starting point.
     Nonce = 5,
+    /// How many tokens a turn shall put out, where turns differ: equal for all rows.
+    Output = 6,
 }
 
 /// A generator for one `purpose` at one `place` of a run; `row` is 0 for what all rows share.

@@ -101,7 +101,7 @@ pub fn prepare(shared: &Shared, lane: &Lane, name: SessionName, turns: u32) -> P
     let nonce = nonce(shared.prompts.seed, name.phase, name.serial);
     let conversation = Conversation::new(&shared.asking, lane.row.state);
     let input = shared.prompts.input(place(name, 0), &nonce);
-    let first = ready(shared, lane, place(name, 0), &conversation.body(&input));
+    let first = ready(shared, lane, place(name, 0), &conversation, &input);
     Prepared {
         name,
         turns,
@@ -132,7 +132,7 @@ pub async fn run(
     for turn in 0..turns {
         let prepared = ahead.take().unwrap_or_else(|| {
             input = shared.prompts.input(place(name, turn), &nonce);
-            ready(shared, lane, place(name, turn), &conversation.body(&input))
+            ready(shared, lane, place(name, turn), &conversation, &input)
         });
         let last = turn + 1 == turns;
         let work = one_turn(shared, prepared, due, channel, !last);
@@ -169,17 +169,24 @@ fn place(name: SessionName, turn: u32) -> Place {
     }
 }
 
-fn ready(shared: &Shared, lane: &Lane, place: Place, body: &[u8]) -> Turn {
+fn ready(
+    shared: &Shared,
+    lane: &Lane,
+    place: Place,
+    conversation: &Conversation<'_>,
+    input: &str,
+) -> Turn {
+    let output = shared.prompts.output(place);
     let trace = trace_id(shared.prompts.seed, lane.index, place);
     let ask = Ask {
         path: &lane.endpoint.path,
         authority: &lane.endpoint.authority,
         headers: &lane.endpoint.dial.headers,
-        body,
+        body: &conversation.body(input, output),
         trace,
         encoding: lane.row.encoding,
     };
-    let marks = shared.asking.output as usize + SPARE_MARKS;
+    let marks = output as usize + SPARE_MARKS;
     // The moments are those of the dispatch, which is to come.
     let (intended, dispatched) = (Stamp::default(), Stamp::default());
     Turn {

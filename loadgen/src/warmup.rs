@@ -8,7 +8,7 @@ use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, State};
 
 use crate::arrivals::Arrivals;
 use crate::cell::{self, CellName, CellPlan, Connections};
-use crate::conversation::{Asking, Conversation};
+use crate::conversation::Conversation;
 use crate::drive::{Driving, drive};
 use crate::prompt::{Phase, WordCount, nonce};
 use crate::seeds::trace_id;
@@ -22,6 +22,9 @@ const WARMUP_BLOCK: u32 = u32::MAX - 1;
 const LONG_PROBE: std::ops::RangeInclusive<usize> = 24..=1_024;
 /// The shorter one has at most so many words.
 const SHORT_PROBE: usize = 24;
+
+/// Turns of a warm-up, at most: a way that carried that many is warm, however long the sessions are that come.
+pub const WARMUP_TURNS: u32 = 4;
 
 /// What the calibration found.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,10 +45,7 @@ pub enum Calibrated {
 /// Sends two prompts of different length over `lane` and compares their `usage`. `serial` numbers the first of their
 /// sessions among the warm-ups; two are used.
 pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated {
-    let asking = Asking {
-        output: 1,
-        ..shared.asking.clone()
-    };
+    let asking = &shared.asking;
     let channel = lane.channel();
     let mut points = Vec::new();
     for (at, words) in probes(shared.prompts.workload.first_input)
@@ -56,7 +56,7 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         let serial = serial + at as u64;
         let nonce = nonce(shared.prompts.seed, Phase::Warmup, serial);
         let body =
-            Conversation::new(&asking, State::Full).body(&shared.prompts.probe(words, &nonce));
+            Conversation::new(asking, State::Full).body(&shared.prompts.probe(words, &nonce), 1);
         let place = Place {
             block: u32::MAX,
             session: at as u32,
@@ -133,7 +133,7 @@ pub async fn warm(
         concurrency: plan.concurrency.min(sessions.max(1) as usize),
         sessions: Some(sessions),
         duration: None,
-        turns: plan.turns,
+        turns: plan.turns.min(WARMUP_TURNS),
         connections: Connections::PerSession,
     };
     let mut warmed = Vec::with_capacity(lanes.len());

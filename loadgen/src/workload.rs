@@ -14,43 +14,62 @@ pub struct Workload {
     pub first_input: u32,
     /// New input tokens of each later turn: a tool's result, or what the user says.
     pub later_input: u32,
-    /// Output tokens of each turn.
+    /// Output tokens of each turn; where turns differ, the most.
     pub output: u32,
+    /// The fewest output tokens, where turns differ: each turn's number is drawn evenly, and is the same on all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_output: Option<u32>,
+    /// Later turns bring what a tool returned, after the call that asked for it; else what a user says.
+    #[serde(default)]
+    pub tool_calls: bool,
 }
+
+/// Output of a turn of `edit` and `agent`.
+const LEAST_OUTPUT: u32 = 50;
+const MOST_OUTPUT: u32 = 200;
+/// What brings the history from 2,048 tokens to 131,072 within the 23 later turns, their answers of 125 tokens on average and
+/// some 16 of each call included.
+const AGENT_LATER_INPUT: u32 = 5_470;
 
 /// A workload by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// Targeted edits seen in real time: a long context, short answers.
+    /// Targeted edits seen in real time: a long context, 50 to 200 tokens out.
     Edit,
-    /// A tool loop: many turns on a growing history.
+    /// A tool loop: 24 turns on a history that grows from 2k tokens to 128k.
     Agent,
     /// Independent prompts.
     Chat,
 }
 
 impl Preset {
-    /// The preset's shape, small enough for a model that runs on a laptop's core.
+    /// The preset's shape, at the size of the real thing.
     pub const fn workload(self) -> Workload {
         match self {
             Self::Edit => Workload {
-                turns: 3,
-                first_input: 768,
-                later_input: 32,
-                output: 24,
+                turns: 6,
+                first_input: 32_768,
+                later_input: 256,
+                output: MOST_OUTPUT,
+                least_output: Some(LEAST_OUTPUT),
+                tool_calls: false,
             },
             Self::Agent => Workload {
-                turns: 20,
-                first_input: 384,
-                later_input: 48,
-                output: 32,
+                turns: 24,
+                first_input: 2_048,
+                later_input: AGENT_LATER_INPUT,
+                output: MOST_OUTPUT,
+                least_output: Some(LEAST_OUTPUT),
+                tool_calls: true,
             },
             Self::Chat => Workload {
                 turns: 1,
                 first_input: 128,
                 later_input: 0,
                 output: 64,
+                least_output: None,
+                tool_calls: false,
             },
         }
     }
@@ -77,6 +96,21 @@ impl FromStr for Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agents_history_ends_near_128k_tokens() {
+        let agent = Preset::Agent.workload();
+        let answer = (LEAST_OUTPUT + MOST_OUTPUT) / 2;
+        let last = agent.first_input + (agent.turns - 1) * (answer + 16 + agent.later_input);
+        assert!(last.abs_diff(128 * 1_024) < 1_024, "{last}");
+    }
+
+    #[test]
+    fn a_shape_of_an_earlier_version_reads_back() {
+        let earlier = r#"{"turns":4,"first_input":256,"later_input":24,"output":48}"#;
+        let read: Workload = serde_json::from_str(earlier).unwrap();
+        assert_eq!((read.least_output, read.tool_calls), (None, false));
+    }
 
     #[test]
     fn an_unknown_workload_names_the_known_ones() {

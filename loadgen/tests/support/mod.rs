@@ -32,7 +32,7 @@ fn shared_with(turns: u32, exchange: Duration, stop: Stop) -> Shared {
         asking: Asking {
             dialect: Dialect::Responses,
             model: "scripted".to_owned(),
-            output: 20,
+            tool_calls: false,
             seed: SEED,
             ignore_eos: true,
             store: true,
@@ -45,6 +45,8 @@ fn shared_with(turns: u32, exchange: Duration, stop: Stop) -> Shared {
                 first_input: 64,
                 later_input: 16,
                 output: 20,
+                least_output: None,
+                tool_calls: false,
             },
             count: WordCount::GUESS,
         },
