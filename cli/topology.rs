@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
+use tokenlag_channel::distance;
 use tokenlag_loadgen::BaseUrl;
 use tokenlag_probes::{StampSource, StateAt, Warning};
 use tokio::net::{TcpStream, lookup_host};
@@ -16,6 +17,12 @@ use crate::rig::{Alarm, ProxyAddresses};
 
 /// How long the proxy may take to say what it was told, and a server to take a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long it may take to find out how far something is.
+const MEASURING: Duration = Duration::from_secs(6);
+/// A round trip from which on a backend is far: more than within a building, or to a server that closes late because it is busy.
+const FAR: Duration = Duration::from_millis(2);
+/// The way to the proxy is short where the one behind it is more than so many times as long.
+const MANY_TIMES: u32 = 4;
 
 /// The backend behind a running proxy, as it is reached from here.
 ///
@@ -70,7 +77,8 @@ pub async fn warnings(
     let Some(proxy) = proxy else {
         return Ok(Vec::new());
     };
-    let mut warnings: Vec<Warning> = far_backend(backend, proxy).into_iter().collect();
+    let asked = async { Ok(far_upstream(proxy).await) };
+    let mut warnings: Vec<Warning> = alarm.or_stopped(asked).await?.into_iter().collect();
     // One that was started here asks whom it was told to.
     if direct && proxy.pid.is_none() {
         let asked = async { Ok(other_upstream(backend, proxy).await) };
@@ -79,15 +87,38 @@ pub async fn warnings(
     Ok(warnings)
 }
 
-/// The proxy beside the client and the backend far away: the channels differ on the short leg alone.
-fn far_backend(backend: &BaseUrl, proxy: &ProxyAddresses) -> Option<Warning> {
-    (is_near(&proxy.listen) && !is_near(backend)).then(|| Warning {
+/// The proxy beside the client and its upstream far away: the channels differ on the short way alone. What is not known of the
+/// one way or the other raises no suspicion.
+async fn far_upstream(proxy: &ProxyAddresses) -> Option<Warning> {
+    #[derive(Deserialize)]
+    struct Distance {
+        upstream: String,
+        round_trip_ns: u64,
+    }
+    let body = http::get(&proxy.admin, None, "/distance", &[], MEASURING).await;
+    let Distance {
+        upstream,
+        round_trip_ns,
+    } = serde_json::from_slice(&body.ok()?).ok()?;
+    let long = Duration::from_nanos(round_trip_ns);
+    if long < FAR {
+        return None;
+    }
+    let listen = &proxy.listen;
+    let measured = distance::round_trip(listen.host(), listen.port());
+    let short = timeout(MEASURING, measured).await.ok()?.ok()?;
+    let millis = |span: Duration| format!("{:.3} ms", span.as_secs_f64() * 1e3);
+    (short < long / MANY_TIMES).then(|| Warning {
         code: "topology".to_owned(),
         message: format!(
-            "the proxy runs beside the client and the backend is at {backend}: the compared leg is loopback, and \
-             the long one is not compared"
+            "the proxy is beside the client and the backend far away: the round trip to the proxy at {listen} takes {}, and its own \
+             to {upstream} takes {}, so the channels are compared on the short way, and the long one is not compared",
+            millis(short),
+            millis(long)
         ),
-        remedy: "run `tokenlag proxy` beside the backend, and name it with --proxy and --proxy-admin".to_owned(),
+        remedy: "run `tokenlag proxy` beside the backend and name it with --proxy and --proxy-admin, and compare pairs \
+                 (--channels pair-ws,pair-quic) where applications are to keep a proxy beside them"
+            .to_owned(),
     })
 }
 

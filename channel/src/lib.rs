@@ -9,6 +9,7 @@ pub mod accept;
 mod bounds;
 mod chunk;
 mod dial;
+pub mod distance;
 mod error;
 mod fields;
 pub mod http;

@@ -80,7 +80,8 @@ pub(crate) async fn dial(dial: &Dial, alpn: &[&[u8]]) -> Result<Connected, Chann
         .unwrap_or_else(|_| Err(connect_timeout(&dial.host, dial.port, limit)))
 }
 
-async fn first_that_answers(addresses: Vec<SocketAddr>) -> Result<TcpStream, ChannelError> {
+/// A connection to the first of them that takes one.
+pub(crate) async fn first_that_answers(addresses: Vec<SocketAddr>) -> Result<TcpStream, ChannelError> {
     let mut refused = None;
     for address in addresses {
         match TcpStream::connect(address).await {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tokenlag_channel::ExchangeLimits;
 use tokenlag_channel::http::{Incoming, ServerConnection};
+use tokenlag_channel::{BaseUrl, ExchangeLimits, distance};
 use tokenlag_dialect::Dialect;
 use tokenlag_probes::clock::{Clock, MonoClock, Stamp, clock_name, wall_clock};
 use tokenlag_probes::folder::recorder_log;
@@ -41,6 +41,7 @@ const INDEX: &str = "tokenlag proxy\n\n\
     GET  /exchanges?trace=ID        the record of one exchange\n\
     GET  /histograms                HdrHistogram log of the proxy's own figures, one tag a channel and figure\n\
     GET  /config                    what the proxy was told, and what the upstream turned out to speak\n\
+    GET  /distance                  how far the upstream is: the round trip of a connection that is made and closed\n\
     GET  /clock                     when this request came and when it was answered, by the clock that stamps exchanges\n\
     GET  /certificate               what QUIC clients must trust, PEM\n\
     POST /shutdown                  finish what is under way, then exit\n";
@@ -54,6 +55,7 @@ pub(crate) struct Admin {
     /// What they had carried when they were last asked.
     carried: RefCell<ByChannel>,
     config: serde_json::Map<String, Value>,
+    upstream: BaseUrl,
     certificate: String,
     /// The name of the clock that stamps exchanges.
     clock: Option<String>,
@@ -131,6 +133,7 @@ impl Admin {
             threads,
             carried: RefCell::default(),
             config,
+            upstream: options.upstream.clone(),
             certificate: certificate.to_owned(),
             clock: clock_name(),
             started: (wall_clock(), MonoClock.now()),
@@ -233,6 +236,18 @@ impl Admin {
         config.insert("upstream_api".to_owned(), json!(self.book.kinds.shown()));
         let text = format!("{:#}\n", Value::Object(config));
         Answer::ok(JSON, text)
+    }
+
+    /// How far the upstream is from here, found out anew.
+    async fn distance(&self) -> Answer {
+        match distance::round_trip(self.upstream.host(), self.upstream.port()).await {
+            Ok(least) => {
+                let nanos = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
+                let found = json!({"upstream": self.upstream.to_string(), "round_trip_ns": nanos});
+                Answer::ok(JSON, format!("{found}\n"))
+            }
+            Err(error) => Answer::error(502, "Bad Gateway", &error.to_string()),
+        }
     }
 
     /// OpenMetrics for those who ask for it, Prometheus' older text for all others.
@@ -350,7 +365,10 @@ async fn converse(
             "/metrics" => admin.gather().await,
             _ => {}
         }
-        let answer = admin.answer(&incoming, client.read_at(), *draining.borrow());
+        let answer = match (&*incoming.head.method, incoming.head.path()) {
+            ("GET" | "HEAD", "/distance") => admin.distance().await,
+            _ => admin.answer(&incoming, client.read_at(), *draining.borrow()),
+        };
         let mut fields = vec![("content-type", answer.kind), ("cache-control", "no-store")];
         if !incoming.head.keep_alive() {
             fields.push(("connection", "close"));
