@@ -5,7 +5,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
@@ -20,6 +20,9 @@ use crate::stamping::{Came, KernelStamps, receive_datagrams};
 /// So many datagrams have to be refused, and none to come, before a peer that was there is taken for gone: a single refusal
 /// may be forged, or a firewall's that is being set up.
 const REFUSALS: u32 = 2;
+
+/// Datagrams for which a receive has room at least: with one more than come, it tells that there are no others.
+const LEAST_ROOM: usize = 2;
 
 /// Datagrams that may wait for the thread to come to them, in bytes as the system counts (twice what they hold). Its usual 208
 /// KiB are 90 clients that begin together: those beyond them begin anew after a second, then two, then four, and some
@@ -36,6 +39,9 @@ pub(crate) struct Datagrams {
     refusals: AtomicU32,
     /// Whoever reads: the write learns of refusals, and the read tells.
     reader: AtomicWaker,
+    /// Datagrams, or trains that the kernel joined, for which the next receive has room: room is work, whether it is
+    /// filled or not.
+    room: AtomicUsize,
     /// `None` where receives are stamped as they return.
     stamps: Option<KernelStamps>,
 }
@@ -56,6 +62,7 @@ impl Datagrams {
             // Of a peer that was never heard the first refusal is enough.
             refusals: AtomicU32::new(REFUSALS - 1),
             reader: AtomicWaker::new(),
+            room: AtomicUsize::new(LEAST_ROOM),
             stamps,
         }))
     }
@@ -101,40 +108,59 @@ impl Datagrams {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into()));
             }
             ready!(self.socket.poll_recv_ready(context))?;
-            let received = self
-                .socket
-                .try_io(Interest::READABLE, || self.receive(buffers, meta));
-            match received {
-                Ok(received) => {
-                    self.refusals.store(0, Relaxed);
-                    return Poll::Ready(Ok(received));
+            let mut received = None;
+            let tried = self.socket.try_io(Interest::READABLE, || {
+                let (came, is_all) = self.receive(buffers, meta)?;
+                received = Some(came);
+                match is_all {
+                    // There is nothing to be received until the socket is readable once more.
+                    true => Err(io::ErrorKind::WouldBlock.into()),
+                    false => Ok(()),
                 }
+            });
+            if let Some(received) = received {
+                self.refusals.store(0, Relaxed);
+                return Poll::Ready(Ok(received));
+            }
+            match tried {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.refuse(),
                 // Nothing is there, or what there was is lost.
-                Err(_) => {}
+                _ => {}
             }
         }
     }
 
+    /// Receives once; tells also whether it found that there is no more.
     fn receive(
         &self,
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
-    ) -> io::Result<(usize, Came)> {
+    ) -> io::Result<((usize, Came), bool)> {
         if let (Some(stamps), [buffer, ..], [meta, ..]) = (&self.stamps, &mut *buffers, &mut *meta)
         {
             // One at a time: each has a stamp of its own.
             let (received, wall) = receive_datagrams(&self.socket, buffer)?;
             *meta = received;
-            return Ok((1, stamps.came(wall)));
+            return Ok(((1, stamps.came(wall)), false));
         }
-        let count = self.state.recv((&self.socket).into(), buffers, meta)?;
+        let most = buffers.len().min(meta.len());
+        let room = self.room.load(Relaxed).min(most);
+        let socket = (&self.socket).into();
+        let count = self
+            .state
+            .recv(socket, &mut buffers[..room], &mut meta[..room])?;
         let now = MonoClock.now();
         let came = Came {
             at: now,
             read_at: now,
         };
-        Ok((count, came))
+        let next = match count {
+            _ if count == room => (room * 2).min(most),
+            _ if count < room / 4 => room / 2,
+            _ => room,
+        };
+        self.room.store(next.max(LEAST_ROOM), Relaxed);
+        Ok(((count, came), count < room))
     }
 
     pub(crate) fn poller(self: &Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
