@@ -1,0 +1,102 @@
+//! A backend with known token times, a proxy before it, and runs between them whose verdict is looked at.
+
+use std::process::Output;
+
+use serde_json::Value;
+use tokenlag_scripted::ScriptedBackend;
+
+use crate::support::{Proxy, assert_code, json, run, stderr, stdout};
+
+/// What a run left.
+pub struct Told {
+    /// How it ended, and what it said.
+    pub output: Output,
+    /// Its report.
+    pub report: Value,
+}
+
+impl Told {
+    /// The codes of its verdict's warnings.
+    pub fn codes(&self) -> Vec<&str> {
+        let code = |warning: &'_ Value| warning["code"].as_str().map(str::len);
+        let warnings = self.warnings();
+        assert!(warnings.iter().all(|it| code(it).is_some()), "{warnings:?}");
+        warnings
+            .iter()
+            .filter_map(|it| it["code"].as_str())
+            .collect()
+    }
+
+    /// Fails unless the verdict warns so, in a message with all of `figures`, and says what to do; and unless tables and exit
+    /// code agree.
+    #[track_caller]
+    pub fn assert_warns(&self, code: &str, figures: &[&str]) {
+        let mut named = self.warnings().iter().filter(|it| it["code"] == code);
+        let warning = named.find(|warning| {
+            let message = warning["message"].as_str().unwrap_or_default();
+            figures.iter().all(|figure| message.contains(figure))
+        });
+        let Some(warning) = warning else {
+            panic!("no {code} with {figures:?} in {:#?}", self.warnings());
+        };
+        assert!(warning["remedy"].as_str().is_some_and(|it| !it.is_empty()));
+        assert_eq!(self.report["verdict"]["trusted"], false);
+        assert!(
+            stdout(&self.output).contains(code),
+            "{}",
+            stdout(&self.output)
+        );
+        assert_code(&self.output, 3);
+    }
+
+    /// Fails if the verdict warns so.
+    #[track_caller]
+    pub fn assert_silent(&self, code: &str) {
+        assert!(!self.codes().contains(&code), "{:#?}", self.warnings());
+    }
+
+    fn warnings(&self) -> &[Value] {
+        let warnings = self.report["verdict"]["warnings"].as_array();
+        warnings.expect("there is a verdict")
+    }
+}
+
+/// Runs the command with these words (separated by blanks), then `more`, and reads its report.
+#[track_caller]
+pub fn told(words: &str, more: &[&str]) -> Told {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let mut args: Vec<&str> = words.split(' ').chain(more.iter().copied()).collect();
+    args.extend(["--ui", "none", "--out", out.to_str().expect("text")]);
+    let output = run(&args);
+    let report = out.join("report.json");
+    assert!(report.exists(), "{}\n{}", stdout(&output), stderr(&output));
+    Told {
+        report: json(&report),
+        output,
+    }
+}
+
+/// A backend with this script.
+#[track_caller]
+pub fn scripted(script: &str) -> ScriptedBackend {
+    let script = script.parse().expect("the script can be read");
+    ScriptedBackend::start(script).expect("the backend starts")
+}
+
+/// A small comparison of HTTP alone with the control, over a proxy that is there.
+#[track_caller]
+pub fn compared(backend: &str, listen: &str, admin: &str) -> Told {
+    let words = "compare --channels http --state full --blocks 3 --turns 4 --isl 48 --later-isl 8 --osl 24 --model m";
+    told(
+        words,
+        &["--url", backend, "--proxy", listen, "--proxy-admin", admin],
+    )
+}
+
+/// The same, over a proxy of its own that `before` stands before.
+#[track_caller]
+pub fn compared_over(backend: &ScriptedBackend, before: impl FnOnce(&str) -> String) -> Told {
+    let proxy = Proxy::start(&backend.url());
+    compared(&backend.url(), &before(&proxy.listen), &proxy.admin)
+}
