@@ -14,8 +14,12 @@ use tokio::time::timeout;
 use crate::Counters;
 use crate::socket::Socket;
 
-/// Room offered to one read: what a token stream needs many times over, and few reads for a large body.
+/// The most room that is offered to one read: few reads for a large body.
 pub(crate) const READ_ROOM: usize = 64 * 1024;
+
+/// Room offered at first, and where reads bring little: what a token stream needs many times over. A thousand streams whose
+/// bytes come to lie in ever other memory would spend a seventh of their time on getting it.
+const LEAST_ROOM: usize = 4 * 1024;
 
 /// A connection, what was read of it and not yet used, and the stamps of its last read and write.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(crate) struct Wire {
     socket: Socket,
     /// Bytes read and not yet used.
     pub(crate) inbox: BytesMut,
+    /// How much the inbox grows by where it is full: more after a read that took all the room there was.
+    room: usize,
     /// How long the peer may take no bytes of a write.
     stalled: Option<Duration>,
 }
@@ -32,6 +38,7 @@ impl Wire {
         Self {
             socket,
             inbox: BytesMut::new(),
+            room: LEAST_ROOM,
             stalled: None,
         }
     }
@@ -41,16 +48,24 @@ impl Wire {
         Self {
             socket,
             inbox,
+            room: LEAST_ROOM,
             stalled: Some(stalled),
         }
     }
 
     /// Reads once into the inbox; 0 is the end of the stream. May be cancelled without loss.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
-        if self.inbox.capacity() - self.inbox.len() < READ_ROOM / 4 {
-            self.inbox.reserve(READ_ROOM);
+        if self.inbox.capacity() - self.inbox.len() < self.room / 2 {
+            self.inbox.reserve(self.room);
         }
-        self.socket.read_buf(&mut self.inbox).await
+        let offered = self.inbox.capacity() - self.inbox.len();
+        let count = self.socket.read_buf(&mut self.inbox).await?;
+        self.room = match count {
+            _ if count == offered => (self.room * 4).min(READ_ROOM),
+            _ if count < self.room / 16 => (self.room / 2).max(LEAST_ROOM),
+            _ => self.room,
+        };
+        Ok(count)
     }
 
     /// Waits, without holding a buffer, until there is something to read: ten thousand idle connections cost little.

@@ -1,13 +1,14 @@
 //! One HTTP/1.1 connection to a server: requests go out, replies come back as stamped chunks.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokenlag_probes::Stamp;
-use tokio::time::timeout;
 
 use super::body::{BodyDecoder, Piece};
 use super::head::{HeadError, ResponseHead};
+use crate::timers::Timers;
 use crate::wire::Wire;
 use crate::{ChannelError, Chunk, Counters, Dial, Socket, tcp};
 
@@ -15,6 +16,8 @@ use crate::{ChannelError, Chunk, Counters, Dial, Socket, tcp};
 #[derive(Debug)]
 pub struct Connection {
     wire: Wire,
+    /// For what its reads wait for.
+    timers: Timers,
     address: String,
 }
 
@@ -68,6 +71,7 @@ impl Connection {
         Ok(Dialled {
             connection: Self {
                 wire: Wire::new(made.socket),
+                timers: Timers::default(),
                 address: dial.authority(),
             },
             resolved: made.resolved,
@@ -232,7 +236,7 @@ impl Connection {
     }
 
     async fn fill(&mut self, idle: Duration, what: &'static str) -> Result<usize, ChannelError> {
-        match timeout(idle, self.wire.fill()).await {
+        match self.timers.in_time(idle, pin!(self.wire.fill())).await {
             Ok(filled) => filled.map_err(|error| lost(&self.address, &error)),
             Err(_) => Err(ChannelError::Timeout {
                 address: self.address.clone(),
