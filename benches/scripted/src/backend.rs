@@ -19,6 +19,7 @@ use crate::lateness::Lateness;
 use crate::pace::{self, Pace};
 use crate::play::After;
 use crate::script::Script;
+use crate::socket;
 
 /// What all connections share.
 #[derive(Debug, Default)]
@@ -220,8 +221,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             continue;
         };
         let number = shared.next_connection();
-        // Without it tokens wait for acknowledgements; a socket that refuses is gone already.
-        let _ = socket.set_nodelay(true);
+        socket::send_at_once(&socket);
         let socket = Arc::new(socket);
         locked(&shared.open).insert(number, Arc::clone(&socket));
         let for_thread = Arc::clone(shared);

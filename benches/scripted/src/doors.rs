@@ -26,6 +26,7 @@ use crate::journal::ReceivedRequest;
 use crate::out::{Out, Sink};
 use crate::pace::{self, Pace};
 use crate::play::{Playback, What};
+use crate::socket;
 
 /// How long a client may take no byte at all.
 const STALLED: Duration = Duration::from_secs(30);
@@ -131,6 +132,7 @@ async fn accept_tcp(house: &Rc<House>, listener: std::net::TcpListener, acceptor
 
 async fn serve_tcp(house: Rc<House>, stream: TcpStream, acceptor: Acceptor) {
     let number = house.shared.next_connection();
+    socket::send_at_once(&stream);
     match acceptor.accept(stream).await {
         Ok(accept::Accepted::Http1(connection)) => serve_http1(&house, connection, number).await,
         Ok(accept::Accepted::Http2(connection)) => {

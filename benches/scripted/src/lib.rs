@@ -29,6 +29,7 @@ mod play;
 mod reply;
 mod request;
 mod script;
+mod socket;
 mod wait;
 
 pub use backend::ScriptedBackend;

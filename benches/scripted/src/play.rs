@@ -1,6 +1,7 @@
 //! Playing a script: what of one streamed reply leaves when, step by step, whatever carries it.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 
 use tokenlag_probes::{Stamp, Usage};
 
@@ -154,6 +155,15 @@ impl Playback {
     fn pieces(&mut self, due: Stamp, deltas: u32) {
         let events = std::mem::take(&mut self.pending);
         let writes = self.script.writes_per_event as usize;
+        if writes <= 1 && !events.is_empty() {
+            // The next write is about as long.
+            self.pending.reserve(events.len());
+            let what = What::Events {
+                bytes: events,
+                deltas,
+            };
+            return self.push(due, what);
+        }
         let size = events.len().div_ceil(writes).max(1);
         let count = events.len().div_ceil(size);
         for (at, piece) in events.chunks(size).enumerate() {
@@ -189,5 +199,9 @@ impl Playback {
 
 /// The text of tokens `first` to `last`: ` t1 t2`.
 pub(crate) fn text(first: u32, last: u32) -> String {
-    (first..=last).map(|token| format!(" t{token}")).collect()
+    let mut text = String::with_capacity(8 * (last + 1).saturating_sub(first) as usize);
+    for token in first..=last {
+        write!(text, " t{token}").expect("a String takes all that is written");
+    }
+    text
 }
