@@ -3,6 +3,8 @@
 mod stack;
 
 use stack::{IDLE, Stack, get, raw, run};
+use tokenlag_probes::clock::clock_name;
+use tokenlag_probes::{Clock, ClockReply, MonoClock};
 use tokenlag_scripted::{Script, ScriptedBackend};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -193,6 +195,12 @@ fn the_admin_endpoint_tells_and_stops() {
         let (_, config) = get(admin, "/config").await;
         let config: serde_json::Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["upstream"], stack.backend.url());
+        let before = MonoClock.now();
+        let (_, told) = get(admin, "/clock").await;
+        let after = MonoClock.now();
+        let told = ClockReply::parse(told.as_bytes()).unwrap();
+        assert!(before <= told.received && told.received <= told.replied && told.replied <= after);
+        assert_eq!(told.clock, clock_name(), "it is the clock of this test too");
 
         let body = stack::create("x", 3);
         let request = format!(
