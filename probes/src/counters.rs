@@ -29,8 +29,8 @@ impl RunQueue {
 
     /// Adds what `other` waited.
     pub fn add(&mut self, other: &RunQueue) {
-        self.delay_ns += other.delay_ns;
-        self.timeslices += other.timeslices;
+        self.delay_ns = self.delay_ns.saturating_add(other.delay_ns);
+        self.timeslices = self.timeslices.saturating_add(other.timeslices);
     }
 }
 
@@ -55,7 +55,8 @@ macro_rules! counters {
             /// Adds what `other` counted.
             pub fn add(&mut self, other: &Counters) {
                 $(if let Some(count) = other.$name {
-                    *self.$name.get_or_insert_default() += count;
+                    let sum = self.$name.get_or_insert_default();
+                    *sum = sum.saturating_add(count);
                 })+
                 if let Some(queue) = &other.client_run_queue {
                     self.client_run_queue.get_or_insert_default().add(queue);

@@ -32,15 +32,16 @@ pub struct Unjoined {
 impl Unjoined {
     /// Complete exchanges without a partner.
     pub fn total(&self) -> u64 {
-        self.no_hop_record + self.ordinals_differ + self.duplicate_trace
+        let others = self.ordinals_differ.saturating_add(self.duplicate_trace);
+        self.no_hop_record.saturating_add(others)
     }
 
     /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Unjoined) {
-        self.no_hop_record += other.no_hop_record;
-        self.ordinals_differ += other.ordinals_differ;
-        self.duplicate_trace += other.duplicate_trace;
-        self.evicted += other.evicted;
+        self.no_hop_record = self.no_hop_record.saturating_add(other.no_hop_record);
+        self.ordinals_differ = self.ordinals_differ.saturating_add(other.ordinals_differ);
+        self.duplicate_trace = self.duplicate_trace.saturating_add(other.duplicate_trace);
+        self.evicted = self.evicted.saturating_add(other.evicted);
     }
 }
 

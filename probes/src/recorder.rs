@@ -54,12 +54,13 @@ pub struct Tallies {
 impl Tallies {
     /// All exchanges, however they ended.
     pub fn exchanges(&self) -> u64 {
-        self.completed + self.truncated + self.failed + self.cancelled
+        let done = self.completed.saturating_add(self.cancelled);
+        done.saturating_add(self.errors())
     }
 
     /// Exchanges that went wrong: failed or truncated, not cancelled.
     pub fn errors(&self) -> u64 {
-        self.failed + self.truncated
+        self.failed.saturating_add(self.truncated)
     }
 
     /// Some reply had no `usage`, so figures per token are figures per delta.
@@ -69,27 +70,35 @@ impl Tallies {
 
     /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Tallies) {
-        self.completed += other.completed;
-        self.truncated += other.truncated;
-        self.failed += other.failed;
-        self.cancelled += other.cancelled;
-        for (&kind, &count) in &other.failures {
-            *self.failures.entry(kind).or_default() += count;
+        let counts = [
+            (&mut self.completed, other.completed),
+            (&mut self.truncated, other.truncated),
+            (&mut self.failed, other.failed),
+            (&mut self.cancelled, other.cancelled),
+            (&mut self.tokens, other.tokens),
+            (&mut self.deltas, other.deltas),
+            (&mut self.coalesced, other.coalesced),
+            (&mut self.chunks, other.chunks),
+            (&mut self.with_usage, other.with_usage),
+            (&mut self.input_tokens, other.input_tokens),
+            (&mut self.with_cached_input, other.with_cached_input),
+            (&mut self.cached_input_tokens, other.cached_input_tokens),
+            (&mut self.joined, other.joined),
+            (&mut self.answered_by_proxy, other.answered_by_proxy),
+            (&mut self.overlapped, other.overlapped),
+        ];
+        // A file may say anything of a run.
+        for (sum, count) in counts {
+            *sum = sum.saturating_add(count);
         }
-        self.tokens += other.tokens;
-        self.deltas += other.deltas;
-        self.coalesced += other.coalesced;
-        self.chunks += other.chunks;
-        self.with_usage += other.with_usage;
-        self.input_tokens += other.input_tokens;
-        self.with_cached_input += other.with_cached_input;
-        self.cached_input_tokens += other.cached_input_tokens;
-        self.joined += other.joined;
-        self.answered_by_proxy += other.answered_by_proxy;
-        self.overlapped += other.overlapped;
+        for (&kind, &count) in &other.failures {
+            let sum = self.failures.entry(kind).or_default();
+            *sum = sum.saturating_add(count);
+        }
         self.unjoined.add(&other.unjoined);
         for (&metric, &count) in &other.saturated {
-            *self.saturated.entry(metric).or_default() += count;
+            let sum = self.saturated.entry(metric).or_default();
+            *sum = sum.saturating_add(count);
         }
     }
 
