@@ -1,7 +1,9 @@
 //! A reply that is arriving on a stream of `tokenlag/1`.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream};
@@ -122,6 +124,7 @@ impl ClientReply {
                 }
                 Frame::End => {
                     self.ended = true;
+                    self.take_end().await;
                     return Ok(None);
                 }
                 Frame::Request { .. } | Frame::Response { .. } => {
@@ -211,6 +214,18 @@ impl ClientReply {
             self.live.dialled.socket.took(chunk.bytes.len());
             self.inbox.extend_from_slice(&chunk.bytes);
         }
+    }
+
+    /// Takes the end of the stream too, where it came with the END frame: a stream that is dropped without it is stopped
+    /// (RFC 9000, section 3.5), which costs both ends a frame to no end.
+    async fn take_end(&mut self) {
+        let mut end = pin!(self.recv.read_chunk(READ_LIMIT, true));
+        poll_fn(|context| {
+            // Whatever it is: the reply is whole.
+            let _ = end.as_mut().poll(context);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Notes the receive that made the stream readable.
