@@ -22,6 +22,9 @@ use crate::{ExchangeError, Incoming};
 
 const READ_LIMIT: usize = 64 * 1024;
 
+/// Room for the first frames of a reply.
+const FRAMES: usize = 1024;
+
 /// A connection that was accepted. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ServerConnection(Rc<Established>);
@@ -30,7 +33,8 @@ pub struct ServerConnection(Rc<Established>);
 /// can send the request elsewhere.
 #[derive(Debug)]
 pub struct Exchange {
-    streams: Option<(SendStream, RecvStream)>,
+    /// `None` once it is read.
+    writing: Option<Box<Writing>>,
     connection: Rc<Established>,
 }
 
@@ -51,9 +55,19 @@ impl ServerConnection {
 
     /// The next exchange; `None` once the client is gone. May be cancelled without loss.
     pub async fn next_exchange(&self) -> Option<Exchange> {
-        let streams = self.0.connection.accept_bi().await.ok()?;
+        let (send, recv) = self.0.connection.accept_bi().await.ok()?;
+        let door = &self.0.door;
         Some(Exchange {
-            streams: Some(streams),
+            writing: Some(Box::new(Writing {
+                send,
+                recv: Some(recv),
+                events: false,
+                compactor: None,
+                frames: Vec::new(),
+                limits: door.limits.exchange,
+                share: Share::new(&door.room),
+                stalled: false,
+            })),
             connection: Rc::clone(&self.0),
         })
     }
@@ -68,26 +82,21 @@ impl Exchange {
     pub async fn request(
         mut self,
     ) -> Result<(Incoming, ReplyWriter), (ExchangeError, ReplyWriter)> {
-        let (send, mut recv) = self.streams.take().expect("taken once, by value");
-        let door = &self.connection.door;
-        let mut writer = Box::new(Writing {
-            send,
-            events: false,
-            compactor: None,
-            frames: Vec::with_capacity(1024),
-            limits: door.limits.exchange,
-            share: Share::new(&door.room),
-            stalled: false,
-        });
-        let read = read_request(&mut recv, &self.connection, &mut writer.share).await;
-        let (form, mut incoming) = match read {
+        let mut writer = self.writing.take().expect("taken once, by value");
+        let Writing { recv, share, .. } = &mut *writer;
+        let (form, mut incoming) = match read_request(recv, &self.connection, share).await {
             Ok(read) => read,
-            Err(error) => return Err((error, ReplyWriter(writer))),
+            Err(error) => {
+                writer.recv = None;
+                return Err((error, ReplyWriter(writer)));
+            }
         };
+        let early = writer.recv.take().is_some_and(|recv| recv.is_0rtt());
         writer.events = form != ReplyForm::Bytes;
         writer.compactor = (form == ReplyForm::Compact).then(Compactor::default);
+        writer.frames.reserve(FRAMES);
         let safe = early::is_marked(&mut incoming);
-        if recv.is_0rtt() && !safe {
+        if early && !safe {
             confirmed(&self.connection.confirmed).await;
         }
         Ok((incoming, ReplyWriter(writer)))
@@ -101,18 +110,19 @@ async fn confirmed(confirmed: &Confirmed) {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if let Some((mut send, _)) = self.streams.take() {
+        if let Some(mut writing) = self.writing.take() {
             // A stream that the client gave up has nothing left to reset.
-            let _ = send.reset(VarInt::from_u32(NOT_BEGUN));
+            let _ = writing.send.reset(VarInt::from_u32(NOT_BEGUN));
         }
     }
 }
 
 async fn read_request(
-    recv: &mut RecvStream,
+    recv: &mut Option<RecvStream>,
     connection: &Established,
     share: &mut Share,
 ) -> Result<(ReplyForm, Incoming), ExchangeError> {
+    let recv = recv.as_mut().expect("it is read once");
     let socket = &connection.socket;
     let limits = connection.door.limits.exchange;
     let pace = Pace::since(socket.read_at(), limits);
@@ -189,6 +199,8 @@ pub struct ReplyWriter(Box<Writing>);
 #[derive(Debug)]
 struct Writing {
     send: SendStream,
+    /// Until the request is read.
+    recv: Option<RecvStream>,
     events: bool,
     compactor: Option<Compactor>,
     frames: Vec<u8>,
