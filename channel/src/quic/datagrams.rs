@@ -194,6 +194,10 @@ impl fmt::Debug for Poller {
 impl UdpPoller for Poller {
     fn poll_writable(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poller = &mut *self;
+        let known = || poller.socket.socket.try_io(Interest::WRITABLE, || Ok(()));
+        if poller.writable.is_none() && known().is_ok() {
+            return Poll::Ready(Ok(()));
+        }
         let writable = poller.writable.get_or_insert_with(|| {
             let socket = Arc::clone(&poller.socket);
             Box::pin(async move { socket.socket.writable().await })
