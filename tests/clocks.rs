@@ -2,8 +2,11 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use support::{Backend, Proxy, assert_code, compared, run, stdout, tokenlag};
@@ -61,6 +64,40 @@ impl Drop for Elsewhere {
     }
 }
 
+const REFUSED: &str = "no time namespace can be had here (unshare --time needs root): the injected clock of cli/clocks_tests.rs has to do";
+
+/// A way to `target` on which everything takes `out` to get there and `back` to come back.
+fn long_way(target: &str, out: Duration, back: Duration) -> SocketAddr {
+    let target: SocketAddr = target.parse().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(target) else {
+                return;
+            };
+            for (from, to, delay) in [(&client, &server, out), (&server, &client, back)] {
+                let pair = (from.try_clone(), to.try_clone());
+                let (Ok(from), Ok(to)) = pair else { return };
+                thread::spawn(move || carry(from, to, delay));
+            }
+        }
+    });
+    address
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let _ = to.set_nodelay(true);
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        thread::sleep(delay);
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
+}
+
 fn row<'a>(report: &'a Value, channel: &str) -> &'a Value {
     let rows = report["channels"].as_array().expect("there are rows");
     let found = rows.iter().find(|row| row["channel"] == channel);
@@ -91,9 +128,7 @@ fn a_clock_that_is_a_thousand_seconds_ahead_is_found_and_taken_out() {
     assert!(row(&same, "http")["uncertainty_ns"].is_null());
 
     let Some(there) = Elsewhere::start(&backend.url) else {
-        eprintln!(
-            "no time namespace can be had here (unshare --time needs root): the injected clock of cli/clocks_tests.rs has to do"
-        );
+        eprintln!("{REFUSED}");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -126,8 +161,10 @@ fn a_clock_that_is_a_thousand_seconds_ahead_is_found_and_taken_out() {
             assert!(within > 0, "{two}");
             let [one, two] = [one, two].map(|row| &row["metrics"][metric]);
             let p50 = nanos(&two["p50"]);
+            // Nothing comes before it was sent, but for what the estimate is off.
+            assert!(nanos(&two["min"]) >= -within, "{channel} {metric}: {two}");
             // A busy host makes either of them slow: it is the thousand seconds that must be gone.
-            let range = nanos(&one["min"]) - within..=nanos(&one["max"]) + within + 100_000_000;
+            let range = -within..=nanos(&one["max"]) + within + 100_000_000;
             assert!(
                 range.contains(&p50),
                 "{channel} {metric}: {p50} not in {range:?}"
@@ -174,4 +211,38 @@ fn nanos_of(value: &Value) -> f64 {
     value
         .as_f64()
         .unwrap_or_else(|| panic!("no figure: {value}"))
+}
+
+#[test]
+fn an_offset_that_is_known_worse_than_the_figures_are_large_speaks_against_a_run() {
+    let backend = Backend::start();
+    let Some(there) = Elsewhere::start(&backend.url) else {
+        eprintln!("{REFUSED}");
+        return;
+    };
+    // Unlike ways put the estimate off by half of their difference; the bound holds it all the same.
+    let (out, back) = (Duration::from_millis(30), Duration::from_millis(2));
+    let admin = long_way(&there.admin, out, back).to_string();
+    let mut args = CHANNELS.to_vec();
+    args.extend(["--url", &backend.url, "--proxy", &there.listen]);
+    args.extend(["--proxy-admin", &admin]);
+    let (report, _) = compared(&args);
+    let clocks = &report["clocks"];
+    let within = nanos(&clocks["uncertainty_ns"]);
+    let off = nanos(&clocks["offset_ns"]) - i64::from(AHEAD) * 1_000_000_000;
+    assert!(off.abs() <= within, "{clocks}");
+    assert!(
+        off >= 10_000_000 && within >= 16_000_000,
+        "the ways are unlike: {clocks}"
+    );
+    assert_eq!(report["verdict"]["trusted"], false);
+    let warnings = report["verdict"]["warnings"].as_array().expect("a list");
+    let found = warnings.iter().find(|it| it["code"] == "clock_drift");
+    let found = found.unwrap_or_else(|| panic!("{warnings:?}"));
+    let message = found["message"].as_str().expect("text");
+    assert!(message.contains("their offset is known to"), "{message}");
+    assert!(message.contains("token_overhead p50"), "{message}");
+    // The figures that need no offset are not touched by it.
+    let overhead = &row(&report, "http")["metrics"]["first_token_overhead"];
+    assert!(nanos(&overhead["min"]) > 0, "{overhead}");
 }

@@ -53,13 +53,18 @@ impl ClockRecord {
         let (residue_ns, bend_ns) = misses(batches);
         let slowest = batches.iter().map(|batch| batch.fastest.half_ns()).max();
         let long = last.moment().as_nanos() as f64 - first.moment().as_nanos() as f64;
-        let halves = (first.fastest.half_ns() as f64) + last.fastest.half_ns() as f64;
         let drift = drift(batches);
+        // What the first batch and the last one leave of an even drift, and how far from its middle the median lies.
+        let left = |drift: f64| {
+            let halves = first.fastest.half_ns() as f64 + last.fastest.half_ns() as f64;
+            let moved = last.fastest.offset_ns() as f64 - first.fastest.offset_ns() as f64;
+            (halves + (drift * long - moved).abs()) / long
+        };
         Some(ClockEstimate {
             relation: self.relation(),
             offset_ns: self.offset_ns(middle)?,
             drift_ppm: drift.map(|share| share * 1e6),
-            drift_uncertainty_ppm: drift.filter(|_| long > 0.0).map(|_| halves / long * 1e6),
+            drift_uncertainty_ppm: drift.filter(|_| long > 0.0).map(|drift| left(drift) * 1e6),
             uncertainty_ns: slowest.unwrap_or(0).saturating_add(residue_ns),
             residue_ns,
             bend_ns,
