@@ -40,6 +40,8 @@ impl Told {
             panic!("no {code} with {figures:?} in {:#?}", self.warnings());
         };
         assert!(warning["remedy"].as_str().is_some_and(|it| !it.is_empty()));
+        let page = include_str!("../../docs/verdict.md");
+        assert!(page.contains(&format!("### `{code}`")), "it is documented");
         assert_eq!(self.report["verdict"]["trusted"], false);
         assert!(
             stdout(&self.output).contains(code),

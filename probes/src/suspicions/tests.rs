@@ -42,6 +42,8 @@ fn check(code: &str, figure: &str, spoil: impl FnOnce(&mut RunRecord, &mut Recor
     let warning = &verdict.warnings[0];
     assert!(warning.message.contains(figure), "{}", warning.message);
     assert!(!warning.remedy.is_empty());
+    let page = include_str!("../../../docs/verdict.md");
+    assert!(page.contains(&format!("### `{code}`")), "{code} is documented");
 }
 
 fn spoil_ws(recorders: &mut Recorders, spoil: impl FnOnce(&mut Recorder)) {
