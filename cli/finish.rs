@@ -69,7 +69,7 @@ pub fn tell(
     let report = &measured.report;
     // Of a run that ended before anything completed there is nothing to show.
     if early.is_none() || report.channels.iter().any(|row| row.completed > 0) {
-        output::report(report, args.output)?;
+        output::report(report, args.output, args.legs)?;
     }
     for line in &measured.told {
         output::note(line);

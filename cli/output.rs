@@ -50,10 +50,10 @@ pub fn error(text: &str) {
     note(&format!("error: {text}"));
 }
 
-/// A report in the form that was asked for.
-pub fn report(report: &Report, form: Output) -> anyhow::Result<()> {
+/// A report in the form that was asked for; `legs`: its tables have those too.
+pub fn report(report: &Report, form: Output, legs: bool) -> anyhow::Result<()> {
     result(&match form {
-        Output::Table => tables(report),
+        Output::Table => tables(report, legs),
         Output::Csv => csv(report),
         Output::Json => {
             let json = serde_json::to_string_pretty(report).context("cannot write the report")?;
@@ -62,11 +62,12 @@ pub fn report(report: &Report, form: Output) -> anyhow::Result<()> {
     })
 }
 
-fn tables(report: &Report) -> String {
+fn tables(report: &Report, legs: bool) -> String {
+    let style = Style { legs, ..style() };
     if report.command == "load" {
-        table::load(report, style())
+        table::load(report, style)
     } else {
-        table::compare(report, style())
+        table::compare(report, style)
     }
 }
 
@@ -75,6 +76,7 @@ fn style() -> Style {
     Style {
         width: columns().map_or(widest, |columns| columns.min(widest)),
         colour: io::stdout().is_terminal() && colours_are_welcome(),
+        legs: false,
     }
 }
 

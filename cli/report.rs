@@ -16,9 +16,10 @@ pub fn run(command: ReportCommand) -> anyhow::Result<Exit> {
         ReportCommand::Show {
             folder,
             output: form,
+            legs,
         } => {
             let run = open(&folder)?;
-            output::report(&run.report(), form)?;
+            output::report(&run.report(), form, legs)?;
         }
         ReportCommand::Export { folder, format } => export(&folder, format)?,
     }

@@ -24,6 +24,9 @@ pub enum ReportCommand {
         /// What goes to standard output
         #[arg(long, value_enum, default_value_t)]
         output: Output,
+        /// Show the legs of the first token, and each overhead beyond its floor
+        #[arg(long)]
+        legs: bool,
     },
     /// Print a run in a format that other tools read
     Export {

@@ -94,6 +94,10 @@ pub struct OutputArgs {
     /// The run's folder; an earlier run is never overwritten [default: runs/<time>-<command>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Show where the time to the first token goes, leg by leg, and each overhead beyond its floor; behind a link it is shown
+    /// anyway
+    #[arg(long)]
+    pub legs: bool,
     /// Keep the stamps of every delta in exchanges.jsonl
     #[arg(long)]
     pub keep_tokens: bool,

@@ -10,6 +10,7 @@ mod counts;
 pub mod csv;
 pub mod exchange;
 pub mod figures;
+pub mod floor;
 pub mod folder;
 pub mod histogram;
 pub mod join;
@@ -40,13 +41,14 @@ pub use exchange::{
     DeltaKind, Exchange, FailureKind, HopExchange, Outcome, Place, TokenMark, TraceId, Usage,
 };
 pub use figures::derive;
+pub use floor::{Floor, FloorSource};
 pub use folder::{FolderError, RecordedRun, RunFolder, TokenStamps};
 pub use histogram::{SignedHistogram, Summary};
 pub use join::{Joined, JoinedExchange, Unjoined, join};
 pub use metric::{Metric, Unit};
 pub use precision::{Precision, Until};
 pub use receipt::{Receipts, StampSource, TakenWakeups, Wakeups};
-pub use record::{Calibration, Cell, Floor, Host, Parts, RunRecord, Seeds};
+pub use record::{Calibration, Cell, Host, Parts, RunRecord, Seeds};
 pub use recorder::{Recorder, Tallies};
 pub use report::{Recorders, Report, RowReport, Saving, Versus};
 pub use row::{Encoding, ReadStamp, Row, State, Transport};

@@ -10,6 +10,7 @@ use crate::clock::Stamp;
 use crate::clocks::ClockRecord;
 use crate::conditions::Conditions;
 use crate::counters::Counters;
+use crate::floor::Floor;
 use crate::metric::Metric;
 use crate::precision::Until;
 use crate::recorder::Tallies;
@@ -59,28 +60,6 @@ pub struct Calibration {
     /// Further findings, by name.
     #[serde(flatten)]
     pub more: BTreeMap<String, serde_json::Value>,
-}
-
-/// What physics leaves on the link of a run: one value for all rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Floor {
-    /// One round trip, in nanoseconds: no warm channel answers sooner.
-    pub round_trip_ns: u64,
-    /// One way down, in nanoseconds: no delta arrives sooner.
-    pub downlink_ns: u64,
-    /// Where the values come from: the emulated link's settings, or a measurement.
-    pub source: String,
-}
-
-impl Floor {
-    /// The floor under an overhead; `None` for other figures.
-    pub fn under(&self, metric: Metric) -> Option<u64> {
-        match metric {
-            Metric::FirstTokenOverhead | Metric::RoundtripOverhead => Some(self.round_trip_ns),
-            Metric::TokenOverhead => Some(self.downlink_ns),
-            _ => None,
-        }
-    }
 }
 
 /// One row's turn in one block.
@@ -311,27 +290,12 @@ mod tests {
         let start = UNIX_EPOCH + Duration::from_millis(1_750_000_000_123);
         let mut record = RunRecord::begin("compare", start, vec![Row::HTTP_FULL]);
         record.calibration.clock_read_ns = Some(21.0);
-        record.floor = Some(Floor {
-            round_trip_ns: 40_000_000,
-            downlink_ns: 20_000_000,
-            source: "link".to_owned(),
-        });
+        let way = Duration::from_millis(20);
+        record.floor = Some(Floor::of_link(2 * way, way));
         record.end(start + Duration::from_secs(9));
         assert_eq!(record.started_at, "2025-06-15T15:06:40.123Z");
         let json = serde_json::to_string(&record).unwrap();
         assert!(json.starts_with(r#"{"schema":"tokenlag.run/1""#), "{json}");
         assert_eq!(serde_json::from_str::<RunRecord>(&json).unwrap(), record);
-    }
-
-    #[test]
-    fn the_floor_lies_under_overheads_alone() {
-        let floor = Floor {
-            round_trip_ns: 40,
-            downlink_ns: 20,
-            source: String::new(),
-        };
-        assert_eq!(floor.under(Metric::RoundtripOverhead), Some(40));
-        assert_eq!(floor.under(Metric::TokenOverhead), Some(20));
-        assert_eq!(floor.under(Metric::Ttft), None);
     }
 }

@@ -92,6 +92,8 @@ pub struct Change {
 pub enum Withheld {
     /// The figure is a difference of stamps of two clocks: what their offset is off by would be in both terms of the ratio.
     Clocks,
+    /// The figure is net of the floor, and the interval of the baseline's own reaches zero: it would be a share of nothing.
+    Floor,
 }
 
 /// A difference of two rows in nanoseconds, with its 95 % interval.

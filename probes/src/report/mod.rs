@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::bootstrap::IntervalMethod;
 use crate::clocks::{ClockEstimate, ClockRecord};
 use crate::conditions::Conditions;
+use crate::floor::Floor;
 use crate::histogram::{SignedHistogram, Summary};
 use crate::join::Unjoined;
 use crate::metric::Metric;
 use crate::precision::Precision;
-use crate::record::{Calibration, Floor, Host, RunRecord};
+use crate::record::{Calibration, Host, RunRecord};
 use crate::recorder::Recorder;
 use crate::row::{ReadStamp, Row};
 use crate::stats::{Change, Statistic};
@@ -106,7 +107,7 @@ pub struct RowReport {
     pub unjoined: Unjoined,
     /// Distributions, by figure; a figure without values is absent.
     pub metrics: BTreeMap<Metric, Summary>,
-    /// Medians and 99th percentiles of the overheads less the link's floor; empty where that is not known.
+    /// Medians and 99th percentiles of the overheads, and of the wire's legs, less the floor; empty where that is not known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub net_of_floor: BTreeMap<Metric, Net>,
     /// How far the figures of stamps of both ends may be off, in nanoseconds; empty where the clock is one.
@@ -143,6 +144,9 @@ pub struct Versus {
     /// The change.
     #[serde(flatten)]
     pub change: Change,
+    /// The change of what is beyond the floor: of overheads, where the floor is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net_of_floor: Option<Change>,
 }
 
 impl Report {
@@ -169,7 +173,7 @@ impl Report {
                 dispatch_lag: lag.summary(),
                 found: record.calibration.clone(),
             },
-            floor: record.floor.clone(),
+            floor: record.floor,
             clocks: record.clocks.as_ref().and_then(ClockRecord::estimate),
             precision: Precision::of(record),
             channels: record
@@ -190,10 +194,25 @@ impl Report {
 impl RowReport {
     /// One change; `None` where the row is not compared so.
     pub fn versus(&self, baseline: &str, metric: Metric, statistic: Statistic) -> Option<&Change> {
+        let found = self.comparison(baseline, metric, statistic);
+        found.map(|versus| &versus.change)
+    }
+
+    /// One change of what is beyond the floor; `None` where the row is not compared so, or no floor is known under the figure.
+    pub fn net_versus(
+        &self,
+        baseline: &str,
+        metric: Metric,
+        statistic: Statistic,
+    ) -> Option<&Change> {
+        let found = self.comparison(baseline, metric, statistic);
+        found.and_then(|versus| versus.net_of_floor.as_ref())
+    }
+
+    fn comparison(&self, baseline: &str, metric: Metric, statistic: Statistic) -> Option<&Versus> {
         self.versus
             .iter()
             .find(|v| v.baseline == baseline && v.metric == metric && v.statistic == statistic)
-            .map(|versus| &versus.change)
     }
 }
 

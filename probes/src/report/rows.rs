@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::exchange::FailureKind;
+use crate::floor::Floor;
 use crate::histogram::Summary;
 use crate::metric::Metric;
-use crate::record::{Floor, RunRecord};
+use crate::record::RunRecord;
 use crate::recorder::{Recorder, Tallies};
 use crate::row::{Row, Transport};
 use crate::stats::Statistic;
@@ -166,6 +167,10 @@ fn versus(record: &RunRecord, row: Row, baseline: Row, metric: Metric) -> Vec<Ve
             metric,
             statistic,
             change: record.change_of(row, baseline, metric, statistic),
+            net_of_floor: Metric::OVERHEADS
+                .contains(&metric)
+                .then(|| record.net_change_of(row, baseline, metric, statistic))
+                .flatten(),
         })
         .filter(|versus| versus.change.blocks > 0)
         .collect()

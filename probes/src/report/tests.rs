@@ -1,5 +1,7 @@
 //! The report of a hand-made run, and its shape as JSON.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::*;
@@ -26,11 +28,8 @@ fn built() -> (RunRecord, Report) {
         ],
         24,
     );
-    record.floor = Some(Floor {
-        round_trip_ns: 40_000,
-        downlink_ns: 20_000,
-        source: "a test".to_owned(),
-    });
+    let way = Duration::from_micros(20);
+    record.floor = Some(Floor::of_link(2 * way, way));
     let report = Report::build(&record, &recorders);
     (record, report)
 }
@@ -135,7 +134,19 @@ fn overheads_are_also_given_net_of_the_floor() {
         ws.net_of_floor[&Metric::RoundtripOverhead].p50,
         whole.p50 - 40_000
     );
-    assert_eq!(ws.net_of_floor.len(), 3);
+    let transfer = ws.metrics[&Metric::RequestTransfer];
+    assert_eq!(
+        ws.net_of_floor[&Metric::RequestTransfer].p50,
+        transfer.p50 - 20_000
+    );
+    // Three overheads, and the legs but the model's.
+    assert_eq!(ws.net_of_floor.len(), 8);
+    let net = |baseline, metric| ws.net_versus(baseline, metric, Statistic::P50);
+    // 30 against 60, of which 20 are the way: a quarter is left.
+    let token = net("http-cold/full", Metric::TokenOverhead).unwrap();
+    assert!((token.change.unwrap() + 0.75).abs() < 0.02, "{token:?}");
+    assert_eq!(net("http-cold/full", Metric::Ttft), None);
+    assert_eq!(net("direct/full", Metric::Roundtrip), None);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The tables of `compare`: what each row measured, and how it differs from the baselines.
 
+use crate::floor::Floor;
 use crate::histogram::Summary;
 use crate::metric::Metric;
 use crate::report::{Report, RowReport};
@@ -11,7 +12,7 @@ use super::grid::{Cell, Grid, fitting};
 use super::notes::notes;
 use super::quantity::TimeUnit;
 use super::wrap::wrapped;
-use super::{Style, carried, conditions, precision, savings};
+use super::{Style, carried, conditions, floor, legs, precision, savings};
 
 /// What the first table shows. The last three are overheads.
 const MEASURED: [(Metric, &str); 5] = [
@@ -28,6 +29,36 @@ pub(super) const COMPARED: [(Metric, &str, &str); 3] = [
     (Metric::TokenOverhead, "per-token overhead", "-30"),
     (Metric::Ttft, "ttft", "-50"),
 ];
+
+/// A column of the tables of changes.
+#[derive(Clone, Copy)]
+struct Column {
+    metric: Metric,
+    name: &'static str,
+    /// What OpenAI published.
+    published: &'static str,
+    /// Of what is beyond the floor.
+    net: bool,
+}
+
+impl Column {
+    const fn whole((metric, name, published): (Metric, &'static str, &'static str)) -> Self {
+        Self {
+            metric,
+            name,
+            published,
+            net: false,
+        }
+    }
+}
+
+/// Behind a long link nearly all of a delta's lateness is the way down, which no channel shortens.
+const NET_OF_THE_WAY: Column = Column {
+    metric: Metric::TokenOverhead,
+    name: "per-token net",
+    published: "-30",
+    net: true,
+};
 
 /// All tables of a comparison, the sentence and the verdict.
 pub fn compare(report: &Report, style: Style) -> String {
@@ -53,6 +84,8 @@ pub fn compare(report: &Report, style: Style) -> String {
             .map(|it| precision::told(it, width)),
     );
     parts.extend(savings::savings(report, style));
+    parts.extend(floor::beyond(report, style));
+    parts.extend(legs::legs(report, style));
     parts.extend(carried::carried(report, style));
     parts.push(wrapped(&super::sentence(report), width, ""));
     parts.push(super::verdict(&report.verdict, style));
@@ -112,7 +145,7 @@ fn unit_of(report: &Report, metric: Metric) -> TimeUnit {
     TimeUnit::for_values(summaries.flat_map(|s| [s.p50 as f64, s.p99 as f64]))
 }
 
-fn p50_p99(summary: Option<&Summary>, unit: TimeUnit) -> [Cell; 2] {
+pub(super) fn p50_p99(summary: Option<&Summary>, unit: TimeUnit) -> [Cell; 2] {
     match summary {
         Some(summary) => [summary.p50, summary.p99].map(|nanos| unit.show(nanos as f64).into()),
         None => ["-".into(), "-".into()],
@@ -127,13 +160,16 @@ fn changes(report: &Report, baseline: &str, width: usize, colour: bool) -> Optio
         return None;
     }
     let direct = baseline.starts_with(&Transport::Direct.to_string());
-    let columns: Vec<(Metric, &str, &str)> = match direct {
+    let mut columns: Vec<Column> = match direct {
         true => vec![
-            (Metric::Ttft, "ttft", ""),
-            (Metric::Roundtrip, "roundtrip", ""),
+            Column::whole((Metric::Ttft, "ttft", "")),
+            Column::whole((Metric::Roundtrip, "roundtrip", "")),
         ],
-        false => COMPARED.to_vec(),
+        false => COMPARED.map(Column::whole).into(),
     };
+    if !direct && report.floor.as_ref().is_some_and(Floor::is_of_a_link) {
+        columns.insert(2, NET_OF_THE_WAY);
+    }
     let tables = fitting(&columns, width, colour, &|columns| {
         change_grid(&rows, baseline, columns, direct)
     });
@@ -146,26 +182,24 @@ fn changes(report: &Report, baseline: &str, width: usize, colour: bool) -> Optio
     Some(format!("{title}\n{tables}{UNCERTAIN}"))
 }
 
-fn change_grid(
-    rows: &[&RowReport],
-    baseline: &str,
-    columns: &[(Metric, &str, &str)],
-    as_time: bool,
-) -> Grid {
+fn change_grid(rows: &[&RowReport], baseline: &str, columns: &[Column], as_time: bool) -> Grid {
     let mut grid = Grid::default();
     let mut heading: Vec<Cell> = vec!["row".into()];
-    heading.extend(columns.iter().map(|(_, name, _)| Cell::from(*name)));
+    heading.extend(columns.iter().map(|column| Cell::from(column.name)));
     grid.row(heading);
     if baseline == Row::HTTP_COLD_FULL.to_string() {
         let mut published: Vec<Cell> = vec!["(OpenAI published)".into()];
-        published.extend(columns.iter().map(|(.., figure)| Cell::from(*figure)));
+        published.extend(columns.iter().map(|column| Cell::from(column.published)));
         grid.row(published);
     }
     grid.rule();
     for row in rows {
         let mut cells: Vec<Cell> = vec![row.row.to_string().into()];
-        for (metric, ..) in columns {
-            let change = row.versus(baseline, *metric, Statistic::P50);
+        for column in columns {
+            let change = match column.net {
+                true => row.net_versus(baseline, column.metric, Statistic::P50),
+                false => row.versus(baseline, column.metric, Statistic::P50),
+            };
             cells.push(change.map_or("-".into(), |change| change_cell(change, as_time)));
         }
         grid.row(cells);

@@ -4,7 +4,9 @@ mod carried;
 mod change_cell;
 mod compare;
 mod conditions;
+mod floor;
 mod grid;
+mod legs;
 mod load;
 mod notes;
 mod precision;
@@ -26,6 +28,9 @@ pub struct Style {
     pub width: usize,
     /// Colour changes by ANSI escapes. The caller respects `NO_COLOR` and terminals that are none.
     pub colour: bool,
+    /// The legs of the first token and the overheads beyond the floor have tables of their own. They have them anyway where the
+    /// link is emulated.
+    pub legs: bool,
 }
 
 impl Default for Style {
@@ -33,6 +38,7 @@ impl Default for Style {
         Self {
             width: 100,
             colour: false,
+            legs: false,
         }
     }
 }
@@ -63,5 +69,7 @@ pub fn verdict(verdict: &Verdict, style: Style) -> String {
 
 #[cfg(test)]
 mod factorial_tests;
+#[cfg(test)]
+mod floor_tests;
 #[cfg(test)]
 mod tests;

@@ -4,16 +4,22 @@ use crate::clocks::ClockRelation;
 use crate::report::{Report, RowReport};
 use crate::row::ReadStamp;
 
+use super::floor;
 use super::quantity::TimeUnit;
 use super::wrap::wrapped;
 
 /// The notes in lines; empty where there is nothing to note.
 pub(super) fn notes(report: &Report, width: usize) -> String {
-    [clocks(report), upper_bounds(report), unjoined(report)]
-        .into_iter()
-        .flatten()
-        .map(|note| wrapped(&note, width, "  "))
-        .collect()
+    [
+        floor::note(report),
+        clocks(report),
+        upper_bounds(report),
+        unjoined(report),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|note| wrapped(&note, width, "  "))
+    .collect()
 }
 
 /// How far the proxy's clock is from ours, and what hangs on it; nothing where it is one clock.
@@ -23,9 +29,9 @@ fn clocks(report: &Report) -> Option<String> {
         return None;
     }
     let side = if clocks.offset_ns < 0 {
-        "behind"
+        "behind ours"
     } else {
-        "ahead"
+        "ahead of ours"
     };
     let drift = clocks.drift_ppm.zip(clocks.drift_uncertainty_ppm);
     let drift = drift.map_or(String::new(), |(drift, within)| {
@@ -33,7 +39,7 @@ fn clocks(report: &Report) -> Option<String> {
     });
     let unit = TimeUnit::for_values([clocks.uncertainty_ns as f64]);
     Some(format!(
-        "Clocks: the proxy's is {:.6} s {side} of ours{drift}; per token, and the legs to and from the proxy, are moved by that and \
+        "Clocks: the proxy's is {:.6} s {side}{drift}; per token, and the legs to and from the proxy, are moved by that and \
          right to {} {} ({} round trips); their ratios are withheld, a difference between rows stands",
         clocks.offset_ns.unsigned_abs() as f64 / 1e9,
         unit.show(clocks.uncertainty_ns as f64),

@@ -1,5 +1,6 @@
 //! What came out of a comparison, in one plain sentence.
 
+use crate::floor::Floor;
 use crate::metric::Metric;
 use crate::report::{Report, RowReport};
 use crate::row::{Row, State, Transport};
@@ -20,8 +21,10 @@ const SAID: [(Metric, &str); 3] = [
 /// row; a baseline only where there is nothing else. Choosing the best row afterwards would flatter it.
 pub fn sentence(report: &Report) -> String {
     let baselines = baselines(report);
+    // Behind a long link nearly all of a delta's lateness is the way: what can be saved is beyond it.
+    let far = report.floor.as_ref().is_some_and(Floor::is_of_a_link);
     let clauses = headline_row(report, &baselines)
-        .map(|row| clauses(row, &baselines))
+        .map(|row| clauses(row, &baselines, far))
         .unwrap_or_default();
     match clauses.as_slice() {
         [_, ..] => {
@@ -71,9 +74,9 @@ fn headline_row<'a>(report: &'a Report, baselines: &[String]) -> Option<&'a RowR
 }
 
 /// One clause per baseline that the row was compared with; the first names the row.
-fn clauses(row: &RowReport, baselines: &[String]) -> Vec<String> {
+fn clauses(row: &RowReport, baselines: &[String], far: bool) -> Vec<String> {
     let outcomes = baselines.iter().filter_map(|baseline| {
-        let outcomes = outcomes(row, baseline)?;
+        let outcomes = outcomes(row, baseline, far)?;
         let against = if *baseline == Row::HTTP_COLD_FULL.to_string() {
             "HTTP per request (http-cold/full)"
         } else if *baseline == Row::HTTP_FULL.to_string() {
@@ -92,11 +95,16 @@ fn clauses(row: &RowReport, baselines: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn outcomes(row: &RowReport, baseline: &str) -> Option<String> {
-    let said: Vec<String> = SAID
-        .into_iter()
-        .filter_map(|(metric, what)| outcome(row.versus(baseline, metric, Statistic::P50)?, what))
-        .collect();
+fn outcomes(row: &RowReport, baseline: &str, far: bool) -> Option<String> {
+    let one = |(metric, what): (Metric, &str)| {
+        let whole = || outcome(row.versus(baseline, metric, Statistic::P50)?, what);
+        let net = row.net_versus(baseline, metric, Statistic::P50);
+        match net.filter(|_| far && metric == Metric::TokenOverhead) {
+            Some(net) => outcome(net, &format!("{what} beyond the link's delay")),
+            None => whole(),
+        }
+    };
+    let said: Vec<String> = SAID.into_iter().filter_map(one).collect();
     let (last, others) = said.split_last()?;
     Some(match others {
         [] => last.clone(),
@@ -113,6 +121,7 @@ fn outcome(change: &Change, what: &str) -> Option<String> {
             true => {
                 let why = match change.withheld {
                     Some(Withheld::Clocks) => "the two ends have clocks of their own",
+                    Some(Withheld::Floor) => "the baseline's reaches zero",
                     None => "some blocks are not above zero",
                 };
                 format!("changes {what} by {amount} (no ratio: {why})")

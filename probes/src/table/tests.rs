@@ -86,6 +86,7 @@ pub(super) fn plain(width: usize) -> Style {
     Style {
         width,
         colour: false,
+        legs: false,
     }
 }
 
@@ -206,8 +207,8 @@ fn colour_changes_nothing_but_colour() {
     let coloured = compare(
         &report,
         Style {
-            width: 100,
             colour: true,
+            ..plain(100)
         },
     );
     let bare = coloured
