@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokenlag_channel::{Channel, ChannelError, Reply, Request};
 use tokenlag_dialect::{Decoder, Dialect};
 use tokenlag_probes::{Exchange, FailureKind, Outcome};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::conversation::needs_bytes;
@@ -103,7 +104,13 @@ async fn run(
     let framing = reply.framing();
     let keep_bytes = driving.keep && needs_bytes(driving.dialect, framing);
     let mut decoder = Decoder::new(driving.dialect, framing);
+    let mut read = None;
     while let Some(chunk) = reply.next().await? {
+        if read.replace(chunk.ordinal) != Some(chunk.ordinal) {
+            // What lies there for other streams is read and stamped before this one's is looked at: a stamp is late by what
+            // was done before the read, and by nothing that is done after it.
+            yield_now().await;
+        }
         exchange.head = exchange.head.or(reply.head());
         exchange.chunks = chunk.ordinal + 1;
         decoder
