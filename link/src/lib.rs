@@ -2,7 +2,9 @@
 //! them that delays, paces, queues and loses packets. The kernel's own TCP and UDP see it, handshakes included; the host's own
 //! network is not touched.
 
+mod check;
 mod error;
+mod forward;
 mod link;
 mod loss;
 pub mod named;
@@ -17,7 +19,9 @@ mod spec;
 mod stats;
 mod units;
 
+pub use check::{Finding, check};
 pub use error::LinkError;
+pub use forward::{Forward, Forwarder};
 pub use link::Link;
 pub use loss::Loss;
 pub use namespace::{Inheritable, Namespace};

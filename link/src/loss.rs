@@ -43,6 +43,20 @@ impl Loss {
         }
     }
 
+    /// How far the number of losses strays: its variance for each packet of a long run.
+    pub(crate) fn variance(&self) -> f64 {
+        match *self {
+            Loss::Bernoulli { share } => share * (1.0 - share),
+            Loss::GilbertElliott { p, r, bad, good } => {
+                let is_bad = p / (p + r);
+                let drawn = is_bad * bad * (1.0 - bad) + (1.0 - is_bad) * good * (1.0 - good);
+                // The state is a Markov chain whose memory fades by 1 - p - r at each packet.
+                let memory = (2.0 - p - r) / (p + r);
+                drawn + (bad - good).powi(2) * is_bad * (1.0 - is_bad) * memory
+            }
+        }
+    }
+
     /// Reads `0.1%`, or `ge:P/R`, `ge:P/R/BAD` and `ge:P/R/BAD/GOOD`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some(shares) = text.strip_prefix("ge:") else {
@@ -146,6 +160,11 @@ mod tests {
         let lost = drawn(model, 7);
         let share = share_of(&lost);
         assert!((share - model.mean()).abs() < 0.1 * model.mean(), "{share}");
+        let strays = (model.variance() / PACKETS as f64).sqrt();
+        assert!(
+            (share - model.mean()).abs() < 4.0 * strays,
+            "{share} +- {strays}"
+        );
         let bursts = lost.windows(2).filter(|pair| !pair[0] && pair[1]).count() as f64;
         let length = share * PACKETS as f64 / bursts;
         assert!(

@@ -21,6 +21,14 @@ impl Namespace {
         File::open("/proc/thread-self/ns/net").map(Self)
     }
 
+    /// The same one, held once more.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// The one behind a descriptor that this process inherited.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use tokenlag_link::{Link, LinkError, LinkSpec, Side};
+use tokenlag_link::{Forward, Forwarder, Link, LinkError, LinkSpec, Side, check};
 use tokenlag_probes::{Clock, MonoClock};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -194,4 +194,87 @@ fn a_congestion_control_that_is_not_there_is_refused() {
     let told = Link::up(spec, now).unwrap_err().to_string();
     let is_told = told.contains("nonesuch") && told.contains("tcp_available_congestion_control");
     assert!(is_told || told.contains("CAP_NET_ADMIN"), "{told}");
+}
+
+#[test]
+fn a_service_of_the_host_is_reached_behind_the_link() {
+    with("rtt=10ms", |link| {
+        let service = TcpListener::bind("127.0.0.1:0").unwrap();
+        let echo = UdpSocket::bind(service.local_addr().unwrap()).unwrap();
+        let port = service.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let mut datagram = [0; 2_000];
+            let (length, from) = echo.recv_from(&mut datagram).unwrap();
+            echo.send_to(&datagram[..length], from).unwrap();
+        });
+        let server = thread::spawn(move || {
+            let (mut stream, peer) = service.accept().unwrap();
+            assert!(peer.ip().is_loopback());
+            let mut asked = Vec::new();
+            stream.read_to_end(&mut asked).unwrap();
+            stream.write_all(&asked).unwrap();
+        });
+        let closed = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let forwards = [port.to_string(), format!("9=127.0.0.1:{closed}")];
+        let forwards: Vec<Forward> = forwards.iter().map(|text| text.parse().unwrap()).collect();
+        let forwarder = Forwarder::start(&link.server, &forwards).unwrap();
+        assert_eq!(forwarder.ports(), [port, 9]);
+        let at = IpAddr::from(link.server.addresses.v4);
+
+        let before = now();
+        let (mut stream, took) = connect(&link, (at, port).into());
+        stream.write_all(b"hello").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"hello");
+        assert!(took >= Duration::from_millis(10) && now() - before >= 20_000_000);
+        server.join().unwrap();
+
+        let client = udp(&link.client, link.client.addresses.v4.into());
+        client.send_to(b"hi", (at, port)).unwrap();
+        let mut datagram = [0; 10];
+        let (length, from) = client.recv_from(&mut datagram).unwrap();
+        assert_eq!((&datagram[..length], from), (&b"hi"[..], (at, port).into()));
+
+        // Where nobody listens, the client's connection breaks; it does not end as if all had been said.
+        let (mut stream, _) = connect(&link, (at, 9).into());
+        let broken = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(broken.kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_link_proves_itself() {
+    with("rtt=4ms,rate=20mbit,loss=1%,seed=3", |link| {
+        let mut stages = 0;
+        let findings = check(&link, now, &mut |_| stages += 1);
+        assert!(stages >= 5);
+        let of = |what: &str| {
+            let found = findings.iter().find(|it| it.what.starts_with(what));
+            found.unwrap_or_else(|| panic!("{what}: {findings:#?}"))
+        };
+        // What a host that does much else cannot spoil.
+        for what in ["TCP loss", "UDP loss", "packets that the emulator dropped"] {
+            assert_eq!(of(what).good, Some(true), "{findings:#?}");
+        }
+        for what in [
+            "TCP connect",
+            "TCP echo",
+            "UDP echo",
+            "TCP throughput up",
+            "UDP throughput down",
+            "release error",
+        ] {
+            assert!(!of(what).found.contains("failed"), "{findings:#?}");
+        }
+        assert!(
+            of("release error").what.ends_with("10mbit"),
+            "half of the line's rate"
+        );
+    });
 }
