@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use tokenlag_loadgen::{CellEnd, CellName, Lane, Observer, Sink};
 use tokenlag_probes::{
     Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row,
-    StampSource, TraceId, Transport, Unjoined, clock, join,
+    StampSource, TraceId, Transport, Unjoined, Warning, clock, join,
 };
 
 use crate::admin::{Admin, Fetched};
@@ -112,13 +112,18 @@ impl Book {
     }
 
     /// Closes the books: everything is on disk, and the report is made.
-    pub fn close(mut self, whole: bool) -> anyhow::Result<(Report, Vec<String>)> {
+    pub fn close(
+        mut self,
+        whole: bool,
+        doubts: Vec<Warning>,
+    ) -> anyhow::Result<(Report, Vec<String>)> {
         self.display.clear();
         let told = self.lost.told();
         // Why the writing ended, if it did, was said when it was found.
         let (mut ledger, _) = self.take_ledger()?;
         let record = ledger.record_mut();
         self.lost.note(record);
+        record.warnings.extend(doubts);
         if whole {
             record.end(clock::wall_clock());
         }

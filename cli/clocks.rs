@@ -12,6 +12,8 @@ use tokenlag_probes::{
     Clock, ClockBatch, ClockRecord, ClockReply, Joined, MonoClock, RoundTrip, Stamp,
 };
 
+use crate::link::from_home;
+
 /// Round trips of a batch.
 const ROUND_TRIPS: usize = 16;
 /// Round trips of one whose fastest is slow: it goes on until here, for one that is not.
@@ -185,7 +187,7 @@ impl Asker {
     }
 
     async fn on_a_new_connection(&mut self) -> anyhow::Result<RoundTrip> {
-        let mut made = Connection::dial(&self.dial).await?.connection;
+        let mut made = from_home(Connection::dial(&self.dial)).await?.connection;
         let trip = self.over(&mut made).await?;
         self.connection = Some(made);
         Ok(trip)

@@ -8,20 +8,25 @@ use crate::args::compare::CompareArgs;
 use crate::book::Proxy;
 use crate::ends::{Ends, Starter};
 use crate::exit::Exit;
+use crate::link::{Linked, check_proxy};
 use crate::measure::{self, Measured, Run};
 use crate::pinning::{self, Pinning};
 use crate::plan::Plan;
 use crate::rig::{Alarm, Rig};
-use crate::{admin, alarm, finish, host, lanes, models, topology};
+use crate::{admin, alarm, finish, floor, host, lanes, models, topology};
 
 /// Runs the command.
 pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
     let mut plan = Plan::of_compare(&args)?;
+    check_proxy(&args.linked, args.proxy.as_ref())?;
+    // Before any thread is started, and while this one may still run on any core: so may the link's.
+    let mut link = Linked::up(&args.linked)?;
+    plan.link = link.as_ref().map(Linked::plan);
     let place = measure::claim(args.output.out.as_deref(), "compare")?;
     let outcome = alarm::block_on(async {
         let (alarm, interrupted) = alarm::alarm();
         let mut rig = Rig::default();
-        let measured = measured(&args, &mut plan, &place, &mut rig, &alarm).await;
+        let measured = measured(&args, &mut plan, link.as_mut(), &place, &mut rig, &alarm).await;
         let casualty = rig.casualty();
         rig.shut_down().await;
         finish::outcome(measured, casualty, &interrupted)
@@ -33,6 +38,7 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
 async fn measured(
     args: &CompareArgs,
     plan: &mut Plan,
+    mut link: Option<&mut Linked>,
     place: &Path,
     rig: &mut Rig,
     alarm: &Alarm,
@@ -42,9 +48,10 @@ async fn measured(
         args,
         rig,
         pinning,
+        link: link.as_deref_mut(),
         alarm,
     };
-    let ends = Ends::gather(plan, starter).await?;
+    let mut ends = Ends::gather(plan, starter).await?;
     let host = host::read();
     if let Some(core) = pinning.generator {
         // Where the system does not allow it the run is none the worse known: the record says what was asked.
@@ -61,12 +68,23 @@ async fn measured(
     let direct = |row: &Row| row.transport == Transport::Direct;
     let direct = plan.work.rows.iter().any(direct);
     let proxy = ends.proxy.as_ref();
+    if let Some(link) = &link {
+        ends.found.floor = Some(link.floor());
+    } else if let Some(proxy) = proxy {
+        let measured = async { Ok(floor::measured(&proxy.listen).await) };
+        ends.found.floor = alarm.or_stopped(measured).await?;
+    }
+    let warnings = topology::warnings(&ends.backend, proxy, direct, alarm).await?;
+    if let Some(link) = &mut link {
+        link.enter()?;
+    }
     let run = Run {
         command: "compare",
         plan,
         model,
         lanes: lanes::lanes(plan, &ends),
-        warnings: topology::warnings(&ends.backend, proxy, direct, alarm).await?,
+        warnings,
+        link: link.as_deref(),
         found: ends.found,
         proxy: ends.proxy.map(|proxy| Proxy {
             admin: admin::Admin::new(proxy.admin),

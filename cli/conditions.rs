@@ -2,7 +2,7 @@
 
 use tokenlag_channel::quic::CONGESTION_CONTROL;
 use tokenlag_loadgen::Connections;
-use tokenlag_probes::{CertificateSource, Conditions, Host, Row, StateAt, Transport};
+use tokenlag_probes::{CertificateSource, Conditions, Floor, Host, Row, StateAt, Transport};
 
 use crate::plan::Plan;
 
@@ -13,6 +13,8 @@ pub struct Found {
     pub certificate: Option<CertificateSource>,
     /// Where the proxy keeps conversations.
     pub state_at: Option<StateAt>,
+    /// What physics leaves on the way to the proxy.
+    pub floor: Option<Floor>,
 }
 
 /// The conditions of the run that `plan` describes, on `host`. What concerns none of its rows is left out.
@@ -24,7 +26,10 @@ pub fn of(plan: &Plan, host: &Host, found: Found) -> Conditions {
     let dials_tls = (rows.iter().map(|row| row.transport))
         .any(|channel| !channel.is_pair() && wire.carries_tls(channel));
     let is_quic = |leg: Transport| leg.is_encrypted_always();
-    let tcp = any(rows, |leg| !is_quic(leg)).then(|| host.congestion_control.clone());
+    let tcp = any(rows, |leg| !is_quic(leg)).then(|| match &plan.link {
+        Some(link) => link.server_congestion_control.clone(),
+        None => host.congestion_control.clone(),
+    });
     Conditions {
         tls: Some(wire.tls),
         certificate: found.certificate.filter(|_| encrypted),
@@ -38,6 +43,7 @@ pub fn of(plan: &Plan, host: &Host, found: Found) -> Conditions {
             Connections::Pooled => None,
         },
         stamp: Some(wire.stamp),
+        link: plan.link.as_ref().map(|link| link.parameters.clone()),
         tcp_congestion_control: tcp.filter(|name| !name.is_empty()),
         quic_congestion_control: any(rows, is_quic).then(|| CONGESTION_CONTROL.to_owned()),
     }

@@ -10,6 +10,7 @@ use tokenlag_probes::{CertificateSource, Row, StampSource, StateAt, Transport};
 use crate::args::compare::CompareArgs;
 use crate::conditions::Found;
 use crate::exit::Usage;
+use crate::link::Linked;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::rig::{Alarm, Identity, Leg, ProxyAddresses, Rig, Setup, Sidecar};
@@ -25,6 +26,8 @@ pub struct Ends {
     pub proxy: Option<ProxyAddresses>,
     /// The proxies of pairs that stand before that one.
     pub sidecars: Vec<Sidecar>,
+    /// Where the backend is reached over the link, by rows that pass the proxy by.
+    pub direct: Option<(String, u16)>,
     /// What was found out on the way.
     pub found: Found,
 }
@@ -37,6 +40,8 @@ pub struct Starter<'a> {
     pub rig: &'a mut Rig,
     /// Which process runs where.
     pub pinning: Pinning,
+    /// What the rows' traffic goes over.
+    pub link: Option<&'a mut Linked>,
     /// Ends it early.
     pub alarm: &'a Alarm,
 }
@@ -57,9 +62,15 @@ impl Ends {
             backend_trust,
             proxy: None,
             sidecars: Vec::new(),
+            direct: None,
             found: Found::default(),
         };
         let is_direct = |row: &Row| row.transport == Transport::Direct;
+        if let Some(link) = &mut with.link
+            && plan.work.rows.iter().any(is_direct)
+        {
+            ends.direct = Some(link.forward(&ends.backend)?);
+        }
         if plan.work.rows.iter().all(is_direct) {
             ends.found.state_at = with.args.state_at;
             return Ok(ends);
@@ -109,6 +120,7 @@ impl Starter<'_> {
         ends.found = Found {
             certificate: Some(CertificateSource::Given),
             state_at: told.state_at,
+            ..ends.found
         };
         check_state(self.args.state_at, ends.found.state_at)?;
         check_stamp(plan.wire.stamp, told.stamp.unwrap_or_default())?;
@@ -134,7 +146,8 @@ impl Starter<'_> {
         let (cert, key, source) = match (&self.args.cert, &self.args.key) {
             (Some(cert), Some(key)) => (cert.clone(), key.clone(), CertificateSource::Given),
             _ => {
-                made = Identity::create().context("cannot make a certificate for the run")?;
+                made = Identity::create(self.link.as_ref().map(|link| link.server().address))
+                    .context("cannot make a certificate for the run")?;
                 (made.cert(), made.key(), CertificateSource::SelfSigned)
             }
         };
@@ -148,6 +161,7 @@ impl Starter<'_> {
             resumption: plan.wire.resumption,
             zero_rtt: plan.wire.zero_rtt,
             stamp: plan.wire.stamp,
+            place: self.link.as_ref().map(|link| link.server()),
         };
         let trust = certificates::trusted(Some(trust_file))?;
         let started = self.rig.start_proxy(&setup, self.pinning, self.alarm);
@@ -158,6 +172,7 @@ impl Starter<'_> {
         ends.found = Found {
             certificate: Some(source),
             state_at: Some(self.args.state_at.unwrap_or(StateAt::Proxy)),
+            ..ends.found
         };
         ends.sidecars = self.sidecars(plan, &proxy, Some(trust_file)).await?;
         ends.proxy = Some(proxy);
@@ -185,9 +200,11 @@ impl Starter<'_> {
                     .reached_over(row.transport)
                     .clone()
                     .with_tls(plan.wire.carries_tls(row.transport)),
+                place: self.link.as_ref().map(|link| link.client()),
                 trust: trust
                     .filter(|_| plan.wire.carries_tls(row.transport))
                     .map(PathBuf::from),
+                stamp: plan.wire.stamp,
             };
             let started = self.rig.start_sidecar(&leg, self.pinning, self.alarm);
             sidecars.push(started.await?);

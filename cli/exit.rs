@@ -14,6 +14,8 @@ pub enum Exit {
     Untrusted,
     /// A threshold was crossed.
     Crossed,
+    /// A command that was run ended so.
+    Command(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -23,6 +25,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => ExitCode::FAILURE,
             Exit::Untrusted => ExitCode::from(3),
             Exit::Crossed => ExitCode::from(99),
+            Exit::Command(code) => ExitCode::from(code),
         }
     }
 }

@@ -9,6 +9,8 @@ use tokenlag_channel::tls::ClientTls;
 use tokenlag_channel::{Dial, Stamping};
 use tokenlag_loadgen::BaseUrl;
 
+use crate::link::from_home;
+
 /// The most that an answer may hold.
 const BODY_LIMIT: usize = 256 << 20;
 
@@ -64,7 +66,7 @@ async fn request(
         push_field(&mut wire, name.as_bytes(), value.as_bytes());
     }
     wire.extend_from_slice(b"connection: close\r\n\r\n");
-    let mut connection = Connection::dial(&dial).await?.connection;
+    let mut connection = from_home(Connection::dial(&dial)).await?.connection;
     connection.send(&wire).await?;
     let mut response = connection.response("GET", limit).await?;
     let mut body = Vec::new();

@@ -32,9 +32,13 @@ fn endpoint(plan: &Plan, row: Row, ends: &Ends) -> Endpoint {
         .as_ref()
         .filter(|_| row.transport != Transport::Direct)
     else {
-        let endpoint = to(&ends.backend);
+        let mut endpoint = to(&ends.backend);
+        if let Some((host, port)) = ends.direct.clone() {
+            endpoint = endpoint.at(host, port);
+        }
         return match &ends.backend_trust {
-            Some(trust) => endpoint.over_tls(trust.clone()),
+            // Its certificate is for the name by which it is known, not for where the link ends.
+            Some(trust) => endpoint.over_tls(trust.clone().naming(ends.backend.host())),
             None => endpoint,
         };
     };

@@ -10,6 +10,7 @@ use tokenlag_loadgen::{BaseUrl, Endpoint, Lane};
 use crate::args::load::LoadArgs;
 use crate::conditions::Found;
 use crate::exit::Exit;
+use crate::link::Linked;
 use crate::measure::{self, Measured, Run};
 use crate::pinning::Pinning;
 use crate::plan::Plan;
@@ -18,12 +19,15 @@ use crate::{alarm, certificates, finish, host, models};
 
 /// Runs the command.
 pub fn run(args: LoadArgs) -> anyhow::Result<Exit> {
-    let plan = Plan::of_load(&args)?;
+    let mut plan = Plan::of_load(&args)?;
+    // Before any thread is started.
+    let mut link = Linked::up(&args.linked)?;
+    plan.link = link.as_ref().map(Linked::plan);
     let trust = trust(&args, &plan)?;
     let place = measure::claim(args.output.out.as_deref(), "load")?;
     let outcome = alarm::block_on(async {
         let (alarm, interrupted) = alarm::alarm();
-        let measured = measured(&args, &plan, trust, &place, &alarm).await;
+        let measured = measured(&args, &plan, link.as_mut(), trust, &place, &alarm).await;
         finish::outcome(measured, None, &interrupted)
     });
     measure::unclaim(&place);
@@ -33,6 +37,7 @@ pub fn run(args: LoadArgs) -> anyhow::Result<Exit> {
 async fn measured(
     args: &LoadArgs,
     plan: &Plan,
+    mut link: Option<&mut Linked>,
     trust: Option<ClientTls>,
     place: &Path,
     alarm: &Alarm,
@@ -45,13 +50,21 @@ async fn measured(
             alarm.or_stopped(asked).await?
         }
     };
+    let mut found = Found::default();
+    let mut behind = None;
+    if let Some(link) = &mut link {
+        behind = Some(link.forward(url)?);
+        found.floor = Some(link.floor());
+        link.enter()?;
+    }
     let run = Run {
         command: "load",
         plan,
         model,
-        lanes: vec![Rc::new(lane(plan, url, trust))],
+        lanes: vec![Rc::new(lane(plan, url, behind, trust))],
         proxy: None,
-        found: Found::default(),
+        found,
+        link: link.as_deref(),
         host: host::read(),
         pinning: Pinning::default(),
         warnings: Vec::new(),
@@ -61,11 +74,22 @@ async fn measured(
     run.measure(alarm).await
 }
 
-fn lane(plan: &Plan, url: &BaseUrl, trust: Option<ClientTls>) -> Lane {
+/// The one row's way to `url`, or to where that is reached over the link.
+fn lane(
+    plan: &Plan,
+    url: &BaseUrl,
+    behind: Option<(String, u16)>,
+    trust: Option<ClientTls>,
+) -> Lane {
     let row = plan.work.rows[0];
     let headers = plan.work.headers.clone();
-    let endpoint = Endpoint::new(url, plan.work.dialect, headers, plan.work.limits)
+    let mut endpoint = Endpoint::new(url, plan.work.dialect, headers, plan.work.limits)
         .stamped_by(plan.wire.stamp);
+    if let Some((host, port)) = behind {
+        endpoint = endpoint.at(host, port);
+    }
+    // The server's certificate is for the name in its address, wherever it is dialled.
+    let trust = trust.map(|trust| trust.naming(url.host()));
     Lane {
         row,
         index: 0,

@@ -13,12 +13,14 @@ mod cpu;
 mod ends;
 mod exit;
 mod finish;
+mod floor;
 mod host;
 mod http;
 mod lanes;
 mod ledger;
 mod legs;
 mod limits;
+mod link;
 mod load;
 mod lost;
 mod measure;
@@ -68,6 +70,7 @@ fn run() -> anyhow::Result<Exit> {
         Command::Proxy(args) => serve::proxy(*args),
         #[cfg(feature = "backend")]
         Command::Backend(args) => serve::backend(args),
+        Command::Link(args) => link::run(*args),
         Command::Report(args) => report::run(args.command),
     }
 }

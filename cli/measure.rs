@@ -15,6 +15,7 @@ use crate::clocks::Clocks;
 use crate::conditions::{self, Found};
 use crate::exit::Usage;
 use crate::ledger::Ledger;
+use crate::link::Linked;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::progress::Display;
@@ -44,6 +45,8 @@ pub struct Run<'a> {
     pub pinning: Pinning,
     /// What the command found out about the other ends, for the record.
     pub found: Found,
+    /// What the rows' traffic goes over, if it is emulated.
+    pub link: Option<&'a Linked>,
     /// What only the command can see: the topology.
     pub warnings: Vec<tokenlag_probes::Warning>,
     /// Where the run's folder will be.
@@ -140,7 +143,8 @@ impl Run<'_> {
         // What was recorded is kept, whatever ended the run.
         let ended = outcome.as_ref().copied().unwrap_or(Ended::Stopped);
         let broken = outcome.err();
-        match (book.close(ended == Ended::Whole), broken) {
+        let doubts = self.link.map(Linked::doubts).unwrap_or_default();
+        match (book.close(ended == Ended::Whole, doubts), broken) {
             (Ok((report, told)), broken) => Ok(Measured {
                 report,
                 told,
@@ -173,6 +177,7 @@ impl Run<'_> {
         record.until = plan.until;
         record.open_loop = plan.arrivals.is_open();
         record.conditions = conditions::of(plan, &self.host, self.found);
+        record.floor = self.found.floor;
         record.baselines = plan.work.baselines.clone();
         record.warnings = self.warnings.clone();
         record.calibration.clock_read_ns = Some(MonoClock.read_cost(CLOCK_READS));

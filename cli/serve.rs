@@ -1,9 +1,12 @@
 //! `tokenlag proxy` and `tokenlag backend`: the processes that serve, for people and as the rig's children.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
@@ -43,6 +46,7 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
         stamping: Stamping::new(args.stamp),
         upstream_api: args.upstream_api,
         state_at: args.state_at,
+        listen_in: args.place.listen_in,
         admin: args.admin,
         admin_public: args.admin_public,
         threads: args.threads,
@@ -54,6 +58,10 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
     let upstream = target.to_string();
     block_on(async move {
         let proxy = Proxy::bind(options)?;
+        // The threads that carry traffic are started later, and stay where this one is then.
+        if let Some(path) = &args.place.dial_from {
+            enter(path)?;
+        }
         let addresses = proxy.addresses();
         check_circle(&target, addresses.listen)?;
         args.child.announce(
@@ -71,6 +79,12 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
         proxy.run(args.child.asked_to_end(args.grace)).await?;
         Ok(Exit::Good)
     })
+}
+
+fn enter(namespace: &Path) -> anyhow::Result<()> {
+    let entered =
+        File::open(namespace).and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?));
+    entered.with_context(|| format!("cannot enter the network namespace {}", namespace.display()))
 }
 
 /// Refuses an upstream that is the proxy itself: one request would go round until nothing is left.

@@ -44,6 +44,7 @@ const EDGES: [(&str, &[&str], &[&str]); 9] = [
             "tokenlag-backend",
             "tokenlag-channel",
             "tokenlag-dialect",
+            "tokenlag-link",
             "tokenlag-loadgen",
             "tokenlag-probes",
             "tokenlag-proxy",

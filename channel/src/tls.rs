@@ -88,6 +88,8 @@ pub struct ClientTls {
     /// Sessions that can be resumed; `None`: every handshake is a full one.
     memory: Option<Arc<Memory>>,
     early_data: bool,
+    /// The name that certificates must have, where it is not the host that is dialled.
+    name: Option<Arc<str>>,
 }
 
 /// Sessions by protocol: one that was made over TCP is of no use over QUIC, where it would only be spent.
@@ -127,6 +129,18 @@ impl ClientTls {
         Self::of(roots)
     }
 
+    /// The same, for a server that is dialled elsewhere than its certificate says: it must be for `name`.
+    #[must_use]
+    pub fn naming(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The name that the certificate of a server at `host` must have.
+    pub(crate) fn name_at<'a>(&'a self, host: &'a str) -> &'a str {
+        self.name.as_deref().unwrap_or(host)
+    }
+
     /// Trusts whom the system trusts; makes full handshakes.
     ///
     /// # Errors
@@ -158,6 +172,7 @@ impl ClientTls {
             witness,
             memory: None,
             early_data: false,
+            name: None,
         })
     }
 
@@ -224,8 +239,9 @@ pub(crate) async fn connect(
         protocol: "TLS",
         reason,
     };
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| refused(format!("'{host}' is no name that a certificate can have")))?;
+    let name = tls.name_at(host);
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| refused(format!("'{name}' is no name that a certificate can have")))?;
     let mut config = tls.config(alpn)?;
     // Over TCP requests wait for the handshake: what 0-RTT saves is measured on QUIC and HTTP/3.
     config.enable_early_data = false;

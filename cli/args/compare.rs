@@ -6,6 +6,7 @@ use clap::Args;
 use tokenlag_loadgen::BaseUrl;
 use tokenlag_probes::{Encoding, State, StateAt, Transport};
 
+use super::link::LinkedArgs;
 use super::shared::{OutputArgs, TargetArgs, WorkArgs};
 use super::values::{Pin, share};
 use super::wire::WireArgs;
@@ -75,6 +76,9 @@ pub struct CompareArgs {
     /// Whether processes that are started here are bound to cores
     #[arg(long, value_enum, default_value_t)]
     pub pin: Pin,
+    /// What it goes over.
+    #[command(flatten)]
+    pub linked: LinkedArgs,
     /// How to send it.
     #[command(flatten)]
     pub wire: WireArgs,

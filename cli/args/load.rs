@@ -4,6 +4,7 @@ use clap::Args;
 use tokenlag_dialect::Dialect;
 use tokenlag_probes::{Encoding, State, Transport};
 
+use super::link::LinkedArgs;
 use super::shared::{OutputArgs, TargetArgs, WorkArgs};
 use super::wire::WireArgs;
 
@@ -23,6 +24,9 @@ pub struct LoadArgs {
     /// How tokens are written back: events or compact (quic only)
     #[arg(long, default_value = "events")]
     pub encoding: Encoding,
+    /// What it goes over.
+    #[command(flatten)]
+    pub linked: LinkedArgs,
     /// How to send it.
     #[command(flatten)]
     pub wire: WireArgs,

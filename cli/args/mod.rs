@@ -1,6 +1,7 @@
 //! The command line: flags, their help, and nothing else.
 
 pub mod compare;
+pub mod link;
 pub mod load;
 pub mod report;
 pub mod serve;
@@ -38,6 +39,8 @@ pub enum Command {
     /// A real local model behind an OpenAI-compatible server
     #[cfg(feature = "backend")]
     Backend(serve::BackendArgs),
+    /// Run any command behind an emulated network link
+    Link(Box<link::LinkArgs>),
     /// Show and export runs that were recorded
     Report(report::ReportArgs),
 }

@@ -40,6 +40,17 @@ pub struct ChildArgs {
     pub pin: Option<usize>,
 }
 
+/// Flags that only the rig gives, to proxies that stand at an end of an emulated link.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PlaceArgs {
+    /// The network namespace in which --listen and --quic are
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub listen_in: Option<PathBuf>,
+    /// The network namespace from which the upstream is dialled
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub dial_from: Option<PathBuf>,
+}
+
 /// Flags of `proxy`.
 #[derive(Debug, Args)]
 pub struct ProxyArgs {
@@ -107,6 +118,9 @@ pub struct ProxyArgs {
     /// [default: 20000]
     #[arg(long, value_name = "COUNT", value_parser = one_or_more())]
     pub max_connections: Option<usize>,
+    /// Where it stands.
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// What the rig says.
     #[command(flatten)]
     pub child: ChildArgs,

@@ -16,6 +16,7 @@ use tokenlag_probes::{Row, State, StateAt, Until};
 
 use crate::args::shared::{TargetArgs, WorkArgs};
 use crate::args::values::Pin;
+use crate::link::LinkPlan;
 pub use wire::Wire;
 
 /// What a run will do.
@@ -42,6 +43,8 @@ pub struct Plan {
     /// How channels are encrypted and shared.
     #[serde(flatten)]
     pub wire: Wire,
+    /// The emulated link that the rows' traffic goes over; `None`: the host's own way.
+    pub link: Option<LinkPlan>,
     /// Where conversations are kept; `None`: nobody said.
     pub state_at: Option<StateAt>,
     /// The sessions' shape.
@@ -110,6 +113,7 @@ impl Plan {
             rows: Vec::new(),
             baselines: Vec::new(),
             wire: Wire::default(),
+            link: None,
             state_at: None,
             workload,
             arrivals: cell.arrivals,

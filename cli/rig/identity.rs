@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,9 +18,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new one, for a proxy on this host.
-    pub fn create() -> anyhow::Result<Self> {
-        let made = tls::self_signed(&["localhost", "127.0.0.1"])?;
+    /// A new one, for a proxy on this host, and behind a link at the address that it has there.
+    pub fn create(behind: Option<Ipv4Addr>) -> anyhow::Result<Self> {
+        let behind = behind.map(|address| address.to_string());
+        let mut names = vec!["localhost", "127.0.0.1"];
+        names.extend(behind.as_deref());
+        let made = tls::self_signed(&names)?;
         let folder = private_folder().context("cannot make a folder for temporary files")?;
         let identity = Self { folder };
         write(&identity.cert(), made.cert_pem.as_bytes())?;

@@ -1,6 +1,7 @@
 //! The proxies of a run: one in front of the backend, and for each pair another beside the load generator.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use tokenlag_channel::tls::ClientTls;
@@ -9,6 +10,7 @@ use tokenlag_probes::{Encoding, Row, StampSource, StateAt, Transport};
 
 use super::child::{Child, Ready};
 use super::{Alarm, Rig, address, words};
+use crate::link::Place;
 use crate::pinning::Pinning;
 
 /// Where the proxy in front of the backend can be reached.
@@ -56,6 +58,8 @@ pub struct Setup<'a> {
     pub zero_rtt: bool,
     /// Who stamps what the backend sends.
     pub stamp: StampSource,
+    /// Where its doors are, if that is behind a link.
+    pub place: Option<Place>,
 }
 
 /// The channel between the two proxies of a pair.
@@ -69,6 +73,10 @@ pub struct Leg {
     pub to: BaseUrl,
     /// Whom to trust there; `None`: whom the system trusts.
     pub trust: Option<PathBuf>,
+    /// Where its doors are and whence it dials, if that is behind a link.
+    pub place: Option<Place>,
+    /// Who stamps what comes from there.
+    pub stamp: StampSource,
 }
 
 /// The proxy of a pair that stands beside the load generator.
@@ -103,8 +111,8 @@ impl Rig {
         pinning: Pinning,
         alarm: &Alarm,
     ) -> anyhow::Result<ProxyAddresses> {
-        let mut args = proxy_at(setup.upstream);
-        args.extend(words(["--quic", "127.0.0.1:0"]));
+        let mut args = proxy_at(setup.upstream, setup.place);
+        args.extend(words(["--quic", &door(setup.place)]));
         args.extend(["--cert".into(), setup.cert.into()]);
         args.extend(["--key".into(), setup.key.into()]);
         if let Some(trust) = setup.upstream_trust {
@@ -139,7 +147,10 @@ impl Rig {
         alarm: &Alarm,
     ) -> anyhow::Result<Sidecar> {
         let channel = leg.transport.leg().unwrap_or(leg.transport);
-        let mut args = proxy_at(&leg.to);
+        let mut args = proxy_at(&leg.to, leg.place);
+        if let Some(place) = leg.place {
+            args.extend(words(["--dial-from", &place.path()]));
+        }
         args.extend(words([
             "--no-quic",
             // The report says that there is none between the two.
@@ -152,6 +163,8 @@ impl Rig {
             &channel.to_string(),
             "--upstream-encoding",
             &leg.encoding.to_string(),
+            "--stamp",
+            &leg.stamp.to_string(),
         ]));
         if let Some(trust) = &leg.trust {
             args.extend(["--upstream-trust".into(), trust.into()]);
@@ -184,16 +197,25 @@ impl Rig {
     }
 }
 
-fn proxy_at(upstream: &BaseUrl) -> Vec<OsString> {
-    let any = "127.0.0.1:0";
+/// A port that the system chooses, where the doors are.
+fn door(place: Option<Place>) -> String {
+    let address = place.map_or(Ipv4Addr::LOCALHOST, |place| place.address);
+    format!("{address}:0")
+}
+
+fn proxy_at(upstream: &BaseUrl, place: Option<Place>) -> Vec<OsString> {
     let upstream = upstream.to_string();
-    words([
+    let mut args = words([
         "proxy",
         "--listen",
-        any,
+        &door(place),
         "--admin",
-        any,
+        "127.0.0.1:0",
         "--upstream",
         &upstream,
-    ])
+    ]);
+    if let Some(place) = place {
+        args.extend(words(["--listen-in", &place.path()]));
+    }
+    args
 }

@@ -63,6 +63,9 @@ pub struct Conditions {
     /// Who stamps what the load generator receives, and what the proxy receives of its upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stamp: Option<StampSource>,
+    /// The emulated link that the rows' traffic went over, in the words of `--link`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
     /// Congestion control of the TCP channels, by the kernel's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_congestion_control: Option<String>,
@@ -102,6 +105,7 @@ mod tests {
             state_at: Some(StateAt::Proxy),
             multiplex: Some(false),
             stamp: Some(StampSource::Kernel),
+            link: Some("rtt=40ms".to_owned()),
             tcp_congestion_control: Some("cubic".to_owned()),
             quic_congestion_control: Some("cubic".to_owned()),
         };

@@ -1,6 +1,7 @@
 //! What a proxy is told.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub struct ProxyOptions {
     pub listen: SocketAddr,
     /// UDP: HTTP/3 and the raw QUIC channel. `None` leaves them out.
     pub quic: Option<SocketAddr>,
+    /// The network namespace, by its path, in which the two above are made; `None` is the process's own. Upstream and admin
+    /// endpoint stay in that one either way.
+    pub listen_in: Option<PathBuf>,
     /// The certificate that is shown inside TLS and QUIC. `None` makes a self-signed one, which clients can trust only through
     /// [`crate::Proxy::certificate`].
     pub identity: Option<Identity>,
@@ -89,6 +93,7 @@ impl ProxyOptions {
             websocket: WsLimits::default(),
             admin: ([127, 0, 0, 1], 9901).into(),
             admin_public: false,
+            listen_in: None,
             threads: 1,
             exchanges: 65_536,
             deltas: 4_000_000,

@@ -1,6 +1,7 @@
 //! The proxy as a whole: it binds everything first, so that an address in use is one error and nothing half-started.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +65,16 @@ pub enum ProxyError {
         source: io::Error,
         /// What to do.
         remedy: &'static str,
+    },
+    /// The namespace that the doors were to be made in.
+    #[error(
+        "cannot enter the network namespace {path} to listen there: {source}; it takes CAP_SYS_ADMIN"
+    )]
+    Namespace {
+        /// Its path.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
     },
     /// The admin endpoint would be public.
     #[error(

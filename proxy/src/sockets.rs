@@ -1,8 +1,11 @@
 //! The addresses of the two doors, bound for every thread before anything starts.
 
-use std::io;
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::{io, thread};
 
+use nix::sched::{CloneFlags, setns};
 use tokenlag_channel::{quic, tcp};
 
 use crate::options::ProxyOptions;
@@ -29,6 +32,36 @@ pub(crate) struct Bound {
 impl Bound {
     /// Binds what the options say. A UDP port that is left to the system is the one of TCP.
     pub(crate) fn to(options: &ProxyOptions) -> Result<Self, ProxyError> {
+        match &options.listen_in {
+            None => Self::here(options),
+            Some(namespace) => Self::within(namespace, options),
+        }
+    }
+
+    /// The same in another network namespace: a socket stays in the one in which it was made, and the thread that went there
+    /// ends with its errand.
+    fn within(namespace: &Path, options: &ProxyOptions) -> Result<Self, ProxyError> {
+        let refused = |source: io::Error| ProxyError::Namespace {
+            path: namespace.to_owned(),
+            source,
+        };
+        let entered = || -> io::Result<()> {
+            let namespace = File::open(namespace)?;
+            Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
+        };
+        thread::scope(|scope| {
+            let errand = scope.spawn(|| {
+                entered().map_err(refused)?;
+                Self::here(options)
+            });
+            match errand.join() {
+                Ok(bound) => bound,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn here(options: &ProxyOptions) -> Result<Self, ProxyError> {
         let free = options.listen.port() == 0 && options.quic.is_some_and(|udp| udp.port() == 0);
         let mut attempts = if free { ATTEMPTS } else { 1 };
         loop {

@@ -137,7 +137,16 @@ async fn connect(
         };
         let mut config = ClientConfig::new(Arc::new(watched));
         config.transport_config(transport::config(Side::Client));
-        match attempt(dial, address, config, full, protocol).await {
+        match attempt(
+            dial,
+            address,
+            config,
+            full,
+            protocol,
+            tls.name_at(&dial.host),
+        )
+        .await
+        {
             Ok(dialled) => return Ok((dialled, resolved)),
             Err(error) => refused = Some(error),
         }
@@ -151,6 +160,7 @@ async fn attempt(
     config: ClientConfig,
     full: Arc<AtomicBool>,
     protocol: &'static str,
+    name: &str,
 ) -> Result<Dialled, ChannelError> {
     let cannot = |source: std::io::Error| ChannelError::Connect {
         address: address.to_string(),
@@ -182,7 +192,7 @@ async fn attempt(
         reason,
     };
     let connecting = endpoint
-        .connect_with(config, address, &dial.host)
+        .connect_with(config, address, name)
         .map_err(|error| refused(error.to_string()))?;
     let (connection, progress) = match early(connecting, dial) {
         Ok(early) => early,

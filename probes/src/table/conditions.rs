@@ -48,6 +48,7 @@ fn known(report: &Report) -> Vec<String> {
             .map(|place| format!("state at the {place}")),
         shared.map(str::to_owned),
         stamped.map(str::to_owned),
+        conditions.link.as_ref().map(|link| format!("link {link}")),
         congestion("TCP", &conditions.tcp_congestion_control),
         congestion("QUIC", &conditions.quic_congestion_control),
     ]

@@ -1,0 +1,230 @@
+//! The link of a `compare` or a `load`: the load generator on the client's side, what it talks to on the server's.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+use tokenlag_link::{Forward, Forwarder, Inheritable, Link, LinkSpec, Rights};
+use tokenlag_loadgen::BaseUrl;
+use tokenlag_probes::{Floor, Warning};
+
+use super::{CLOCK, check_via, home, parse, usage};
+use crate::args::link::LinkedArgs;
+
+/// Names of no link at all.
+const LOOPBACK: [&str; 2] = ["loopback", "0"];
+/// Packets that are released so late at p99 are no fault of the emulator's yet, in nanoseconds; or a hundredth of the round
+/// trip, where that is longer.
+const LATE: u64 = 200_000;
+/// So much of a core, all in all, is a relay that was at its end for a part of the time.
+const BUSY: f64 = 0.8;
+
+/// A link that is up for a run.
+pub struct Linked {
+    link: Link,
+    given: String,
+    client: Inheritable,
+    server: Inheritable,
+    forwarder: Option<Forwarder>,
+    /// When the load generator entered it.
+    entered: u64,
+}
+
+/// A run's link, as its record has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinkPlan {
+    /// As the user gave it.
+    pub given: String,
+    /// Every parameter, in the words of `--link`.
+    pub parameters: String,
+    /// How it is emulated.
+    pub via: &'static str,
+    /// The least round trip, in nanoseconds.
+    pub round_trip_ns: u64,
+    /// The least time from the server to the client, in nanoseconds.
+    pub downlink_ns: u64,
+    /// TCP's congestion control of the client's side.
+    pub client_congestion_control: String,
+    /// That of the server's side.
+    pub server_congestion_control: String,
+}
+
+/// Where a process that is started for the run makes its doors.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The descriptor of its namespace, which the process inherits.
+    pub descriptor: i32,
+}
+
+impl Place {
+    /// The namespace's path, for the process that inherits it.
+    pub fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.descriptor)
+    }
+}
+
+impl Linked {
+    /// Sets up the link that the flags ask for; `None`: they ask for none. Must be called before any thread is started.
+    ///
+    /// # Errors
+    /// Its parameters make no sense, the process lacks rights, or the kernel does not do it.
+    pub fn up(args: &LinkedArgs) -> anyhow::Result<Option<Self>> {
+        let Some(given) = args.link.as_deref() else {
+            return Ok(None);
+        };
+        if LOOPBACK.contains(&given.trim()) {
+            return Ok(None);
+        }
+        check_via(args.link_via)?;
+        let spec: LinkSpec = parse(given)?;
+        if Rights::acquire()? == Rights::UserNamespace {
+            // A thread of a user namespace does not come back into the host's network, where backend and stamps are.
+            let what = "--link needs CAP_SYS_ADMIN and CAP_NET_ADMIN in the host's own user namespace here; run the command by \
+                        sudo, or: sudo setcap cap_sys_admin,cap_net_admin+ep $(command -v tokenlag)";
+            anyhow::bail!(what);
+        }
+        let link = Link::up(spec, CLOCK)?;
+        let inherit = "cannot hand the link's namespaces to the processes of the run";
+        Ok(Some(Self {
+            client: link.client.namespace.to_inherit().context(inherit)?,
+            server: link.server.namespace.to_inherit().context(inherit)?,
+            given: given.to_owned(),
+            link,
+            forwarder: None,
+            entered: 0,
+        }))
+    }
+
+    /// Brings `target` of the host behind the link; where it is reached from the client's side.
+    ///
+    /// # Errors
+    /// No port of the server's side can be listened on.
+    pub fn forward(&mut self, target: &BaseUrl) -> anyhow::Result<(String, u16)> {
+        let forward = Forward {
+            port: 0,
+            host: target.host().to_owned(),
+            to: target.port(),
+        };
+        let forwarder = Forwarder::start(&self.link.server, &[forward])?;
+        let port = forwarder.ports()[0];
+        self.forwarder = Some(forwarder);
+        Ok((self.link.server.addresses.v4.to_string(), port))
+    }
+
+    /// Where the proxy's doors are made.
+    pub fn server(&self) -> Place {
+        Place {
+            address: self.link.server.addresses.v4,
+            descriptor: self.server.number(),
+        }
+    }
+
+    /// Where what stands beside the load generator makes its doors, and dials from. They are its own loopback's: what goes
+    /// through them does not go over the link.
+    pub fn client(&self) -> Place {
+        Place {
+            address: Ipv4Addr::LOCALHOST,
+            descriptor: self.client.number(),
+        }
+    }
+
+    /// The calling thread, which is the load generator, goes to the client's side. What the link did up to now is forgotten.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered.
+    pub fn enter(&mut self) -> anyhow::Result<()> {
+        let client = self.link.client.namespace.try_clone();
+        let entered = client.and_then(home::leave_for);
+        entered.context("cannot enter the client's side of the link")?;
+        self.link.take_stats();
+        self.entered = CLOCK();
+        Ok(())
+    }
+
+    /// For the record.
+    pub fn plan(&self) -> LinkPlan {
+        let floor = self.floor();
+        LinkPlan {
+            given: self.given.clone(),
+            parameters: self.parameters(),
+            via: "tun",
+            round_trip_ns: floor.round_trip_ns,
+            downlink_ns: floor.downlink_ns,
+            client_congestion_control: self.link.client.congestion_control.clone(),
+            server_congestion_control: self.link.server.congestion_control.clone(),
+        }
+    }
+
+    /// Every parameter, in the words of `--link`.
+    pub fn parameters(&self) -> String {
+        self.link.spec().to_string()
+    }
+
+    /// What physics leaves.
+    pub fn floor(&self) -> Floor {
+        let spec = self.link.spec();
+        Floor::of_link(spec.rtt(), spec.down.delay)
+    }
+
+    /// Reasons not to trust what was measured since [`Linked::enter`] that lie in the emulator.
+    pub fn doubts(&self) -> Vec<Warning> {
+        doubts(&self.link, CLOCK() - self.entered)
+    }
+}
+
+/// Reasons to doubt what was measured over `link` in so many nanoseconds.
+pub(super) fn doubts(link: &Link, took: u64) -> Vec<Warning> {
+    let stats = link.stats();
+    let rtt = link.spec().rtt();
+    let unread = link.unread().unwrap_or(0);
+    let cpu = link.cpu_ns().unwrap_or(0) as f64 / took.max(1) as f64;
+    let mut doubts = Vec::new();
+    let mut doubt = |code: &str, message: String, remedy: &str| {
+        doubts.push(Warning {
+            code: code.to_owned(),
+            message,
+            remedy: remedy.to_owned(),
+        });
+    };
+    let late = stats.release_error_p99();
+    let most = LATE.max(rtt.as_nanos() as u64 / 100);
+    if late > most {
+        let [late, most] = [late, most].map(Duration::from_nanos);
+        let message = format!(
+            "the emulated link released packets {late:?} late at p99, more than the {most:?} that its round trip allows"
+        );
+        let remedy =
+            "leave a core to the link: run less beside it, or take a machine with more cores";
+        doubt("link_late", message, remedy);
+    }
+    let dropped = stats.overflow() + unread;
+    if dropped > 0 || cpu > BUSY {
+        let message = format!(
+            "the emulated link was the bottleneck: its relay dropped {dropped} packets that the link would have carried, and took \
+             {:.0} % of a core",
+            cpu * 100.0
+        );
+        let remedy =
+            "give the link a rate that the relay keeps up with, as in --link ...,rate=500mbit";
+        doubt("link_bottleneck", message, remedy);
+    }
+    doubts
+}
+
+/// Refuses what cannot be behind a link: a proxy whose doors are made already.
+///
+/// # Errors
+/// Wrong usage, if `proxy` is given beside a link.
+pub fn check_proxy(args: &LinkedArgs, proxy: Option<&BaseUrl>) -> anyhow::Result<()> {
+    match (&args.link, proxy) {
+        (Some(_), Some(proxy)) => Err(usage(&format!(
+            "--link puts the doors of a proxy behind the link as it starts it, and the one at {proxy} has its doors already; \
+             leave --proxy out, or run that proxy and this command behind a link of their own (tokenlag link --forward)"
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}

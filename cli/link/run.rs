@@ -1,0 +1,173 @@
+//! A command on the client's side of a link: started, told where the server is, passed the signals, and counted afterwards.
+
+use std::ffi::OsString;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpgrp, getppid, tcgetpgrp};
+use tokenlag_link::{Forwarder, Link, LinkSpec};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::CLOCK;
+use crate::alarm::block_on;
+use crate::args::link::LinkArgs;
+use crate::exit::Exit;
+use crate::output;
+
+/// What shells say of a command that cannot be started.
+const NOT_STARTED: u8 = 127;
+
+/// Runs `args.command` behind a link.
+pub fn command(spec: LinkSpec, args: &LinkArgs) -> anyhow::Result<Exit> {
+    let link = Link::up(spec, CLOCK)?;
+    // Its thread stays in the host's network, which this one leaves.
+    let _forwarder = Forwarder::start(&link.server, &args.forward)?;
+    output::note(&told(&link, args));
+    let entered = link.client.namespace.enter();
+    entered.context("cannot enter the client's side of the link")?;
+    let before = CLOCK();
+    let status = block_on(ended(&link, args))?;
+    let took = CLOCK() - before;
+    for line in summary(&link, took) {
+        output::note(&line);
+    }
+    let code = match (status.code(), status.signal()) {
+        (Some(code), _) => code as u8,
+        // As shells tell it.
+        (None, signal) => 128 + signal.unwrap_or(0) as u8,
+    };
+    Ok(Exit::Command(code))
+}
+
+/// Starts the command and waits for its end.
+async fn ended(link: &Link, args: &LinkArgs) -> anyhow::Result<ExitStatus> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot take signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot take signals")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot take signals")?;
+    let mut child = start(link, &args.command)?;
+    let pid = child.id().map(|pid| Pid::from_raw(pid as i32));
+    let pass = |signal: Signal| {
+        if let Some(pid) = pid {
+            // One that has ended since needs no signal.
+            let _ = kill(pid, signal);
+        }
+    };
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.context("cannot wait for the command"),
+            // The terminal has told all of its foreground: a second one would be one too many.
+            _ = interrupt.recv() => if !is_in_foreground() { pass(Signal::SIGINT) },
+            _ = hangup.recv() => if !is_in_foreground() { pass(Signal::SIGHUP) },
+            _ = terminate.recv() => pass(Signal::SIGTERM),
+        }
+    }
+}
+
+/// This program once more: it becomes the command when it has seen to it that the command does not outlive this process.
+fn start(link: &Link, command: &[OsString]) -> anyhow::Result<tokio::process::Child> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut start = Command::new(program);
+    start
+        .arg("link")
+        .arg(format!("--die-with-parent={}", std::process::id()))
+        .arg("--")
+        .args(command)
+        .stdin(Stdio::inherit());
+    // A link within the link is not what was meant.
+    for variable in ["TOKENLAG_LINK", "TOKENLAG_LINK_VIA"] {
+        start.env_remove(variable);
+    }
+    for (name, value) in environment(link) {
+        start.env(name, value);
+    }
+    start.spawn().context("cannot start the command")
+}
+
+/// What the command is told of the link.
+fn environment(link: &Link) -> Vec<(&'static str, String)> {
+    let mut variables = vec![
+        ("TOKENLAG_LINK_SERVER", link.server.addresses.v4.to_string()),
+        ("TOKENLAG_LINK_CLIENT", link.client.addresses.v4.to_string()),
+        ("TOKENLAG_LINK_SPEC", link.spec().to_string()),
+    ];
+    if link.server.has_v6 {
+        let v6 = [
+            (
+                "TOKENLAG_LINK_SERVER6",
+                link.server.addresses.v6.to_string(),
+            ),
+            (
+                "TOKENLAG_LINK_CLIENT6",
+                link.client.addresses.v6.to_string(),
+            ),
+        ];
+        variables.extend(v6);
+    }
+    variables
+}
+
+/// Becomes the command, as the child of `parent` and not beyond its end.
+pub fn become_command(parent: i32, command: &[OsString]) -> anyhow::Result<Exit> {
+    set_pdeathsig(Signal::SIGKILL).context("cannot ask the system for the parent's death")?;
+    if getppid() != Pid::from_raw(parent) {
+        bail!("the parent {parent} is gone");
+    }
+    let Some((program, args)) = command.split_first() else {
+        bail!("there is no command");
+    };
+    let error = std::process::Command::new(program).args(args).exec();
+    let name = program.to_string_lossy();
+    output::error(&format!("cannot run '{name}': {error}"));
+    Ok(Exit::Command(NOT_STARTED))
+}
+
+fn is_in_foreground() -> bool {
+    tcgetpgrp(std::io::stderr()).is_ok_and(|group| group == getpgrp())
+}
+
+fn told(link: &Link, args: &LinkArgs) -> String {
+    let mut told = format!(
+        "link {}; TCP {} on the client's side, {} on the server's; the server is {}",
+        link.spec(),
+        link.client.congestion_control,
+        link.server.congestion_control,
+        link.server.addresses.v4
+    );
+    if link.server.has_v6 {
+        told.push_str(&format!(" and {}", link.server.addresses.v6));
+    }
+    for forward in &args.forward {
+        told.push_str(&format!("; forwarding {forward}"));
+    }
+    told
+}
+
+fn summary(link: &Link, took: u64) -> Vec<String> {
+    let stats = link.stats();
+    let cpu = link.cpu_ns().unwrap_or(0);
+    let lost = stats.up.lost.all() + stats.down.lost.all();
+    let span = |nanos: u64| format!("{:.3} ms", nanos as f64 / 1e6);
+    let mut lines = vec![format!(
+        "link: {} packets up, {} down; {lost} lost, {} dropped by the queue; released {} late (p50), {} (p99); the relay took \
+         {} of CPU, {:.0} % of a core",
+        stats.up.packets.all(),
+        stats.down.packets.all(),
+        stats.up.queue_full + stats.down.queue_full,
+        span(stats.release_error.value_at_quantile(0.5)),
+        span(stats.release_error_p99()),
+        humantime::format_duration(Duration::from_millis(cpu / 1_000_000)),
+        cpu as f64 * 100.0 / took.max(1) as f64
+    )];
+    let doubts = super::linked::doubts(link, took);
+    lines.extend(
+        doubts
+            .into_iter()
+            .map(|doubt| format!("warning: {}", doubt.message)),
+    );
+    lines
+}
