@@ -56,8 +56,8 @@ pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Findi
     let mut accounted = Vec::new();
     let mut steady = STEADY;
     for down in [true, false] {
-        // Well below the line's own rate, where its queue has no part.
-        let most = way(link, down).rate.map_or(STEADY, |rate| rate / 2);
+        // Below the line's own rate, where its queue drops nothing.
+        let most = way(link, down).rate.map_or(STEADY, |rate| rate / 20 * 19);
         steady = steady.min(most);
         accounted.push(flood::udp(link, down, STEADY.min(most), clock));
     }

@@ -12,6 +12,11 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl::set_timerslack;
 use nix::sys::time::TimeSpec;
 use nix::unistd::gettid;
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
 
 use crate::pipe::{Fate, Pipe};
 use crate::releases::Releases;
@@ -109,6 +114,7 @@ impl Relay {
             .store(gettid().as_raw(), Ordering::Relaxed);
         // Without it the kernel may wake a thread 50 us late so as to wake several at once (prctl(2)).
         let _ = set_timerslack(1);
+        go_first();
         loop {
             let busy = self.turn();
             let due = self
@@ -250,6 +256,14 @@ impl Lane {
         };
         to.is_some_and(|to| to == self.towards.v4 || to == self.towards.v6)
     }
+}
+
+/// Has the thread run before all that has no such priority (sched(7), SCHED_FIFO): a link is exact on a busy host too, where
+/// others would be let finish their slice of some milliseconds first. Who may not do that has a link that is less exact then,
+/// and the release error says so.
+fn go_first() {
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
 }
 
 fn way_of(stats: &mut LinkStats, way: usize) -> &mut WayStats {
