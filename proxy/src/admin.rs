@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokenlag_channel::http::{Incoming, ServerConnection};
-use tokenlag_channel::{BaseUrl, ExchangeLimits, distance};
+use tokenlag_channel::{BaseUrl, ExchangeLimits, Stamping, distance};
 use tokenlag_dialect::Dialect;
 use tokenlag_probes::clock::{Clock, MonoClock, Stamp, clock_name, wall_clock};
 use tokenlag_probes::folder::recorder_log;
@@ -57,6 +57,8 @@ pub(crate) struct Admin {
     config: serde_json::Map<String, Value>,
     upstream: BaseUrl,
     certificate: String,
+    /// Where the reads of the upstream book how late they were.
+    stamping: Stamping,
     /// The name of the clock that stamps exchanges.
     clock: Option<String>,
     started: (SystemTime, Stamp),
@@ -132,6 +134,7 @@ impl Admin {
             book,
             threads,
             carried: RefCell::default(),
+            stamping: options.stamping.clone(),
             config,
             upstream: options.upstream.clone(),
             certificate: certificate.to_owned(),
@@ -254,6 +257,7 @@ impl Admin {
     fn metrics(&self, incoming: &Incoming) -> Answer {
         let evicted = self.book.ledger().evicted();
         let holdings = self.book.archive.holdings();
+        self.book.metrics.woke(&self.stamping.take());
         let metrics = (self.book.metrics).render(evicted, holdings, &self.carried.borrow());
         let mut accepted = incoming.head.headers.all("accept");
         if accepted.any(|value| value.contains("application/openmetrics-text")) {

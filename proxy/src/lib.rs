@@ -29,6 +29,7 @@ mod sockets;
 mod tap;
 mod translation;
 mod upstream;
+mod wakeups;
 mod worker;
 
 pub use front::WsLimits;

@@ -7,13 +7,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use tokenlag_probes::metric::Metric;
-use tokenlag_probes::{HopExchange, Outcome};
+use tokenlag_probes::{HopExchange, Outcome, TakenWakeups};
 
 use crate::archive::Holdings;
 use crate::carried::{ByChannel, COUNTS};
+use crate::wakeups::WakeupSpans;
 
 /// Bucket bounds in seconds: four to a decade, from 10 microseconds to 100 seconds.
-const BOUNDS: [f64; 29] = [
+pub(crate) const BOUNDS: [f64; 29] = [
     1e-5, 1.8e-5, 3.2e-5, 5.6e-5, 1e-4, 1.8e-4, 3.2e-4, 5.6e-4, 1e-3, 1.8e-3, 3.2e-3, 5.6e-3, 1e-2,
     1.8e-2, 3.2e-2, 5.6e-2, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2, 5.6, 10.0, 18.0, 32.0, 56.0,
     100.0,
@@ -34,6 +35,8 @@ pub(crate) struct Metrics {
     /// One for each of [`COUNTS`].
     upstream: [Family<OfChannel, Counter>; COUNTS.len()],
     figures: Vec<(Metric, Family<OfChannel, Histogram>)>,
+    wakeups: WakeupSpans,
+    unstamped: Counter,
 }
 
 type Histogram = HistogramWithExemplars<OfTrace>;
@@ -131,6 +134,19 @@ impl Default for Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
             (metric, family)
         });
+        let wakeups = WakeupSpans::default();
+        registry.register_with_unit(
+            "upstream_wakeup",
+            "From when the kernel received what the upstream sent until it was read, where the kernel stamps it",
+            Unit::Seconds,
+            wakeups.clone(),
+        );
+        let unstamped = Counter::default();
+        registry.register(
+            "upstream_unstamped_reads",
+            "Reads of the upstream for which the kernel was asked for a stamp and gave none that can be trusted",
+            unstamped.clone(),
+        );
         Self {
             registry,
             exchanges,
@@ -143,6 +159,8 @@ impl Default for Metrics {
             responses_evicted,
             upstream,
             figures: figures.into(),
+            wakeups,
+            unstamped,
         }
     }
 }
@@ -195,6 +213,12 @@ impl Metrics {
                 family.get_or_create(&channel).observe(seconds, trace, None);
             }
         }
+    }
+
+    /// Adds what the reads of the upstream booked since they were asked last.
+    pub(crate) fn woke(&self, taken: &TakenWakeups) {
+        self.wakeups.add(taken);
+        self.unstamped.inc_by(taken.unstamped);
     }
 
     /// The exposition, in OpenMetrics text; `carried` is what all connections to the upstream carried.

@@ -7,7 +7,10 @@ use std::cell::Cell;
 
 use pair::{LEGS, Leg, Pair};
 use stack::{Stack, create, get, run, trace};
-use tokenlag_probes::{Encoding, Outcome, Transport};
+use tokenlag_channel::Stamping;
+use tokenlag_probes::{Encoding, Outcome, StampSource, Transport};
+use tokenlag_proxy::ProxyOptions;
+use tokenlag_scripted::{Script, ScriptedBackend};
 
 /// A figure of the way upstream; `None` where there is none of that channel.
 async fn carried(stack: &Stack, channel: Transport, name: &str) -> Option<u64> {
@@ -138,6 +141,48 @@ fn a_proxy_without_a_leg_tells_of_its_pool() {
         assert!(sent > 0 && received > 0);
         assert_eq!(carried(&stack, Transport::Quic, "reads").await, None);
     });
+}
+
+/// Reads of the upstream of which it is known how long their bytes lay in the kernel, and those of which it is not.
+async fn wakeups(stack: &Stack) -> [u64; 2] {
+    let metrics = get(stack.addresses.admin, "/metrics").await.1;
+    ["wakeup_seconds_count", "unstamped_reads_total"].map(|name| {
+        let series = format!("tokenlag_upstream_{name} ");
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&series));
+        value.expect(name).parse().unwrap()
+    })
+}
+
+#[test]
+fn a_proxy_whose_upstream_the_kernel_stamps_tells_how_long_each_read_was_waited_for() {
+    for source in [StampSource::User, StampSource::Kernel] {
+        let script = Script::default().with("ttft=2ms,gap=5ms").unwrap();
+        let backend = ScriptedBackend::start(script).unwrap();
+        let upstream = backend.url().parse().unwrap();
+        let stack = Stack::in_front_of(backend, upstream, |options| ProxyOptions {
+            stamping: Stamping::new(source),
+            ..options
+        });
+        run(async {
+            let channel = stack.channel(Transport::Http);
+            let asked = (Transport::Http, Encoding::Events);
+            let mut before = 0;
+            for number in 1..=2 {
+                let (trace, body) = (trace(number), create("hello", 5));
+                let seen = stack::exchange(&channel, asked, trace, &body, &[]).await;
+                assert_eq!(seen.unwrap().outcome, Some(Outcome::Complete));
+                stack.record(trace).await;
+                let [known, unknown] = wakeups(&stack).await;
+                match source {
+                    StampSource::User => assert_eq!([known, unknown], [0, 0]),
+                    // A kernel that gives no stamps has them counted as missing.
+                    StampSource::Kernel => assert!(known + unknown > before, "{known} {unknown}"),
+                }
+                before = known + unknown;
+            }
+        });
+    }
 }
 
 /// Whether an exchange is under way.
