@@ -13,6 +13,9 @@ use super::{millis, warning};
 /// The machine's part in a figure is passed over up to a figure's part of so many.
 const PASSED_OVER: i64 = 10;
 
+/// Takes one end's waits out of a row's counters.
+type Waits = fn(&Counters) -> Option<RunQueue>;
+
 /// Arrivals left later than the schedule said, by more than a tenth of what was to be measured.
 pub(super) fn dispatch_lag(row: Row, recorder: &Recorder) -> Option<Warning> {
     let lag = recorder.summary(Metric::DispatchLag)?.p99;
@@ -36,11 +39,11 @@ pub(super) fn run_queue(record: &RunRecord, recorders: &Recorders) -> Vec<Warnin
     let Some((smallest, metric, of_row)) = smallest_headline(recorders) else {
         return Vec::new();
     };
-    let ends: [(&str, fn(&Counters) -> Option<RunQueue>); 2] = [
+    let ends: [(&str, Waits); 2] = [
         ("load generator", |counters| counters.client_run_queue),
         ("proxy", |counters| counters.proxy_run_queue),
     ];
-    let waited_too_long = |(end, of): (&str, fn(&Counters) -> Option<RunQueue>)| {
+    let waited_too_long = |(end, of): (&str, Waits)| {
         let delays = record.rows.iter().filter_map(|row| {
             let delay = of(&record.counters_of(*row))?.mean_delay_ns()?;
             Some((delay, row))
