@@ -49,4 +49,6 @@ impl ClockRecord {
 }
 
 #[cfg(test)]
+mod report_tests;
+#[cfg(test)]
 mod tests;
