@@ -13,6 +13,9 @@ use tokenlag_probes::{
 
 /// How long a cell goes on until what it left so far is put on disk.
 const CHECKPOINT: Duration = Duration::from_secs(2);
+/// The manifest is replaced as a whole and grows with each cell, so a run of very many would come to do little else: what a
+/// replacement took is let pass so many times before the next.
+const SPARING: u32 = 20;
 
 /// A run's record, and the folder that it goes to.
 pub struct Ledger {
@@ -25,6 +28,8 @@ pub struct Ledger {
     /// The figures of the whole cell.
     sample: CellSample,
     open: Option<Open>,
+    /// The manifest is not replaced again before.
+    rests_until: Stamp,
 }
 
 /// The cell that goes on.
@@ -69,6 +74,7 @@ impl Ledger {
             part: Recorder::new(),
             sample: CellSample::default(),
             open: None,
+            rests_until: started,
         }
     }
 
@@ -119,13 +125,21 @@ impl Ledger {
             return Ok(());
         };
         let due = nanos(open.part_started, now) >= CHECKPOINT.as_nanos() as u64;
-        if !due || self.part.tallies().exchanges() == 0 {
+        if !due || now < self.rests_until || self.part.tallies().exchanges() == 0 {
             return Ok(());
         }
         open.cell.duration_ns = nanos(open.started, now);
         self.log_part(now)?;
         self.list();
+        self.replace_manifest()
+    }
+
+    /// Puts the manifest on disk as it stands.
+    fn replace_manifest(&mut self) -> anyhow::Result<()> {
+        let before = MonoClock.now();
         self.folder.checkpoint(&self.record)?;
+        let after = MonoClock.now();
+        self.rests_until = after + Duration::from_nanos(nanos(before, after)) * SPARING;
         Ok(())
     }
 
@@ -159,10 +173,11 @@ impl Ledger {
         }
         self.list();
         self.open = None;
-        if closing.checkpoint {
-            self.folder.checkpoint(&self.record)?;
+        match closing.checkpoint && MonoClock.now() >= self.rests_until {
+            true => self.replace_manifest(),
+            // It is done at a later cell's end, or at the run's.
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Everything is on disk; makes the report.
@@ -246,19 +261,10 @@ mod tests {
         }
     }
 
-    fn check(missing: u64, compared: bool) {
-        let folder = tempfile::tempdir().unwrap();
-        let rows = vec![Row::HTTP_FULL];
-        let record = RunRecord::begin("compare", std::time::UNIX_EPOCH, rows);
-        let kept = RunFolder::create(folder.path(), &record, TokenStamps::Drop).unwrap();
-        let mut ledger = Ledger::new(record, kept, Stamp::from_nanos(1));
-        let started = Stamp::from_nanos(500);
-        ledger.cell_starts(Row::HTTP_FULL, 0, 0, started);
-        ledger.enter(&[exchange(0)]).unwrap();
-        ledger.enter(&[exchange(1)]).unwrap();
-        let closing = Closing {
+    fn closing(started: Stamp, missing: u64) -> Closing {
+        Closing {
             started,
-            ended: Stamp::from_nanos(9_000),
+            ended: started + Duration::from_micros(8),
             counters: Counters::default(),
             wakeups: TakenWakeups {
                 spans: vec![(30_000, 2), (90_000, 1)],
@@ -269,8 +275,20 @@ mod tests {
             missing,
             clocks: Vec::new(),
             checkpoint: true,
-        };
-        ledger.cell_ended(closing).unwrap();
+        }
+    }
+
+    fn check(missing: u64, compared: bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = vec![Row::HTTP_FULL];
+        let record = RunRecord::begin("compare", std::time::UNIX_EPOCH, rows);
+        let kept = RunFolder::create(folder.path(), &record, TokenStamps::Drop).unwrap();
+        let mut ledger = Ledger::new(record, kept, Stamp::from_nanos(1));
+        let started = Stamp::from_nanos(500);
+        ledger.cell_starts(Row::HTTP_FULL, 0, 0, started);
+        ledger.enter(&[exchange(0)]).unwrap();
+        ledger.enter(&[exchange(1)]).unwrap();
+        ledger.cell_ended(closing(started, missing)).unwrap();
         let cell = &ledger.record.cells[0];
         assert_eq!(cell.statistics.get(Metric::Roundtrip).is_some(), compared);
         let row = ledger.finish().unwrap().channels.remove(0);
@@ -289,5 +307,35 @@ mod tests {
     fn a_cell_that_misses_turns_is_counted_and_not_compared() {
         check(0, true);
         check(1, false);
+    }
+
+    #[test]
+    fn a_manifest_that_grows_is_replaced_less_often_and_is_whole_in_the_end() {
+        use std::os::unix::fs::MetadataExt;
+
+        const CELLS: u32 = 300;
+        let folder = tempfile::tempdir().unwrap();
+        let rows = vec![Row::HTTP_FULL];
+        let record = RunRecord::begin("compare", std::time::UNIX_EPOCH, rows);
+        let kept = RunFolder::create(folder.path(), &record, TokenStamps::Drop).unwrap();
+        let mut ledger = Ledger::new(record, kept, Stamp::from_nanos(1));
+        let manifest = folder.path().join("run.json");
+        let mut inode = std::fs::metadata(&manifest).unwrap().ino();
+        let mut replaced = Vec::new();
+        for block in 0..CELLS {
+            let started = Stamp::from_nanos(10_000_000 * u64::from(block + 1));
+            ledger.cell_starts(Row::HTTP_FULL, block, 0, started);
+            ledger.enter(&[exchange(0)]).unwrap();
+            ledger.cell_ended(closing(started, 0)).unwrap();
+            let now = std::fs::metadata(&manifest).unwrap().ino();
+            if std::mem::replace(&mut inode, now) != now {
+                replaced.push(block);
+            }
+        }
+        assert_eq!(replaced.first(), Some(&0));
+        assert!(replaced.len() < CELLS as usize / 2, "{replaced:?}");
+        ledger.finish().unwrap();
+        let back = RunFolder::open(folder.path()).unwrap();
+        assert_eq!(back.record.cells.len(), CELLS as usize);
     }
 }
