@@ -145,7 +145,7 @@ pub struct RunRecord {
     /// How narrow its intervals were to become, where that was to end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Until>,
-    /// Warnings that only the caller could see (topology, clock drift, Nagle).
+    /// Warnings that only the caller could see, while it ran: the topology, a control that asked another upstream.
     #[serde(default)]
     pub warnings: Vec<Warning>,
     /// Cells in the order in which they ran.

@@ -26,7 +26,7 @@ fn prompts_outputs_and_warm_caches_that_differ() {
 fn events_of_several_tokens_and_writes_of_several_events() {
     let backend = scripted("ttft=50ms,gap=2ms,tokens_per_event=4");
     let events = told(LOAD, &[&backend.url()]);
-    let figure = "4.0 tokens of http/full share a stamp (4.0 a delta";
+    let figure = "tokens of http/full share a stamp (4.0 a delta";
     events.assert_warns("coalesced_tokens", &[figure]);
 
     let backend = scripted("ttft=50ms,gap=2ms,events_per_write=4");
