@@ -4,28 +4,80 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use crate::args::Cli;
+use crate::args::compare::CompareArgs;
+use crate::args::{Cli, Command as Subcommand};
 use crate::exit::Usage;
-use crate::plan_file;
+use crate::plan_file::{self, Planned};
+use crate::sweep::Case;
+
+/// A command line that was read.
+pub struct Parsed {
+    /// What to do.
+    pub command: Subcommand,
+    /// The comparisons that `compare` is to run instead of one, each with its flags.
+    pub sweep: Option<Vec<(Case, Box<CompareArgs>)>>,
+}
 
 /// Reads the process's own command line. Help, version and clap's own complaints end the process here.
-pub fn parse() -> Result<Cli, Usage> {
+pub fn parse() -> Result<Parsed, Usage> {
     let words: Vec<OsString> = std::env::args_os().collect();
     let command = command();
     let given = command
         .clone()
         .try_get_matches_from(&words)
         .unwrap_or_else(|error| error.exit());
-    let planned = planned(&command, &given)?;
-    let matches = if planned.is_empty() {
-        given
-    } else {
-        let words = words.into_iter().chain(planned);
-        command
-            .try_get_matches_from(words)
-            .unwrap_or_else(|error| error.exit())
+    let Planned {
+        words: planned,
+        sweep,
+    } = planned(&command, &given)?;
+    let read = |more: &[OsString]| {
+        let words = words.iter().chain(&planned).chain(more).cloned();
+        let matches = command.clone().try_get_matches_from(words);
+        let matches = matches.unwrap_or_else(|error| error.exit());
+        let read = Cli::from_arg_matches(&matches).map(|cli| cli.command);
+        read.map_err(|error| Usage(error.to_string()))
     };
-    Cli::from_arg_matches(&matches).map_err(|error| Usage(error.to_string()))
+    let cases = sweep.map_or_else(Vec::new, |sweep| sweep.cases());
+    let Some(number) = case(&given, cases.len())? else {
+        let each = |case: Case| match read(&case.words)? {
+            Subcommand::Compare(args) => Ok(Some((case, args))),
+            _ => Ok(None),
+        };
+        let each: Result<Vec<_>, Usage> = cases
+            .into_iter()
+            .filter_map(|it| each(it).transpose())
+            .collect();
+        return Ok(Parsed {
+            command: read(&[])?,
+            sweep: Some(each?).filter(|cases| !cases.is_empty()),
+        });
+    };
+    Ok(Parsed {
+        command: read(&cases[number].words)?,
+        sweep: None,
+    })
+}
+
+/// The place of the one comparison of a sweep of `count` that was asked for.
+fn case(given: &ArgMatches, count: usize) -> Result<Option<usize>, Usage> {
+    let Some((_, given)) = given.subcommand() else {
+        return Ok(None);
+    };
+    let Some(&number) = given.try_get_one::<u32>("case").ok().flatten() else {
+        return Ok(None);
+    };
+    let place = (number as usize)
+        .checked_sub(1)
+        .filter(|place| *place < count);
+    match place {
+        Some(place) => Ok(Some(place)),
+        None if count == 0 => Err(Usage(
+            "--case is for a --plan with a [sweep], and this one has none".to_owned(),
+        )),
+        None => Err(Usage(format!(
+            "--case {number}: the plan's sweep has {count} comparisons"
+        ))),
+    }
 }
 
 /// The words of the command line, for the record, without secrets.
@@ -56,18 +108,18 @@ fn command() -> clap::Command {
     with_environment(Cli::command())
 }
 
-/// The flags of the plan file, where one is named.
-fn planned(command: &clap::Command, given: &ArgMatches) -> Result<Vec<OsString>, Usage> {
+/// What the plan file says, where one is named.
+fn planned(command: &clap::Command, given: &ArgMatches) -> Result<Planned, Usage> {
     let Some((name, given)) = given.subcommand() else {
-        return Ok(Vec::new());
+        return Ok(Planned::default());
     };
     let plan = given
         .try_get_one::<std::path::PathBuf>("plan")
         .ok()
         .flatten();
     match (plan, command.find_subcommand(name)) {
-        (Some(path), Some(command)) => plan_file::flags(path, command, given),
-        _ => Ok(Vec::new()),
+        (Some(path), Some(command)) => plan_file::read(path, command, given),
+        _ => Ok(Planned::default()),
     }
 }
 
@@ -75,6 +127,8 @@ fn redact(words: impl Iterator<Item = String>) -> Vec<String> {
     let mut secret_next = false;
     let mut header_next = false;
     words
+        // Who repeats the run has another parent.
+        .filter(|word| !word.starts_with("--die-with-parent="))
         .map(|word| {
             if std::mem::take(&mut secret_next) {
                 return "...".to_owned();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use tokenlag_probes::{Row, Transport};
 
 use crate::args::compare::CompareArgs;
@@ -13,10 +14,14 @@ use crate::measure::{self, Measured, Run};
 use crate::pinning::{self, Pinning};
 use crate::plan::Plan;
 use crate::rig::{Alarm, Rig};
-use crate::{admin, alarm, finish, floor, host, lanes, models, topology};
+use crate::{admin, alarm, finish, floor, host, lanes, models, signals, topology};
 
 /// Runs the command.
 pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
+    if let Some(parent) = args.die_with_parent {
+        // In an orderly way: what was measured is kept.
+        signals::end_with(parent, Signal::SIGTERM)?;
+    }
     let mut plan = Plan::of_compare(&args)?;
     check_proxy(&args.linked, args.proxy.as_ref())?;
     // Before any thread is started, and while this one may still run on any core: so may the link's.

@@ -35,6 +35,7 @@ mod rig;
 mod rows;
 mod serve;
 mod signals;
+mod sweep;
 mod threshold;
 mod topology;
 mod writer;
@@ -42,6 +43,7 @@ mod writer;
 use std::process::ExitCode;
 
 use args::Command;
+use command_line::Parsed;
 use exit::{Exit, USAGE, Usage};
 
 fn main() -> ExitCode {
@@ -60,12 +62,15 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<Exit> {
-    let command = command_line::parse()?.command;
+    let Parsed { command, sweep } = command_line::parse()?;
     if !matches!(command, Command::Report(_)) {
         limits::open_all_that_we_may();
     }
     match command {
-        Command::Compare(args) => compare::run(*args),
+        Command::Compare(args) => match sweep {
+            Some(cases) => sweep::run(&args, &cases),
+            None => compare::run(*args),
+        },
         Command::Load(args) => load::run(*args),
         Command::Proxy(args) => serve::proxy(*args),
         #[cfg(feature = "backend")]

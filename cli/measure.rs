@@ -19,6 +19,7 @@ use crate::link::Linked;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::progress::Display;
+use crate::sweep::INDEX;
 use crate::rig::{Alarm, NOTHING_MEASURED};
 use crate::{command_line, host, output};
 
@@ -256,7 +257,7 @@ pub fn claim(out: Option<&Path>, command: &str) -> anyhow::Result<PathBuf> {
         Some(path) => path.to_owned(),
         None => default_place(command),
     };
-    if RunFolder::is_at(&path) {
+    if RunFolder::is_at(&path) || path.join(INDEX).exists() {
         let shown = path.display();
         let what =
             format!("{shown} already holds a run; choose another folder with --out, or remove it");

@@ -1,11 +1,13 @@
 //! What goes to standard output and to standard error. Standard output carries the result and nothing else.
 
+use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use anyhow::Context;
 use terminal_size::terminal_size_of;
 use tokenlag_probes::table::{self, Style};
-use tokenlag_probes::{Report, csv};
+use tokenlag_probes::{Report, Sweep, csv};
 
 use crate::args::values::Output;
 use crate::exit::Exit;
@@ -60,6 +62,39 @@ pub fn report(report: &Report, form: Output, legs: bool) -> anyhow::Result<()> {
             json + "\n"
         }
     })
+}
+
+/// A sweep in the form that was asked for; `place` is its folder.
+pub fn sweep(sweep: &Sweep, place: &Path, form: Output) -> anyhow::Result<()> {
+    result(&match form {
+        Output::Table => table::sweep(sweep, style()),
+        Output::Csv => sweep_csv(sweep, place),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(sweep).context("cannot write the sweep")?;
+            json + "\n"
+        }
+    })
+}
+
+/// The lines of each comparison, with its folder's name before them. One without a report has none.
+fn sweep_csv(sweep: &Sweep, place: &Path) -> String {
+    let mut text = String::new();
+    for case in &sweep.cases {
+        let Ok(json) = fs::read(place.join(&case.folder).join("report.json")) else {
+            continue;
+        };
+        let Ok(report) = serde_json::from_slice::<Report>(&json) else {
+            continue;
+        };
+        for (at, line) in csv(&report).split_inclusive("\r\n").enumerate() {
+            match (at, text.is_empty()) {
+                (0, true) => text.push_str(&format!("case,{line}")),
+                (0, false) => {}
+                _ => text.push_str(&format!("{},{line}", case.folder)),
+            }
+        }
+    }
+    text
 }
 
 fn tables(report: &Report, legs: bool) -> String {

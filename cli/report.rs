@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use tokenlag_probes::folder::{INCOMPLETE_LOG, RecordedRun};
-use tokenlag_probes::{RunFolder, csv};
+use tokenlag_probes::{RunFolder, Sweep, csv};
 
 use crate::args::report::{Format, ReportCommand};
 use crate::exit::Exit;
 use crate::output;
+use crate::sweep::INDEX;
 
 /// Runs the command. It shows what is there; whether it may be trusted is said, and is no exit code.
 pub fn run(command: ReportCommand) -> anyhow::Result<Exit> {
@@ -18,6 +19,10 @@ pub fn run(command: ReportCommand) -> anyhow::Result<Exit> {
             output: form,
             legs,
         } => {
+            if let Some(sweep) = sweep(&folder)? {
+                output::sweep(&sweep, &folder, form)?;
+                return Ok(Exit::Good);
+            }
             let run = open(&folder)?;
             output::report(&run.report(), form, legs)?;
         }
@@ -50,6 +55,18 @@ fn percentiles(folder: &Path) -> anyhow::Result<String> {
         text.push_str(&format!("#[{name}]\n{body}\n"));
     }
     Ok(text)
+}
+
+/// The sweep that the folder is of, if it is one's.
+fn sweep(folder: &Path) -> anyhow::Result<Option<Sweep>> {
+    let path = folder.join(INDEX);
+    let Ok(text) = std::fs::read(&path) else {
+        return Ok(None);
+    };
+    let read = serde_json::from_slice(&text);
+    Ok(Some(read.with_context(|| {
+        format!("{} cannot be read as a sweep", path.display())
+    })?))
 }
 
 /// Reads a run back, and says where it is not whole.

@@ -5,11 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getppid};
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::{BaseUrl, Stamping};
 use tokenlag_proxy::{Proxy, ProxyOptions};
@@ -145,12 +143,7 @@ impl ChildArgs {
     /// Does what the rig asks before anything else is done: no thread may be started before its core is set.
     fn enter(&self) -> anyhow::Result<()> {
         if let Some(parent) = self.die_with_parent {
-            set_pdeathsig(Signal::SIGKILL)
-                .context("cannot ask the system for the parent's death")?;
-            // It may have died before we asked.
-            if getppid() != Pid::from_raw(parent) {
-                bail!("the parent {parent} is gone");
-            }
+            signals::end_with(parent, Signal::SIGKILL)?;
         }
         if let Some(core) = self.pin {
             // A core that is not ours is no reason not to serve; the figures show what it cost.

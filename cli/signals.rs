@@ -3,6 +3,9 @@
 use std::time::Duration;
 use std::{fs, future};
 
+use anyhow::{Context, bail};
+use nix::sys::prctl::set_pdeathsig;
+use nix::unistd::{Pid, getppid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Signals that come within this time ask once: `timeout` signals the process and then its group, and a terminal that
@@ -50,6 +53,19 @@ impl Ends {
 /// Returns when the parent asks its child to end, which nobody else is to do: Ctrl-C is taken, and nothing is done.
 pub async fn asked_by_parent() {
     next(&mut Ends::listen().terminate).await;
+}
+
+/// Has the system send this process `with` when its parent is gone.
+///
+/// # Errors
+/// The system cannot, or the parent, whose number is `parent`, is gone already.
+pub fn end_with(parent: i32, with: nix::sys::signal::Signal) -> anyhow::Result<()> {
+    set_pdeathsig(with).context("cannot ask the system for the parent's death")?;
+    // It may have died before we asked.
+    if getppid() != Pid::from_raw(parent) {
+        bail!("the parent {parent} is gone");
+    }
+    Ok(())
 }
 
 async fn next(signals: &mut Option<Signal>) {

@@ -73,6 +73,12 @@ pub struct CompareArgs {
     /// Whom to trust as an https backend, PEM [default: whom the system trusts]
     #[arg(long, value_name = "FILE.pem")]
     pub upstream_trust: Option<PathBuf>,
+    /// Run only this comparison of the plan's [sweep], counted from 1
+    #[arg(long, value_name = "NUMBER", requires = "plan")]
+    pub case: Option<u32>,
+    /// End when this process does
+    #[arg(long, hide = true, value_name = "PID")]
+    pub die_with_parent: Option<i32>,
     /// Whether processes that are started here are bound to cores
     #[arg(long, value_enum, default_value_t)]
     pub pin: Pin,

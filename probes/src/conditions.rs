@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(json["certificate"], "self-signed");
         assert_eq!(json["state_at"], "proxy");
         assert_eq!(json["stamp"], "kernel");
-        assert_eq!(json.as_object().unwrap().len(), 9);
+        assert_eq!(json.as_object().unwrap().len(), 10);
         assert_eq!(
             serde_json::from_value::<Conditions>(json).unwrap(),
             conditions

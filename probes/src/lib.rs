@@ -25,6 +25,7 @@ pub mod row;
 mod samples;
 pub mod stats;
 mod suspicions;
+pub mod sweep;
 pub mod table;
 pub mod verdict;
 
@@ -53,4 +54,5 @@ pub use recorder::{Recorder, Tallies};
 pub use report::{Recorders, Report, RowReport, Saving, Versus};
 pub use row::{Encoding, ReadStamp, Row, State, Transport};
 pub use stats::{Change, Difference, Statistic, change};
+pub use sweep::Sweep;
 pub use verdict::{Verdict, Warning};

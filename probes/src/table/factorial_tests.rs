@@ -32,6 +32,7 @@ fn factorial() -> Report {
         state_at: Some(StateAt::Proxy),
         multiplex: Some(false),
         stamp: None,
+        link: None,
         tcp_congestion_control: Some("bbr".to_owned()),
         quic_congestion_control: Some("cubic".to_owned()),
     };

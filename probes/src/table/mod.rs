@@ -13,11 +13,13 @@ mod precision;
 mod quantity;
 mod savings;
 mod sentence;
+mod sweep;
 mod wrap;
 
 pub use compare::compare;
 pub use load::load;
 pub use sentence::sentence;
+pub use sweep::sweep;
 
 use crate::verdict::Verdict;
 

@@ -1,0 +1,10 @@
+//! Sweeps: a plan's `[sweep]` table names flags and the values that each shall take; `compare` runs every combination.
+
+mod axes;
+mod run;
+
+pub use axes::{Case, Sweep};
+pub use run::run;
+
+/// The file beside the comparisons' folders that says what each found.
+pub const INDEX: &str = "sweep.json";
