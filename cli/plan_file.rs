@@ -47,7 +47,8 @@ pub fn read(path: &Path, command: &Command, given: &ArgMatches) -> Result<Planne
     };
     let set = |key: &str| named(command, key).is_some_and(is_set);
     let sweep = sweep.map(|sweep| Sweep::read(path, &sweep, &table, command, set));
-    let sweep = sweep.transpose()?;
+    // What the command line leaves nothing of is one comparison as any other.
+    let sweep = sweep.transpose()?.filter(|sweep| !sweep.is_empty());
     let mut words = Vec::new();
     for (key, value) in &table {
         if !set(key) {

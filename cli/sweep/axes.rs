@@ -103,6 +103,11 @@ impl Sweep {
         }
     }
 
+    /// Nothing varies.
+    pub fn is_empty(&self) -> bool {
+        self.axes.is_empty()
+    }
+
     /// Every combination; the last key's values change fastest.
     pub fn cases(&self) -> Vec<Case> {
         let mut combined: Vec<Vec<(&str, &Choice)>> = vec![Vec::new()];
@@ -230,7 +235,7 @@ mod tests {
         let cases = read(BOTH, &["link"]).unwrap().cases();
         assert_eq!(cases.len(), 2);
         assert!(cases.iter().all(|case| !case.values.contains_key("link")));
-        assert_eq!(read(BOTH, &["link", "tls"]).unwrap().cases().len(), 1);
+        assert!(read(BOTH, &["link", "tls"]).unwrap().is_empty());
     }
 
     #[test]
