@@ -370,6 +370,11 @@ impl Ledger {
         !parting && self.streams.0.len() == 1 && self.streams.get(stream).is_some_and(over)
     }
 
+    /// Whether no other stream is open.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.streams.0.len() == 1
+    }
+
     /// Streams that were refused: the peer had as many as it may.
     pub(crate) fn refused_streams(&self) -> u64 {
         self.refused_streams

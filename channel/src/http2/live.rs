@@ -1,10 +1,12 @@
 //! One connection of a client, driven by a task of its own and by whoever has just written to it.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
@@ -29,6 +31,9 @@ pub(crate) struct Live {
     send: RefCell<Option<SendRequest<Bytes>>>,
     driver: Arc<Driver>,
     pub(crate) nudge: Arc<Nudge>,
+    /// What the only exchange leaves with the library.
+    own: Arc<Own>,
+    own_waker: Waker,
     task: AbortHandle,
     pub(crate) shared: Shared,
     /// For what its exchanges wait for.
@@ -78,7 +83,7 @@ impl Live {
         })));
         let (driven, its_nudge) = (Arc::clone(&driver), Arc::clone(&nudge));
         // A plain task, so that a client needs no LocalSet.
-        let task = tokio::spawn(std::future::poll_fn(move |context| {
+        let task = tokio::spawn(poll_fn(move |context| {
             its_nudge.is_for(context.waker());
             // Where somebody else drove the connection since, nothing is left to do.
             match its_nudge.take_due() {
@@ -86,7 +91,13 @@ impl Live {
                 false => Poll::Pending,
             }
         }));
+        let own = Arc::new(Own {
+            nudge: Arc::clone(&nudge),
+            driving: AtomicBool::new(false),
+        });
         let live = Self {
+            own_waker: Waker::from(Arc::clone(&own)),
+            own,
             send: RefCell::new(Some(send)),
             driver,
             nudge,
@@ -127,6 +138,29 @@ impl Live {
         }
     }
 
+    /// Waits for something that the connection brings. The only exchange on it drives it meanwhile: to wake the task, only
+    /// to be woken by it, would be a turn more for both.
+    pub(crate) async fn brings<T>(&self, mut wanted: impl Future<Output = T> + Unpin) -> T {
+        let _leave = Leave(&self.nudge);
+        poll_fn(|context| {
+            if !self.shared.ledger().is_alone() {
+                self.nudge.leave();
+                return Pin::new(&mut wanted).poll(context);
+            }
+            if self.nudge.is_due() {
+                self.own.driving.store(true, Ordering::Release);
+                self.push();
+                self.own.driving.store(false, Ordering::Release);
+            }
+            let polled = Pin::new(&mut wanted).poll(&mut Context::from_waker(&self.own_waker));
+            if polled.is_pending() {
+                self.nudge.host(context.waker());
+            }
+            polled
+        })
+        .await
+    }
+
     /// Whether the connection takes requests, after all that the peer has said: a farewell may lie in the socket.
     pub(crate) fn is_good(&self) -> bool {
         if self.nudge.has_news() {
@@ -137,6 +171,34 @@ impl Live {
 
     pub(crate) fn counters(&self) -> Counters {
         self.shared.ledger().counters
+    }
+}
+
+/// Wakes the exchange that drives the connection, unless it does so now: it looks afterwards anyway.
+#[derive(Debug)]
+struct Own {
+    nudge: Arc<Nudge>,
+    driving: AtomicBool,
+}
+
+impl Wake for Own {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.driving.load(Ordering::Acquire) {
+            self.nudge.wake_task();
+        }
+    }
+}
+
+/// Leaves the connection to its task when a wait is over or given up.
+struct Leave<'a>(&'a Nudge);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 

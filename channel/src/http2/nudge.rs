@@ -15,10 +15,18 @@ const LETTING_GO: u8 = 2;
 /// No wake reaches the task: nothing is left to do that has no time until the connection is driven anyway.
 const AT_REST: u8 = 3;
 
+/// Whom to wake.
+#[derive(Debug, Default)]
+struct Whom {
+    task: Option<Waker>,
+    /// Drives the connection instead of the task while it waits.
+    guest: Option<Waker>,
+}
+
 /// What the library and the socket wake instead of the task.
 #[derive(Debug)]
 pub(crate) struct Nudge {
-    task: Mutex<Option<Waker>>,
+    whom: Mutex<Whom>,
     mode: AtomicU8,
     /// The connection is to be driven.
     due: AtomicBool,
@@ -30,7 +38,7 @@ impl Nudge {
     /// A connection that is to be driven as soon as its task has its first turn.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            task: Mutex::default(),
+            whom: Mutex::default(),
             mode: AtomicU8::new(LOUD),
             due: AtomicBool::new(true),
             news: AtomicBool::new(true),
@@ -39,9 +47,28 @@ impl Nudge {
 
     /// Notes whom to wake.
     pub(crate) fn is_for(&self, task: &Waker) {
-        let mut known = self.task();
-        if !known.as_ref().is_some_and(|known| known.will_wake(task)) {
-            *known = Some(task.clone());
+        note(&mut self.whom().task, task);
+    }
+
+    /// Notes who is to be woken instead, and drives the connection then, until [`Self::leave`] or [`Self::part`].
+    pub(crate) fn host(&self, guest: &Waker) {
+        note(&mut self.whom().guest, guest);
+    }
+
+    /// The guest waits no more: what is left to do is the task's again.
+    pub(crate) fn leave(&self) {
+        let guest = self.whom().guest.take();
+        if guest.is_some() && self.due.load(Ordering::Acquire) {
+            self.wake_task();
+        }
+    }
+
+    /// There is more to do than the guest may see to: the task drives the connection again, and the guest is told.
+    pub(crate) fn part(&self) {
+        let guest = self.whom().guest.take();
+        if let Some(guest) = guest {
+            self.wake_task();
+            guest.wake();
         }
     }
 
@@ -50,6 +77,11 @@ impl Nudge {
         self.mode.store(LOUD, Ordering::Release);
         self.news.store(false, Ordering::Release);
         self.due.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the connection is to be driven.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due.load(Ordering::Acquire)
     }
 
     /// Whether there is something to be read, or was when somebody looked.
@@ -62,12 +94,15 @@ impl Nudge {
         self.due.store(true, Ordering::Release);
     }
 
-    /// Gives the task a turn, whether the connection is to be driven or not.
+    /// Gives the task, or its guest, a turn, whether the connection is to be driven or not.
     pub(crate) fn wake_task(&self) {
+        let waker = {
+            let whom = self.whom();
+            whom.guest.as_ref().or(whom.task.as_ref()).cloned()
+        };
         // Not while it is locked: a task may be dropped as it is woken.
-        let task = self.task().clone();
-        if let Some(task) = task {
-            task.wake();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -83,9 +118,15 @@ impl Nudge {
         Kept::new(self, if last { AT_REST } else { LETTING_GO })
     }
 
-    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+    fn whom(&self) -> MutexGuard<'_, Whom> {
         // A waker is whole whoever panicked meanwhile.
-        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+        self.whom.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn note(known: &mut Option<Waker>, waker: &Waker) {
+    if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        *known = Some(waker.clone());
     }
 }
 
@@ -206,6 +247,35 @@ mod tests {
         assert_eq!(count(&turns), 1);
         waker.wake_by_ref();
         assert!(nudge.has_news() && nudge.take_due());
+    }
+
+    #[test]
+    fn a_guest_is_woken_instead_of_the_task_until_it_leaves() {
+        let (nudge, waker, turns) = watched();
+        let guest = Arc::<Turns>::default();
+        nudge.host(&Arc::clone(&guest).into());
+        waker.wake_by_ref();
+        assert_eq!((count(&turns), count(&guest)), (0, 1));
+        // It left without having driven the connection.
+        nudge.leave();
+        assert_eq!((count(&turns), count(&guest)), (1, 1));
+        assert!(nudge.take_due());
+        nudge.leave();
+        assert_eq!(count(&turns), 1);
+        waker.wake_by_ref();
+        assert_eq!((count(&turns), count(&guest)), (2, 1));
+    }
+
+    #[test]
+    fn a_guest_that_is_no_longer_alone_is_told_and_the_task_has_its_turn() {
+        let (nudge, waker, turns) = watched();
+        nudge.part();
+        let guest = Arc::<Turns>::default();
+        nudge.host(&Arc::clone(&guest).into());
+        nudge.part();
+        assert_eq!((count(&turns), count(&guest)), (1, 1));
+        waker.wake_by_ref();
+        assert_eq!((count(&turns), count(&guest)), (2, 1));
     }
 
     #[test]
