@@ -163,9 +163,9 @@ impl Frame {
             kind::DATA => Ok(Self::Data(payload)),
             kind::EVENT => Ok(Self::Event(payload)),
             kind::TOKEN => Ok(Self::Token(payload)),
-            kind::END => Reader::new("END", payload).ends(Self::End),
+            kind::END => Reader::new("END", &payload).ends(Self::End),
             kind::REQUEST => {
-                let mut reader = Reader::new("REQUEST", payload);
+                let mut reader = Reader::new("REQUEST", &payload);
                 let form = match reader.byte()? {
                     0 => ReplyForm::Bytes,
                     1 => ReplyForm::Events,
@@ -187,7 +187,7 @@ impl Frame {
                 })
             }
             kind::RESPONSE => {
-                let mut reader = Reader::new("RESPONSE", payload);
+                let mut reader = Reader::new("RESPONSE", &payload);
                 let events = reader.flag()?;
                 let status = u16::try_from(reader.integer()?)
                     .ok()
@@ -201,15 +201,15 @@ impl Frame {
                 })
             }
             kind::NAMED_EVENT => {
-                let mut reader = Reader::new("NAMED_EVENT", payload);
+                let mut reader = Reader::new("NAMED_EVENT", &payload);
                 let name = reader.text()?;
                 Ok(Self::NamedEvent {
                     name,
-                    data: reader.payload,
+                    data: payload.slice_ref(reader.rest),
                 })
             }
             kind::TOKEN_CONTEXT => {
-                let mut reader = Reader::new("TOKEN_CONTEXT", payload);
+                let mut reader = Reader::new("TOKEN_CONTEXT", &payload);
                 let context = TokenContext {
                     logprobs: reader.flag()?,
                     item_id: reader.text()?,
@@ -245,8 +245,9 @@ pub fn take(inbox: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     if inbox.len() - 1 - width < length {
         return Ok(None);
     }
-    inbox.advance(1 + width);
-    Frame::parse(kind, inbox.split_to(length).freeze()).map(Some)
+    let mut payload = inbox.split_to(1 + width + length).freeze();
+    payload.advance(1 + width);
+    Frame::parse(kind, payload).map(Some)
 }
 
 /// The length of the payload of the frame at the front of `inbox`, as soon as it is known.
@@ -347,14 +348,20 @@ fn push_fields(out: &mut Vec<u8>, fields: &[(String, Bytes)]) {
 }
 
 /// Takes values off the front of a payload.
-struct Reader {
+struct Reader<'a> {
     frame: &'static str,
-    payload: Bytes,
+    payload: &'a Bytes,
+    /// What was not taken yet.
+    rest: &'a [u8],
 }
 
-impl Reader {
-    fn new(frame: &'static str, payload: Bytes) -> Self {
-        Self { frame, payload }
+impl<'a> Reader<'a> {
+    fn new(frame: &'static str, payload: &'a Bytes) -> Self {
+        Self {
+            frame,
+            payload,
+            rest: payload,
+        }
     }
 
     fn malformed(&self, what: &'static str) -> FrameError {
@@ -365,9 +372,10 @@ impl Reader {
     }
 
     fn byte(&mut self) -> Result<u8, FrameError> {
-        self.payload
-            .try_get_u8()
-            .map_err(|_| self.malformed("it ends too early"))
+        let early = self.malformed("it ends too early");
+        let (&byte, rest) = self.rest.split_first().ok_or(early)?;
+        self.rest = rest;
+        Ok(byte)
     }
 
     fn flag(&mut self) -> Result<bool, FrameError> {
@@ -379,9 +387,9 @@ impl Reader {
     }
 
     fn integer(&mut self) -> Result<u64, FrameError> {
-        let (value, width) =
-            varint::peek(&self.payload).ok_or(self.malformed("it ends too early"))?;
-        self.payload.advance(width);
+        let early = self.malformed("it ends too early");
+        let (value, width) = varint::peek(self.rest).ok_or(early)?;
+        self.rest = &self.rest[width..];
         Ok(value)
     }
 
@@ -389,18 +397,19 @@ impl Reader {
         u32::try_from(self.integer()?).map_err(|_| self.malformed("an index is beyond 32 bits"))
     }
 
-    fn bytes(&mut self) -> Result<Bytes, FrameError> {
+    fn bytes(&mut self) -> Result<&'a [u8], FrameError> {
         let length = self.integer()?;
-        if length > self.payload.len() as u64 {
+        if length > self.rest.len() as u64 {
             return Err(self.malformed("it ends too early"));
         }
-        Ok(self.payload.split_to(length as usize))
+        let (bytes, rest) = self.rest.split_at(length as usize);
+        self.rest = rest;
+        Ok(bytes)
     }
 
     fn text(&mut self) -> Result<String, FrameError> {
         let bytes = self.bytes()?;
-        let text =
-            std::str::from_utf8(&bytes).map_err(|_| self.malformed("a text is not UTF-8"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| self.malformed("a text is not UTF-8"))?;
         Ok(text.to_owned())
     }
 
@@ -409,20 +418,19 @@ impl Reader {
         if count > MAX_FIELDS {
             return Err(self.malformed("it has more than 128 header fields"));
         }
-        (0..count)
-            .map(|_| {
-                let (name, value) = (self.text()?, self.bytes()?);
-                if is_token(name.as_bytes()) && is_field_value(&value) {
-                    Ok((name, value))
-                } else {
-                    Err(self.malformed("a header field has characters that HTTP forbids"))
-                }
-            })
-            .collect()
+        let mut fields = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let (name, value) = (self.text()?, self.bytes()?);
+            if !is_token(name.as_bytes()) || !is_field_value(value) {
+                return Err(self.malformed("a header field has characters that HTTP forbids"));
+            }
+            fields.push((name, self.payload.slice_ref(value)));
+        }
+        Ok(fields)
     }
 
     fn ends(self, frame: Frame) -> Result<Frame, FrameError> {
-        if self.payload.is_empty() {
+        if self.rest.is_empty() {
             Ok(frame)
         } else {
             Err(self.malformed("it goes on after its end"))
