@@ -126,7 +126,7 @@ impl Channel {
         Ok(match self {
             Self::Http(client) => Reply::Http(client.open(request).await?),
             Self::Http2(client) => Reply::Http2(client.open(request).await?),
-            Self::Http3(client) => Reply::Http3(Box::new(client.open(request).await?)),
+            Self::Http3(client) => Reply::Http3(client.open(request).await?),
             Self::Ws(client) => Reply::Ws(client.open(request).await?),
             Self::Quic(client) => Reply::Quic(client.open(request).await?),
         })
@@ -155,19 +155,20 @@ impl Channel {
     }
 }
 
-/// A reply that is arriving. Dropped before its end, it takes its connection with it.
+/// A reply that is arriving. Dropped before its end, it takes its connection with it. Those of streams are boxed: whoever
+/// awaits one hands it on, and each copies it.
 #[derive(Debug)]
 pub enum Reply {
     /// An HTTP/1.1 response.
     Http(http::ClientReply),
     /// An HTTP/2 response.
-    Http2(http2::ClientReply),
+    Http2(Box<http2::ClientReply>),
     /// An HTTP/3 response.
     Http3(Box<http3::ClientReply>),
     /// The messages that answer a `response.create`.
     Ws(ws::ClientReply),
     /// A stream of frames.
-    Quic(quic::ClientReply),
+    Quic(Box<quic::ClientReply>),
 }
 
 impl Reply {

@@ -602,7 +602,7 @@ fn a_server_without_http2_is_told_apart() {
             let _ = stream.read(&mut some).await;
             std::future::pending::<()>().await;
         };
-        let opened: Result<ClientReply, ChannelError> = tokio::select! {
+        let opened: Result<Box<ClientReply>, ChannelError> = tokio::select! {
             () = serve => unreachable!(),
             opened = async { client.open(&request("x")).await } => opened,
         };

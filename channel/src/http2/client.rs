@@ -60,7 +60,7 @@ impl Client {
     ///
     /// # Errors
     /// No connection, one that ends or falls silent, a stream that is reset, or frames that break the protocol.
-    pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
+    pub async fn open(&self, request: &Request) -> Result<Box<ClientReply>, ChannelError> {
         let request = request.fields()?;
         let (live, made) = self.0.live().await?;
         match self.0.ask(&live, made, request).await {
@@ -98,7 +98,7 @@ impl Inner {
         live: &Rc<Live>,
         made: Option<Made>,
         request: &http::Request<Bytes>,
-    ) -> Result<ClientReply, Unanswered> {
+    ) -> Result<Box<ClientReply>, Unanswered> {
         let nothing_sent = || Unanswered {
             error: self.no_reply(&"it takes no more exchanges on this connection"),
             untouched: true,
@@ -123,7 +123,7 @@ impl Inner {
         let (response, stream) = self.send(live, made, connected, send, permit, request)?;
         let response = live
             .timers
-            .in_time(self.dial.idle_timeout, response)
+            .in_time(self.dial.idle_timeout, pin!(live.brings(response)))
             .await
             .map_err(|_| Unanswered {
                 error: self.silent("reply"),
@@ -136,7 +136,7 @@ impl Inner {
         let written = sent.and_then(|sent| sent.at);
         let head_at = ledger.head_at(stream.id);
         let whole_by_then = sent.is_some_and(|sent| sent.ended && sent.at <= Some(head_at));
-        let reply = ClientReply {
+        let reply = Box::new(ClientReply {
             opening: Opening {
                 resolved: made.map(|made| made.resolved),
                 transport_connected: made.map(|made| made.transport_connected),
@@ -150,7 +150,7 @@ impl Inner {
             rest: Bytes::new(),
             stream,
             client: Rc::clone(self),
-        };
+        });
         drop(ledger);
         Ok(reply)
     }
@@ -183,6 +183,7 @@ impl Inner {
             _slot: slot,
         };
         live.shared.ledger().open(stream.id);
+        live.nudge.part();
         // The body is in memory as it is: the library sends of it what the windows allow.
         if !body.is_empty()
             && let Err(error) = sending.send_data(body, true)
@@ -311,9 +312,10 @@ impl ClientReply {
                 return Ok(None);
             };
             let idle = self.client.dial.idle_timeout;
-            let timers = &self.stream.live.timers;
-            let read = timers
-                .in_time(idle, pin!(body.data()))
+            let live = &self.stream.live;
+            let read = live
+                .timers
+                .in_time(idle, pin!(live.brings(pin!(body.data()))))
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?;
             let Some(data) = read else {
@@ -336,7 +338,7 @@ impl ClientReply {
         }))
     }
 
-    pub(crate) async fn finish(mut self) -> Result<(), ChannelError> {
+    pub(crate) async fn finish(mut self: Box<Self>) -> Result<(), ChannelError> {
         while self.next().await?.is_some() {}
         Ok(())
     }

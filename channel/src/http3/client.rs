@@ -80,7 +80,7 @@ impl Client {
     ///
     /// # Errors
     /// No connection, one that ends or falls silent, a stream that is reset, or frames that break the protocol.
-    pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
+    pub async fn open(&self, request: &Request) -> Result<Box<ClientReply>, ChannelError> {
         let request = request.fields()?;
         let (live, resolved) = self.0.live().await?;
         match self.0.exchange(&live, resolved, request).await {
@@ -120,7 +120,7 @@ impl Shared {
         live: &Rc<Live>,
         resolved: Option<Stamp>,
         request: &http::Request<Bytes>,
-    ) -> Result<ClientReply, Unanswered> {
+    ) -> Result<Box<ClientReply>, Unanswered> {
         let begun = MonoClock.now();
         let mut spoken = live.spoken();
         let error = match self.send(live, &mut spoken, resolved, request).await {
@@ -162,7 +162,7 @@ impl Shared {
         spoken: &mut Spoken,
         resolved: Option<Stamp>,
         request: &http::Request<Bytes>,
-    ) -> Result<ClientReply, Failed> {
+    ) -> Result<Box<ClientReply>, Failed> {
         let mut head = http::Request::new(());
         *head.method_mut() = request.method().clone();
         *head.uri_mut() = request.uri().clone();
@@ -208,7 +208,8 @@ impl Shared {
             written,
             overlapped,
         };
-        let mut reply = ClientReply::new(self, live, spoken, stream, track, opening);
+        let reply = ClientReply::new(self, live, spoken, stream, track, opening);
+        let mut reply = Box::new(reply);
         live.timers
             .in_time(idle, pin!(reply.head()))
             .await

@@ -128,7 +128,7 @@ impl ClientReply {
         }))
     }
 
-    pub(crate) async fn finish(mut self) -> Result<(), ChannelError> {
+    pub(crate) async fn finish(mut self: Box<Self>) -> Result<(), ChannelError> {
         while self.next().await?.is_some() {}
         Ok(())
     }

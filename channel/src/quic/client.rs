@@ -85,7 +85,7 @@ impl Client {
     ///
     /// # Errors
     /// No connection, one that ends or falls silent, or frames that break the format.
-    pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
+    pub async fn open(&self, request: &Request) -> Result<Box<ClientReply>, ChannelError> {
         let (live, resolved) = self.0.live().await?;
         match self.0.exchange(&live, resolved, request).await {
             Err(unanswered) if unanswered.untouched => {
@@ -135,7 +135,7 @@ impl Shared {
         live: &Rc<Live>,
         resolved: Option<Stamp>,
         request: &Request,
-    ) -> Result<ClientReply, Unanswered> {
+    ) -> Result<Box<ClientReply>, Unanswered> {
         let bytes = if live.dialled.is_early() {
             early::marked(request.stream()?)?
         } else {
@@ -176,7 +176,7 @@ impl Shared {
             written,
             overlapped,
         };
-        let reply = ClientReply::new(self, live, recv, opening);
+        let reply = Box::new(ClientReply::new(self, live, recv, opening));
         reply.with_head().await.map_err(|headless| match headless {
             Headless::Channel(error) => error.into(),
             Headless::Read(error) => self.unanswered(live, &error, &opening),

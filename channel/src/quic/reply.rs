@@ -145,13 +145,13 @@ impl ClientReply {
         Err(self.client.lost(&what))
     }
 
-    pub(crate) async fn finish(mut self) -> Result<(), ChannelError> {
+    pub(crate) async fn finish(mut self: Box<Self>) -> Result<(), ChannelError> {
         while self.next().await?.is_some() {}
         Ok(())
     }
 
     /// The reply, once its head is there.
-    pub(super) async fn with_head(mut self) -> Result<Self, Headless> {
+    pub(super) async fn with_head(mut self: Box<Self>) -> Result<Box<Self>, Headless> {
         let (head, overlapped) = watched(pin!(self.read_frame())).await;
         self.opening.overlapped |= overlapped;
         match head? {
