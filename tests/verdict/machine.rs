@@ -12,7 +12,7 @@ fn threads_that_wait_for_a_core() {
     let cores = thread::available_parallelism().map_or(2, usize::from);
     let busy = thread::scope(|scope| {
         // More than there are cores for, so that everybody else waits for one.
-        for _ in 0..3 * cores {
+        for _ in 0..2 * cores {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     std::hint::spin_loop();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::relays::{Trouble, relay};
-use crate::stage::{compared_over, scripted, told};
+use crate::stage::{compared_over, scripted, told, told_by};
+use crate::support::{run, stderr};
 
 /// A comparison for which a proxy is started.
 const COMPARE: &str =
@@ -21,6 +22,34 @@ fn a_backend_far_behind_a_proxy_that_is_near() {
         "topology",
         &[&tunnel, " ms", "the long one is not compared"],
     );
+}
+
+#[test]
+fn a_backend_in_another_network_behind_a_long_link() {
+    let probe = run(&["link", "--rtt", "40ms", "--", "true"]);
+    if !probe.status.success() {
+        let why = stderr(&probe);
+        assert!(why.contains("CAP_NET_ADMIN"), "{why}");
+        eprintln!("not tested: {}", why.trim());
+        return;
+    }
+    let backend = scripted("ttft=2ms,gap=1ms");
+    let port = backend.address().port().to_string();
+    // Client and proxy are in one network, the backend in the other.
+    let script = format!(r#""$0" "$@" --url http://$TOKENLAG_LINK_SERVER:{port}"#);
+    let this = env!("CARGO_BIN_EXE_tokenlag");
+    let link = ["link", "--rtt", "40ms", "--forward", &port, "--"];
+    let by: Vec<&str> = link
+        .into_iter()
+        .chain(["sh", "-c", &script, this])
+        .collect();
+    let compare = COMPARE.trim_end_matches(" --url");
+    let far = told_by(&by, compare, &[]);
+    let figures = [
+        "the round trip to the proxy at http://127.0.0.1:",
+        " takes 4",
+    ];
+    far.assert_warns("topology", &figures);
 }
 
 #[test]

@@ -28,9 +28,9 @@ impl Told {
     }
 
     /// Fails unless the verdict warns so, in a message with all of `figures`, and says what to do; and unless tables and exit
-    /// code agree.
+    /// code agree. Gives the message.
     #[track_caller]
-    pub fn assert_warns(&self, code: &str, figures: &[&str]) {
+    pub fn assert_warns(&self, code: &str, figures: &[&str]) -> &str {
         let mut named = self.warnings().iter().filter(|it| it["code"] == code);
         let warning = named.find(|warning| {
             let message = warning["message"].as_str().unwrap_or_default();
@@ -49,6 +49,7 @@ impl Told {
             stdout(&self.output)
         );
         assert_code(&self.output, 3);
+        warning["message"].as_str().unwrap_or_default()
     }
 
     /// Fails if the verdict warns so.
@@ -66,9 +67,16 @@ impl Told {
 /// Runs the command with these words (separated by blanks), then `more`, and reads its report.
 #[track_caller]
 pub fn told(words: &str, more: &[&str]) -> Told {
+    told_by(&[], words, more)
+}
+
+/// The same where the command is told to run another one: `before` ends where that one's words begin.
+#[track_caller]
+pub fn told_by(before: &[&str], words: &str, more: &[&str]) -> Told {
     let folder = tempfile::tempdir().expect("there is room for files");
     let out = folder.path().join("run");
-    let mut args: Vec<&str> = words.split(' ').chain(more.iter().copied()).collect();
+    let words = words.split(' ').chain(more.iter().copied());
+    let mut args: Vec<&str> = before.iter().copied().chain(words).collect();
     args.extend(["--ui", "none", "--out", out.to_str().expect("text")]);
     let output = run(&args);
     let report = out.join("report.json");

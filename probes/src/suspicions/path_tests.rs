@@ -139,3 +139,17 @@ fn a_link_that_jitters_is_no_buffer() {
     });
     check(&jitter, None);
 }
+
+#[test]
+fn replies_of_one_delta_and_rows_without_a_proxy_say_nothing_of_a_path() {
+    let mut short = Recorder::new();
+    let mut alone = Recorder::new();
+    for trace in 0..12 {
+        let one = [9 * MILLI];
+        short.finish(&exchange(trace, &one), Some(&hop(trace, &one)));
+        let held: Vec<u64> = (0..DELTAS).map(|k| 50 * MILLI + k / 4 * 4 * GAP).collect();
+        alone.finish(&exchange(trace, &held), None);
+    }
+    check(&short, None);
+    check(&alone, None);
+}
