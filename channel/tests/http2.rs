@@ -202,6 +202,53 @@ fn many_exchanges_share_a_connection_and_each_byte_has_its_stamp() {
 }
 
 #[test]
+fn who_waits_alone_is_served_when_others_join_and_others_when_it_gives_up() {
+    run(async {
+        let (asked, answer) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+        let (told, held) = (Rc::clone(&asked), Rc::clone(&answer));
+        let dial = server(ExchangeLimits::default(), move |exchange| {
+            let (told, held) = (Rc::clone(&told), Rc::clone(&held));
+            async move {
+                let (incoming, mut writer) = exchange.request().await.unwrap();
+                if &incoming.body[..] == b"slow" {
+                    told.notify_one();
+                    held.notified().await;
+                }
+                writer.head(200, &[]);
+                writer.data(incoming.body);
+                // A client that gave up takes no reply.
+                let _ = writer.finish().await;
+            }
+        })
+        .await;
+        let channel = Rc::new(Channel::new(Transport::Http2, dial));
+        let alone = Rc::clone(&channel);
+        let slow = spawn_local(async move { ask(&alone, "slow").await });
+        asked.notified().await;
+        // It waits alone, and is joined by others whose replies come first.
+        for _ in 0..3 {
+            assert_eq!(ask(&channel, "quick").await.unwrap(), "quick");
+        }
+        answer.notify_one();
+        assert_eq!(slow.await.unwrap().unwrap(), "slow");
+
+        let alone = Rc::clone(&channel);
+        let slow = spawn_local(async move { ask(&alone, "slow").await });
+        asked.notified().await;
+        let joined = Rc::clone(&channel);
+        let other = spawn_local(async move { ask(&joined, "slow").await });
+        asked.notified().await;
+        slow.abort();
+        assert!(slow.await.unwrap_err().is_cancelled());
+        answer.notify_one();
+        tokio::task::yield_now().await;
+        answer.notify_one();
+        assert_eq!(other.await.unwrap().unwrap(), "slow");
+        assert_eq!(channel.counters().connections_opened, 1);
+    });
+}
+
+#[test]
 fn a_write_is_stamped_before_it_is_read() {
     run(async {
         let out = Rc::new(RefCell::new(Vec::new()));
