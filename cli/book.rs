@@ -14,6 +14,7 @@ use tokenlag_probes::{
 use crate::admin::{Admin, Fetched};
 use crate::clocks::Clocks;
 use crate::cpu::Usage;
+use crate::kept::Kept;
 use crate::ledger::{Closing, Ledger};
 use crate::legs::Legs;
 use crate::lost::Lost;
@@ -29,7 +30,7 @@ pub struct Book {
     desk: Desk,
     handing: Handing,
     /// The cell's exchanges, where they are handed over at its end.
-    kept: Vec<Exchange>,
+    kept: Kept,
     rows: usize,
     proxy: Option<Proxy>,
     /// The pairs' ways between their proxies.
@@ -99,7 +100,7 @@ impl Book {
         Ok(Self {
             desk: Desk::Open(Writer::start(ledger)?),
             handing,
-            kept: Vec::new(),
+            kept: Kept::default(),
             rows,
             legs: Legs::of(proxy.as_ref().map_or(&[], |proxy| &proxy.sidecars)),
             proxy,
@@ -199,7 +200,7 @@ impl Book {
 
     /// What went between the row's sidecars; `None` where there are none, or they do not tell before the run is stopped.
     async fn between_sidecars(&mut self, row: Row) -> anyhow::Result<Option<Counters>> {
-        let end = self.legs.end(row, complete(&self.kept));
+        let end = self.legs.end(row, complete(self.kept.exchanges()));
         let ended = self.alarm.stop.or_within(LAST_FETCH, end).await;
         Ok(ended.transpose()?.flatten())
     }
@@ -223,7 +224,8 @@ impl Book {
 
     /// Joins a cell's exchanges with the proxy's records of them, where the row goes through a proxy that we can ask.
     async fn joined(&mut self, row: Row, end: &CellEnd) -> anyhow::Result<Joined> {
-        let exchanges = std::mem::take(&mut self.kept);
+        self.kept.within()?;
+        let exchanges = self.kept.take();
         match &mut self.proxy {
             Some(proxy) if row.transport != Transport::Direct => {
                 let fetch = proxy.admin.fetch(complete(&exchanges));
@@ -261,7 +263,12 @@ fn complete(exchanges: &[Exchange]) -> HashSet<TraceId> {
 impl Sink for Book {
     fn session_ended(&mut self, exchanges: Vec<Exchange>) {
         match self.handing {
-            Handing::BetweenCells => self.kept.extend(exchanges),
+            Handing::BetweenCells => {
+                // The cell's end will say why.
+                if self.kept.add(exchanges).is_err() {
+                    self.alarm.stopper.stop();
+                }
+            }
             Handing::AsTheyCome if exchanges.is_empty() => {}
             Handing::AsTheyCome => {
                 // The cell's end will say why; until then there is no use in going on.

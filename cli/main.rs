@@ -16,6 +16,7 @@ mod finish;
 mod floor;
 mod host;
 mod http;
+mod kept;
 mod lanes;
 mod ledger;
 mod legs;
