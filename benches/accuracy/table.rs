@@ -20,6 +20,7 @@ const GOALS: [(u32, Duration, f64, f64); 2] = [
 pub struct Table {
     proxied: Vec<String>,
     verdicts: Vec<String>,
+    left_out: Vec<String>,
 }
 
 impl Table {
@@ -84,7 +85,11 @@ impl Table {
         );
         let overload = if found.overload { " overload" } else { "" };
         let trouble = found.trouble.as_deref().unwrap_or_default();
-        println!("{}{overload} {trouble}", errors.lost);
+        let unanswered = match errors.unanswered {
+            0 => String::new(),
+            count => format!(" {count} unanswered"),
+        };
+        println!("{}{unanswered}{overload} {trouble}", errors.lost);
         if let Some(proxied) = &errors.proxied {
             self.proxied.push(format!(
                 "{name:<10} {:<9} | {} | {} | {} {} | {} {} | {} {} | {}{overload}",
@@ -104,14 +109,23 @@ impl Table {
             let is_it = cell.streams == streams && cell.gap == gap;
             if is_it && way == Way::Direct && channel == Transport::Http {
                 let (mean, p99) = (errors.ttft.mean / 1e6, errors.gap_measured.p99 / 1e6);
-                let met = mean <= ttft && p99 <= most && errors.lost == 0;
+                let lost = errors.lost + errors.unanswered;
+                let met = mean <= ttft && p99 <= most && lost == 0;
+                let emitted = errors.gap_true.p99 / 1e6;
                 self.verdicts.push(format!(
-                    "{name}, direct, http: ttft error {mean:.3} ms (at most {ttft}), gap p99 {p99:.3} ms (at most {most}), {} lost: {}",
-                    errors.lost,
+                    "{name}, direct, http: ttft error {mean:.3} ms (at most {ttft}), gap p99 {p99:.3} ms (at most {most}; emitted \
+                     with {emitted:.3}), {lost} lost: {}",
                     if met { "met" } else { "missed" }
                 ));
             }
         }
+    }
+
+    /// A cell for which there is no time left.
+    pub fn leave_out(&mut self, cell: Cell, way: Way, channel: Transport) {
+        let cell = name(cell);
+        self.left_out
+            .push(format!("{cell} {} {channel}", way.name()));
     }
 
     pub fn aiperf(&mut self, cell: Cell, reported: &Reported) {
@@ -152,6 +166,12 @@ impl Table {
                 "sum"
             );
             self.proxied.iter().for_each(|line| println!("{line}"));
+        }
+        if !self.left_out.is_empty() {
+            println!(
+                "\nleft out, since the time was over (name them to have them measured): {}",
+                self.left_out.join(", ")
+            );
         }
         if !self.verdicts.is_empty() {
             println!();

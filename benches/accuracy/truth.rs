@@ -29,6 +29,8 @@ pub struct Errors {
     pub gap_true: Spread,
     /// Tokens that were written and not read.
     pub lost: u64,
+    /// Exchanges to which nothing was written, as where no connection could be had.
+    pub unanswered: u64,
     pub exchanges: usize,
     /// What only a proxy has.
     pub proxied: Option<Proxied>,
@@ -67,7 +69,7 @@ pub fn compare(
         let emitted = emissions.get(&exchange.trace).unwrap_or(&empty);
         let tokens: Vec<Stamp> = exchange.tokens.iter().map(|mark| mark.at).collect();
         errors.lost += (emitted.len() as u64).saturating_sub(tokens.len() as u64);
-        errors.lost += u64::from(emitted.is_empty());
+        errors.unanswered += u64::from(emitted.is_empty());
         errors.exchanges += 1;
         if let (Some(token), Some(emission)) = (tokens.first(), emitted.first()) {
             ttft.push(token.since(*emission) as f64);

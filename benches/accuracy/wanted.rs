@@ -15,11 +15,16 @@ pub struct Wanted {
     pub upstream: Transport,
     /// Who stamps what generator and proxy dialled for.
     pub stamp: StampSource,
+    /// When no further cell begins; `None`: all do.
+    pub limit: Option<Duration>,
     /// AIPerf's command, where it is to measure too.
     pub aiperf: Option<String>,
     /// What it counts tokens with.
     pub tokenizer: String,
 }
+
+/// How long a run of everything may begin further cells.
+const WHOLE: Duration = Duration::from_secs(9 * 60);
 
 const CHANNELS: [Transport; 6] = [
     Transport::HttpCold,
@@ -39,6 +44,7 @@ impl Wanted {
             channels: Vec::new(),
             upstream: Transport::Http,
             stamp: StampSource::User,
+            limit: None,
             aiperf: None,
             tokenizer: "builtin".to_owned(),
         };
@@ -46,9 +52,12 @@ impl Wanted {
             if wanted.take(&word).is_none() {
                 return Err(format!(
                     "'{word}' is no cell (as in 64@1ms), no way (direct, proxy), no channel (http-cold, http, http2, http3, \
-                     ws, quic), no upstream (as in upstream=http2), no stamp=kernel and not --aiperf[=COMMAND] or tokenizer=DIRECTORY"
+                     ws, quic), no upstream (as in upstream=http2), no stamp=kernel, no minutes=NUMBER and not --aiperf[=COMMAND] or tokenizer=DIRECTORY"
                 ));
             }
+        }
+        if wanted.cells.is_empty() && wanted.ways.is_empty() && wanted.channels.is_empty() {
+            wanted.limit = wanted.limit.or(Some(WHOLE));
         }
         fill(&mut wanted.cells, &CELLS);
         fill(&mut wanted.ways, &[Way::Direct, Way::Proxy]);
@@ -65,6 +74,8 @@ impl Wanted {
                 "kernel" => StampSource::Kernel,
                 _ => return None,
             };
+        } else if let Some(minutes) = word.strip_prefix("minutes=") {
+            self.limit = Some(Duration::from_secs(60) * minutes.parse::<u16>().ok()?.into());
         } else if let Some(folder) = word.strip_prefix("tokenizer=") {
             self.tokenizer = folder.to_owned();
         } else if let Some(rest) = word.strip_prefix("--aiperf") {
