@@ -30,8 +30,13 @@ pub fn parse() -> Result<Parsed, Usage> {
         words: planned,
         sweep,
     } = planned(&command, &given)?;
+    // What follows a bare `--` are another command's words.
+    let end = words.iter().position(|word| word == "--");
+    let end = end.unwrap_or(words.len());
     let read = |more: &[OsString]| {
-        let words = words.iter().chain(&planned).chain(more).cloned();
+        let (ours, others) = words.split_at(end);
+        let ours = ours.iter().chain(&planned).chain(more);
+        let words = ours.chain(others).cloned();
         let matches = command.clone().try_get_matches_from(words);
         let matches = matches.unwrap_or_else(|error| error.exit());
         let read = Cli::from_arg_matches(&matches).map(|cli| cli.command);

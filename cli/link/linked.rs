@@ -178,40 +178,39 @@ impl Linked {
 /// Reasons to doubt what was measured over `link` in so many nanoseconds.
 pub(super) fn doubts(link: &Link, took: u64) -> Vec<Warning> {
     let stats = link.stats();
-    let rtt = link.spec().rtt();
-    let unread = link.unread().unwrap_or(0);
-    let cpu = link.cpu_ns().unwrap_or(0) as f64 / took.max(1) as f64;
-    let mut doubts = Vec::new();
-    let mut doubt = |code: &str, message: String, remedy: &str| {
-        doubts.push(Warning {
-            code: code.to_owned(),
-            message,
-            remedy: remedy.to_owned(),
-        });
-    };
-    let late = stats.release_error_p99();
-    let most = LATE.max(rtt.as_nanos() as u64 / 100);
-    if late > most {
-        let [late, most] = [late, most].map(Duration::from_nanos);
-        let message = format!(
-            "the emulated link released packets {late:?} late at p99, more than the {most:?} that its round trip allows"
-        );
-        let remedy =
-            "leave a core to the link: run less beside it, or take a machine with more cores";
-        doubt("link_late", message, remedy);
-    }
-    let dropped = stats.overflow() + unread;
-    if dropped > 0 || cpu > BUSY {
-        let message = format!(
+    let dropped = stats.overflow() + link.unread().unwrap_or(0);
+    let busy = link.cpu_ns().unwrap_or(0) as f64 / took.max(1) as f64;
+    let rtt = link.spec().rtt().as_nanos() as u64;
+    let late = late(stats.release_error_p99(), rtt);
+    late.into_iter().chain(bottleneck(dropped, busy)).collect()
+}
+
+/// Packets were released so late at p99, over such a round trip, both in nanoseconds.
+fn late(p99: u64, rtt: u64) -> Option<Warning> {
+    let most = LATE.max(rtt / 100);
+    (p99 > most).then(|| {
+        let [late, most] = [p99, most].map(Duration::from_nanos);
+        Warning {
+            code: "link_late".to_owned(),
+            message: format!(
+                "the emulated link released packets {late:?} late at p99, more than the {most:?} that its round trip allows"
+            ),
+            remedy: "leave a core to the link: run less beside it, or take a machine with more cores".to_owned(),
+        }
+    })
+}
+
+/// The emulator dropped so many packets, and its relay took such a share of a core.
+fn bottleneck(dropped: u64, busy: f64) -> Option<Warning> {
+    (dropped > 0 || busy > BUSY).then(|| Warning {
+        code: "link_bottleneck".to_owned(),
+        message: format!(
             "the emulated link was the bottleneck: its relay dropped {dropped} packets that the link would have carried, and took \
              {:.0} % of a core",
-            cpu * 100.0
-        );
-        let remedy =
-            "give the link a rate that the relay keeps up with, as in --link ...,rate=500mbit";
-        doubt("link_bottleneck", message, remedy);
-    }
-    doubts
+            busy * 100.0
+        ),
+        remedy: "give the link a rate that the relay keeps up with, as in --link ...,rate=500mbit".to_owned(),
+    })
 }
 
 /// Refuses what cannot be behind a link: a proxy whose doors are made already.
@@ -226,5 +225,33 @@ pub fn check_proxy(args: &LinkedArgs, proxy: Option<&BaseUrl>) -> anyhow::Result
         ))
         .into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulator_that_was_not_up_to_it_is_told() {
+        assert_eq!(late(200_000, 0), None);
+        assert_eq!(late(590_000, 60_000_000), None, "1 % of 60 ms");
+        let told = late(700_000, 60_000_000).unwrap();
+        assert!(
+            told.message.contains("700µs") && told.message.contains("600µs"),
+            "{}",
+            told.message
+        );
+        assert_eq!(bottleneck(0, 0.79), None);
+        for (dropped, busy) in [(1, 0.1), (0, 0.81)] {
+            let told = bottleneck(dropped, busy).unwrap();
+            let page = include_str!("../../docs/verdict.md");
+            assert!(page.contains(&format!("### `{}`", told.code)));
+            assert!(
+                told.message.contains(&format!("{dropped} packets")),
+                "{}",
+                told.message
+            );
+        }
     }
 }
