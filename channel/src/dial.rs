@@ -124,7 +124,7 @@ impl Channel {
     /// none, only for the write.
     pub async fn open(&self, request: &Request) -> Result<Reply, ChannelError> {
         Ok(match self {
-            Self::Http(client) => Reply::Http(client.open(request).await?),
+            Self::Http(client) => Reply::Http(Box::new(client.open(request).await?)),
             Self::Http2(client) => Reply::Http2(client.open(request).await?),
             Self::Http3(client) => Reply::Http3(client.open(request).await?),
             Self::Ws(client) => Reply::Ws(client.open(request).await?),
@@ -155,12 +155,12 @@ impl Channel {
     }
 }
 
-/// A reply that is arriving. Dropped before its end, it takes its connection with it. Those of streams are boxed: whoever
+/// A reply that is arriving. Dropped before its end, it takes its connection with it. The large ones are boxed: whoever
 /// awaits one hands it on, and each copies it.
 #[derive(Debug)]
 pub enum Reply {
     /// An HTTP/1.1 response.
-    Http(http::ClientReply),
+    Http(Box<http::ClientReply>),
     /// An HTTP/2 response.
     Http2(Box<http2::ClientReply>),
     /// An HTTP/3 response.
