@@ -1,4 +1,4 @@
-//! One connection of a client, driven by a task of its own and by whoever has just written to it.
+//! One connection of a client, driven by a task of its own, by whoever has just written to it, and by an exchange that waits alone.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -1,4 +1,4 @@
-//! Wakes the task of a connection, and knows what for: whoever has just written drives the connection in its stead, and
+//! Wakes the task of a connection, and knows what for: whoever has just written, or waits alone, drives it in its stead, and
 //! then the task need not.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
