@@ -286,7 +286,8 @@ fn without_rights_one_error_says_how_to_get_them() {
     let told = stderr(&output);
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(
-        told.contains(RIGHTS) && told.contains("sudo setcap cap_sys_admin,cap_net_admin+ep"),
+        told.contains(RIGHTS)
+            && told.contains("sudo setcap cap_sys_admin,cap_net_admin,cap_sys_nice+ep"),
         "{told}"
     );
 }

@@ -17,6 +17,8 @@ const LOOPBACK: [&str; 2] = ["loopback", "0"];
 /// Packets that are released so late at p99 are no fault of the emulator's yet, in nanoseconds; or a hundredth of the round
 /// trip, where that is longer.
 const LATE: u64 = 200_000;
+/// Packets from which a p99 can be told.
+const FEWEST: u64 = 100;
 /// So much of a core, all in all, is a relay that was at its end for a part of the time.
 const BUSY: f64 = 0.8;
 
@@ -83,7 +85,7 @@ impl Linked {
         if Rights::acquire()? == Rights::UserNamespace {
             // A thread of a user namespace does not come back into the host's network, where backend and stamps are.
             let what = "--link needs CAP_SYS_ADMIN and CAP_NET_ADMIN in the host's own user namespace here; run the command by \
-                        sudo, or: sudo setcap cap_sys_admin,cap_net_admin+ep $(command -v tokenlag)";
+                        sudo, or: sudo setcap cap_sys_admin,cap_net_admin,cap_sys_nice+ep $(command -v tokenlag)";
             anyhow::bail!(what);
         }
         let link = Link::up(spec, CLOCK)?;
@@ -181,7 +183,9 @@ pub(super) fn doubts(link: &Link, took: u64) -> Vec<Warning> {
     let dropped = stats.overflow() + link.unread().unwrap_or(0);
     let busy = link.cpu_ns().unwrap_or(0) as f64 / took.max(1) as f64;
     let rtt = link.spec().rtt().as_nanos() as u64;
-    let late = late(stats.release_error_p99(), rtt);
+    // Of a handful of packets the slowest says nothing.
+    let many = stats.release_error.len() >= FEWEST;
+    let late = late(stats.release_error_p99(), rtt).filter(|_| many);
     late.into_iter().chain(bottleneck(dropped, busy)).collect()
 }
 

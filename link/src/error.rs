@@ -17,7 +17,7 @@ pub enum LinkError {
     /// This process may not make namespaces or devices.
     #[error(
         "an emulated link needs CAP_SYS_ADMIN and CAP_NET_ADMIN, for two network namespaces and a TUN device in each ({missing}); \
-         run the command by sudo, or give them to the program: sudo setcap cap_sys_admin,cap_net_admin+ep $(command -v tokenlag)"
+         run the command by sudo, or give them to the program: sudo setcap cap_sys_admin,cap_net_admin,cap_sys_nice+ep $(command -v tokenlag)"
     )]
     Rights {
         /// What was refused.
