@@ -224,11 +224,18 @@ impl Tokenizer {
             return;
         };
         let mut symbols = Vec::new();
+        // Where the ids of a piece that was met before stand in `out`: words repeat, and a long history is mostly repeats.
+        let mut met: HashMap<&str, (usize, usize)> = HashMap::new();
         pieces.split(text, &mut |piece| {
             if *whole_pieces && let Some(id) = self.vocabulary.id(piece.as_bytes()) {
                 out.push(id);
                 return;
             }
+            if let Some(&(start, end)) = met.get(piece) {
+                out.extend_from_within(start..end);
+                return;
+            }
+            let start = out.len();
             symbols.clear();
             let bytes = piece.bytes().enumerate();
             symbols.extend(bytes.map(|(start, byte)| Symbol {
@@ -241,6 +248,7 @@ impl Tokenizer {
             });
             let whole = symbols.iter().filter(|symbol| symbol.length > 0);
             out.extend(whole.filter_map(|symbol| symbol.id.or(self.unknown)));
+            met.insert(piece, (start, out.len()));
         });
     }
 

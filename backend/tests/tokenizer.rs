@@ -226,6 +226,18 @@ proptest! {
         let scored = tokenizer_of_bytes();
         prop_assert_eq!(decoded(&scored, &scored.encode(&text, false)), text);
     }
+
+    #[test]
+    fn a_word_has_the_same_tokens_however_often_it_was_met(
+        words in prop::collection::vec(prop::sample::select(vec!["a", "ab", "let", "the", "queue", "über", "zz"]), 0..60)
+    ) {
+        let tokenizer = byte_pair();
+        let alone: Vec<u32> = (words.iter())
+            .flat_map(|word| tokenizer.encode(&format!(" {word}"), false))
+            .collect();
+        let text: String = words.iter().map(|word| format!(" {word}")).collect();
+        prop_assert_eq!(tokenizer.encode(&text, false), alone);
+    }
 }
 
 fn tokenizer_of_bytes() -> Tokenizer {
