@@ -7,6 +7,7 @@ use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier}
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{HandshakeKind, RootCertStore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_rustls::TlsConnector;
 
 use crate::ChannelError;
@@ -90,7 +91,14 @@ pub struct ClientTls {
     early_data: bool,
     /// The name that certificates must have, where it is not the host that is dialled.
     name: Option<Arc<str>>,
+    /// Turns for handshakes over QUIC.
+    turns: Arc<Semaphore>,
 }
+
+/// Handshakes over QUIC that are under way at a time. A thousand that begin together take turns on the two threads anyway: each
+/// then seems to be a second away from the other end, their datagrams find no room there, and what is lost is sent again
+/// seconds later. So many find room at a system's usual settings.
+const HANDSHAKES: usize = 64;
 
 /// Sessions by protocol: one that was made over TCP is of no use over QUIC, where it would only be spent.
 #[derive(Debug, Default)]
@@ -173,6 +181,7 @@ impl ClientTls {
             memory: None,
             early_data: false,
             name: None,
+            turns: Arc::new(Semaphore::new(HANDSHAKES)),
         })
     }
 
@@ -207,6 +216,12 @@ impl ClientTls {
     /// Whether requests go out before the handshake is over.
     pub fn sends_early_data(&self) -> bool {
         self.early_data && self.memory.is_some()
+    }
+
+    /// Waits for a turn to make a handshake over QUIC; it is over when what is given is dropped.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.turns.acquire().await.ok()
     }
 
     /// Who checks the certificates of all handshakes.

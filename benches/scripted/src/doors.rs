@@ -31,6 +31,10 @@ use crate::socket;
 /// How long a client may take no byte at all.
 const STALLED: Duration = Duration::from_secs(30);
 
+/// How long a handshake may take: that of a thousand clients which begin together is not over in the usual ten seconds where
+/// datagrams of it were lost, and the instrument turns nobody away.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+
 /// Where the other channels are taken. Dropping it closes them.
 #[derive(Debug)]
 pub struct Doors {
@@ -54,8 +58,12 @@ impl Doors {
         listener.set_nonblocking(true)?;
         let socket = quic::bind((Ipv4Addr::LOCALHOST, 0).into(), false)?;
         let (tcp, udp) = (listener.local_addr()?, socket.local_addr()?);
-        let acceptor = Acceptor::new(&tls, DoorLimits::default()).map_err(io::Error::other)?;
-        let door = Door::new(&tls, DoorLimits::default()).map_err(io::Error::other)?;
+        let limits = DoorLimits {
+            handshake: HANDSHAKE,
+            ..DoorLimits::default()
+        };
+        let acceptor = Acceptor::new(&tls, limits).map_err(io::Error::other)?;
+        let door = Door::new(&tls, limits).map_err(io::Error::other)?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

@@ -150,7 +150,7 @@ impl Shared {
             .map_err(|error| Unanswered {
                 // Not a byte left. Where the connection is new, another would fare no better.
                 untouched: resolved.is_none(),
-                error: self.lost(&error),
+                error: self.lost_by(&error),
             })?;
         let connected = MonoClock.now();
         let mut upload = Upload::new(send);
@@ -186,7 +186,7 @@ impl Shared {
     fn unsent(&self, error: &WriteError) -> Unanswered {
         Unanswered {
             untouched: matches!(error, WriteError::ZeroRttRejected | WriteError::Stopped(_)),
-            error: self.lost(error),
+            error: self.lost_by(error),
         }
     }
 
@@ -212,7 +212,7 @@ impl Shared {
                     ReadError::Reset(code) => live.was_left(code.into_inner()),
                     _ => false,
                 },
-                error: self.lost(error),
+                error: self.lost_by(error),
             },
         }
     }
@@ -221,6 +221,14 @@ impl Shared {
         ChannelError::Lost {
             address: self.dial.authority(),
             detail: detail.to_string(),
+        }
+    }
+
+    /// The same with the error's cause, which quinn's own words leave out: they say that the connection is lost, and not why.
+    pub(super) fn lost_by(&self, error: &dyn std::error::Error) -> ChannelError {
+        match error.source() {
+            Some(cause) => self.lost(&format_args!("{error}: {cause}")),
+            None => self.lost(&error),
         }
     }
 

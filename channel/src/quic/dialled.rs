@@ -128,6 +128,7 @@ async fn connect(
     let addresses = tcp::resolve(&dial.host, dial.port).await?;
     let resolved = MonoClock.now();
     let mut refused = None;
+    let _turn = tls.turn().await;
     for address in addresses {
         let full = Arc::new(AtomicBool::new(false));
         let watched = WatchedConfig {

@@ -186,7 +186,7 @@ impl ClientReply {
     async fn frame(&mut self) -> Result<Option<Frame>, ChannelError> {
         self.read_frame().await.map_err(|headless| match headless {
             Headless::Channel(error) => error,
-            Headless::Read(error) => self.client.lost(&error),
+            Headless::Read(error) => self.client.lost_by(&error),
         })
     }
 
