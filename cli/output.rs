@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use terminal_size::terminal_size_of;
+use tokenlag_probes::folder::Turns;
 use tokenlag_probes::table::{self, Style};
 use tokenlag_probes::{Report, Sweep, csv};
 
@@ -62,6 +63,11 @@ pub fn report(report: &Report, form: Output, legs: bool) -> anyhow::Result<()> {
             json + "\n"
         }
     })
+}
+
+/// A figure by turn, as a table.
+pub fn turns(turns: &Turns) -> anyhow::Result<()> {
+    result(&table::turns(turns, style()))
 }
 
 /// A sweep in the form that was asked for; `place` is its folder.

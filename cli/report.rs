@@ -26,6 +26,9 @@ pub fn run(command: ReportCommand) -> anyhow::Result<Exit> {
             let run = open(&folder)?;
             output::report(&run.report(), form, legs)?;
         }
+        ReportCommand::Turns { folder, figure } => {
+            output::turns(&RunFolder::turns(&folder, figure)?)?;
+        }
         ReportCommand::Export { folder, format } => export(&folder, format)?,
     }
     Ok(Exit::Good)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use tokenlag_probes::Metric;
 
 use super::values::Output;
 
@@ -27,6 +28,14 @@ pub enum ReportCommand {
         /// Show the legs of the first token, and each overhead beyond its floor
         #[arg(long)]
         legs: bool,
+    },
+    /// Show how a figure grows over a session: its median at each turn, row by row
+    Turns {
+        /// The run's folder
+        folder: PathBuf,
+        /// The figure, by its name in docs/metrics.md
+        #[arg(long, default_value = "request_transfer")]
+        figure: Metric,
     },
     /// Print a run in a format that other tools read
     Export {

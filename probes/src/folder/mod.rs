@@ -10,6 +10,7 @@ mod hgrm;
 mod histogram_log;
 mod recorder_log;
 mod replay;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -25,6 +26,7 @@ use error::writing;
 use exchange_line::ExchangeLine;
 pub use recorder_log::recorder_log;
 pub use replay::RecordedRun;
+pub use turns::Turns;
 
 use crate::join::JoinedExchange;
 use crate::metric::Metric;

@@ -14,12 +14,14 @@ mod quantity;
 mod savings;
 mod sentence;
 mod sweep;
+mod turns;
 mod wrap;
 
 pub use compare::compare;
 pub use load::load;
 pub use sentence::sentence;
 pub use sweep::sweep;
+pub use turns::turns;
 
 use crate::verdict::Verdict;
 
