@@ -29,7 +29,14 @@ pub struct Finding {
 pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Finding> {
     let mut judge = Judge::of(link);
     says("connecting and echoing");
-    judge.connects(&echo::connects(link, clock));
+    let [v4, v6] = [
+        link.server.addresses.v4.into(),
+        link.server.addresses.v6.into(),
+    ];
+    judge.connects("TCP connect", &echo::connects(link, v4, clock));
+    if link.server.has_v6 {
+        judge.connects("TCP connect, IPv6", &echo::connects(link, v6, clock));
+    }
     judge.echoes("TCP echo", &echo::tcp(link, clock));
     judge.echoes("UDP echo", &echo::udp(link, clock));
     link.take_stats();

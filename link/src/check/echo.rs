@@ -1,7 +1,7 @@
 //! How long a connection and a round trip take, for real sockets on both sides.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ pub(super) struct Connects {
     pub(super) control: [String; 2],
 }
 
-/// Opens connections one after the other.
-pub(super) fn connects(link: &Link, clock: Clock) -> io::Result<Connects> {
-    let listener = listen(link)?;
+/// Opens connections to an address of the server's side, one after the other.
+pub(super) fn connects(link: &Link, to: IpAddr, clock: Clock) -> io::Result<Connects> {
+    let listener = listen_at(link, to)?;
     let to = listener.local_addr()?;
     let mut took = Vec::new();
     let mut control = [String::new(), String::new()];
@@ -126,7 +126,11 @@ pub(super) fn udp(link: &Link, clock: Clock) -> io::Result<Vec<u64>> {
 
 /// A listener on the server's side whose accept does not wait for ever.
 pub(super) fn listen(link: &Link) -> io::Result<TcpListener> {
-    let address: SocketAddr = (link.server.addresses.v4, 0).into();
+    listen_at(link, link.server.addresses.v4.into())
+}
+
+fn listen_at(link: &Link, address: IpAddr) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(address, 0);
     let listener = link
         .server
         .namespace

@@ -23,7 +23,6 @@ const HEADERS: u16 = 52;
 
 /// Puts findings together.
 pub(super) struct Judge<'a> {
-    link: &'a Link,
     spec: &'a LinkSpec,
     findings: Vec<Finding>,
     overflow: u64,
@@ -32,7 +31,6 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub(super) fn of(link: &'a Link) -> Self {
         Self {
-            link,
             spec: link.spec(),
             findings: Vec::new(),
             overflow: 0,
@@ -52,16 +50,16 @@ impl<'a> Judge<'a> {
         self.add(what, String::new(), format!("failed: {error}"), Some(false));
     }
 
-    pub(super) fn connects(&mut self, found: &io::Result<Connects>) {
+    pub(super) fn connects(&mut self, what: &str, found: &io::Result<Connects>) {
         match found {
-            Err(error) => self.failed("TCP connect", error),
+            Err(error) => self.failed(what, error),
             Ok(Connects { took, control }) => {
-                self.spans("TCP connect", took);
+                self.spans(what, took);
                 let [client, server] = control;
                 let asked = self.spec.cc.clone();
                 let good = asked.as_ref().map(|it| it == client && it == server);
                 self.add(
-                    "TCP congestion control",
+                    &format!("{what}: congestion control"),
                     asked.unwrap_or_else(|| "the system's".to_owned()),
                     format!("client {client}, server {server}"),
                     good,
@@ -239,13 +237,6 @@ impl<'a> Judge<'a> {
             "0".to_owned(),
             dropped.to_string(),
             Some(dropped == 0),
-        );
-        let v6 = if self.link.server.has_v6 { "yes" } else { "no" };
-        self.add(
-            "IPv6",
-            "where the host has it".to_owned(),
-            v6.to_owned(),
-            None,
         );
         self.findings
     }
