@@ -149,6 +149,20 @@ fn flags_leave_out_what_they_say_and_one_case_can_run_alone() {
     let again = run(&["report", "show", "--legs", alone]);
     assert!(stdout(&again).contains("its legs"), "{}", stdout(&again));
 
+    let turns = stdout(&run(&["report", "turns", alone]));
+    assert!(
+        turns.starts_with("request_transfer at each turn"),
+        "{turns}"
+    );
+    let lines: Vec<&str> = turns.lines().skip(3).collect();
+    assert_eq!(lines.len(), 2, "{turns}");
+    assert!(
+        lines[1].starts_with("2 ") && !lines[1].contains('-'),
+        "{turns}"
+    );
+    let refused = run(&["report", "turns", alone, "--figure", "ttfb"]);
+    assert_code(&refused, 2);
+
     for (flags, says) in [
         (["--case", "5"], "the plan's sweep has 4 comparisons"),
         (["--case", "0"], "the plan's sweep has 4 comparisons"),
@@ -187,6 +201,22 @@ fn a_sweep_that_makes_no_sense_is_refused_before_anything_runs() {
     let output = run(&["load", "--plan", &plan]);
     assert_code(&output, 2);
     assert_tells(&output, "does not know: sweep");
+}
+
+#[test]
+fn the_plans_that_are_here_are_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    for (name, count) in [("spark.toml", 12), ("spark-quick.toml", 4)] {
+        let plan = root.join(name);
+        let plan = plan.to_str().unwrap();
+        let beyond = run(&["compare", "--plan", plan, "--case", "100"]);
+        assert_code(&beyond, 2);
+        assert_tells(&beyond, &format!("has {count} comparisons"));
+        // All values are read before the flags are found to make no sense together.
+        let refused = run(&["compare", "--plan", plan, "--zero-rtt"]);
+        assert_code(&refused, 2);
+        assert_tells(&refused, "case 1: ");
+    }
 }
 
 #[test]
