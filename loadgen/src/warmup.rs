@@ -13,13 +13,16 @@ use crate::drive::{Driving, drive};
 use crate::prompt::{Phase, WordCount, nonce};
 use crate::seeds::trace_id;
 use crate::session::{Lane, Shared};
+use crate::workload::Workload;
 
 /// Blocks of warm-ups are numbered from here, so that no exchange of theirs shares a name with a measured one.
 const WARMUP_BLOCK: u32 = u32::MAX - 1;
 
 /// Bounds of the longer of the two prompts that the calibration sends, in words: long enough for a slope, and no longer
-/// than it takes to know it.
-const LONG_PROBE: std::ops::RangeInclusive<usize> = 24..=1_024;
+/// than it takes to know it. Texts of 2,000 words still differ by 2.4 % in tokens a word.
+const LONG_PROBE: std::ops::RangeInclusive<usize> = 24..=8_192;
+/// A session that ends so many times as long as it begins has a longer one than its first turn.
+const GROWTH: u64 = 8;
 /// The shorter one has at most so many words.
 const SHORT_PROBE: usize = 24;
 
@@ -48,10 +51,7 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
     let asking = &shared.asking;
     let channel = lane.channel();
     let mut points = Vec::new();
-    for (at, words) in probes(shared.prompts.workload.first_input)
-        .into_iter()
-        .enumerate()
-    {
+    for (at, words) in probes(&shared.prompts.workload).into_iter().enumerate() {
         let failed = |reason: String| Calibrated::Failed { words, reason };
         let serial = serial + at as u64;
         let nonce = nonce(shared.prompts.seed, Phase::Warmup, serial);
@@ -101,10 +101,11 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
     }
 }
 
-/// Words of the two prompts, for sessions that begin with `tokens` tokens: the longer one is about as long as they, since
-/// that is where the line has to fit, and what the server has room for.
-fn probes(tokens: u32) -> [usize; 2] {
-    let long = WordCount::GUESS.first(tokens);
+/// Words of the two prompts: the longer one is about as long as a session's first, or as an eighth of its last, since that is
+/// where the line has to fit, and what the server has room for.
+fn probes(workload: &Workload) -> [usize; 2] {
+    let grown = u32::try_from(workload.input() / GROWTH).unwrap_or(u32::MAX);
+    let long = WordCount::GUESS.first(workload.first_input.max(grown));
     let long = long.clamp(*LONG_PROBE.start(), *LONG_PROBE.end());
     [SHORT_PROBE.min(long / 8), long]
 }
@@ -161,12 +162,23 @@ pub async fn warm(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::Preset;
 
     #[test]
     fn the_probe_is_no_longer_than_what_will_be_measured() {
-        assert_eq!(probes(192), [8, 67]);
-        assert_eq!(probes(768), [24, 298]);
-        assert_eq!(probes(1_000_000), [24, 1_024]);
-        assert_eq!(probes(1), [3, 24]);
+        let probes = |first_input, later_input| {
+            probes(&Workload {
+                turns: 24,
+                first_input,
+                later_input,
+                ..Preset::Chat.workload()
+            })
+        };
+        assert_eq!(probes(192, 24), [8, 67]);
+        assert_eq!(probes(768, 24), [24, 298]);
+        assert_eq!(probes(1_000_000, 24), [24, 8_192]);
+        assert_eq!(probes(1, 1), [3, 24]);
+        // 2,048 and 23 times 5,440 tokens, of which an eighth.
+        assert_eq!(probes(2_048, 5_440), [24, 6_349]);
     }
 }

@@ -28,8 +28,8 @@ pub struct Workload {
 const LEAST_OUTPUT: u32 = 50;
 const MOST_OUTPUT: u32 = 200;
 /// What brings the history from 2,048 tokens to 131,072 within the 23 later turns, their answers of 125 tokens on average,
-/// their calls and what the embedded model's template puts around each of them (some 130 in all) included.
-const AGENT_LATER_INPUT: u32 = 5_350;
+/// their calls and what the embedded model's template puts around each of them (42 in all) included.
+const AGENT_LATER_INPUT: u32 = 5_440;
 
 /// A workload by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,14 @@ pub enum Preset {
     Agent,
     /// Independent prompts.
     Chat,
+}
+
+impl Workload {
+    /// Input tokens that a session sends in all, each once: what its last turn's history has, but for the answers.
+    pub fn input(&self) -> u64 {
+        let later = u64::from(self.turns.saturating_sub(1));
+        u64::from(self.first_input) + later * u64::from(self.later_input)
+    }
 }
 
 impl Preset {
@@ -101,7 +109,7 @@ mod tests {
     fn an_agents_history_ends_near_128k_tokens() {
         let agent = Preset::Agent.workload();
         let answer = (LEAST_OUTPUT + MOST_OUTPUT) / 2;
-        let last = agent.first_input + (agent.turns - 1) * (answer + 130 + agent.later_input);
+        let last = agent.first_input + (agent.turns - 1) * (answer + 42 + agent.later_input);
         assert!(last.abs_diff(128 * 1_024) < 1_024, "{last}");
     }
 
