@@ -16,10 +16,16 @@ fn warnings(delta: u64, offsets: &[i64], delay: u64) -> Vec<Warning> {
         model: (5_000, 1_000),
     };
     let (mut record, recorders) = run(&[sketch(Row::HTTP_FULL), sketch(WS)], 20);
+    record.clocks = Some(clocks(offsets.iter().map(|offset| (*offset, delay))));
+    drift(&record, &recorders)
+}
+
+/// Two clocks that were asked once a second, from a second on, with such offsets over such round trips, in nanoseconds.
+fn clocks(batches: impl Iterator<Item = (i64, u64)>) -> ClockRecord {
     let at = |nanos: u64| Stamp::from_nanos(nanos);
-    let batch = |(second, offset): (usize, &i64)| {
+    let batch = |(second, (offset, delay)): (usize, (i64, u64))| {
         let sent = 1_000_000_000 * (second as u64 + 1);
-        let there = at(sent + delay / 2).moved_by(*offset);
+        let there = at(sent + delay / 2).moved_by(offset);
         ClockBatch {
             round_trips: 16,
             fastest: RoundTrip {
@@ -30,13 +36,12 @@ fn warnings(delta: u64, offsets: &[i64], delay: u64) -> Vec<Warning> {
             },
         }
     };
-    record.clocks = Some(ClockRecord {
+    ClockRecord {
         ours: Some("here".to_owned()),
         theirs: Some("there".to_owned()),
         started: at(1_000_000_000),
-        batches: offsets.iter().enumerate().map(batch).collect(),
-    });
-    drift(&record, &recorders)
+        batches: batches.enumerate().map(batch).collect(),
+    }
 }
 
 #[test]
@@ -52,6 +57,38 @@ fn an_offset_that_is_known_no_better_than_the_figure_is_one() {
     assert_eq!(found[0].code, "clock_drift");
     assert!(found[0].message.contains("known to 0.130 ms"), "{found:?}");
     assert!(found[0].message.contains("token_overhead p50"), "{found:?}");
+}
+
+#[test]
+fn each_row_is_held_against_what_was_known_of_the_offset_while_it_ran() {
+    let sketch = |row, delta| RowSketch {
+        row,
+        request: 200,
+        delta,
+        model: (5_000, 1_000),
+    };
+    let (mut record, recorders) = run(&[sketch(Row::HTTP_FULL, 100), sketch(WS, 200)], 24);
+    // The row with the larger figure ran while round trips were slow.
+    let ran = |row| if row == WS { 16..24 } else { 0..8 };
+    (record.cells).retain(|cell| ran(cell.row).contains(&cell.block));
+    let slow =
+        |from: usize, delay| (0..30).map(move |k| (5_000, if k < from { 60_000 } else { delay }));
+    record.clocks = Some(clocks(slow(12, 300_000)));
+    assert_eq!(drift(&record, &recorders), []);
+    record.clocks = Some(clocks(slow(12, 700_000)));
+    let found = drift(&record, &recorders);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let figures = ["known to 0.350 ms", "token_overhead p50 of ws/full: 0.20"];
+    for figure in figures {
+        assert!(found[0].message.contains(figure), "{found:?}");
+    }
+    // Of two that are known too badly it is the one that is known worse.
+    record.clocks = Some(clocks(slow(0, 700_000)));
+    assert!(
+        drift(&record, &recorders)[0]
+            .message
+            .contains("of http/full: 0.10")
+    );
 }
 
 #[test]
