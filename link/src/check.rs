@@ -6,7 +6,7 @@ mod judge;
 
 use serde::Serialize;
 
-use crate::{Clock, Link, Way};
+use crate::{Clock, Link, Way, stats};
 use judge::Judge;
 
 /// A rate at which the emulator's own exactness is told, in bits per second.
@@ -60,6 +60,7 @@ pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Findi
     says("a steady stream");
     link.take_stats();
     let cpu = link.cpu_ns();
+    let stolen = stats::stolen();
     let mut accounted = Vec::new();
     let mut steady = STEADY;
     for down in [true, false] {
@@ -72,6 +73,7 @@ pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Findi
     let stats = link.take_stats();
     judge.loss("UDP", &stats);
     judge.steady(steady, &stats, &accounted, cpu);
+    judge.stolen(stolen.zip(stats::stolen()));
     judge.finish(link.unread().ok())
 }
 

@@ -104,6 +104,19 @@ pub(crate) fn cpu_of(thread: i32) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
+/// Time of all cores, and what of it the hypervisor gave to others, in the system's ticks.
+pub(crate) fn stolen() -> Option<(u64, u64)> {
+    stolen_of(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The same, of this text of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
+fn stolen_of(text: &str) -> Option<(u64, u64)> {
+    let counts = text.lines().next()?.strip_prefix("cpu ")?;
+    let counts = counts.split_whitespace().take(8);
+    let counts: Vec<u64> = counts.map(str::parse).collect::<Result<_, _>>().ok()?;
+    Some((counts.iter().sum(), *counts.get(7)?))
+}
+
 /// Packets that a namespace's devices dropped before the relay could read them: `/proc/net/dev`, as it is within it.
 pub(crate) fn dropped_on_sending(text: &str, device: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| {
@@ -131,6 +144,15 @@ mod tests {
         count.count(&[]);
         assert_eq!((count.tcp, count.udp, count.other), (1, 1, 1));
         assert_eq!(count.all(), 3);
+    }
+
+    #[test]
+    fn what_the_hypervisor_took_is_the_eighth_count() {
+        let text = "cpu  10 20 30 40 1 2 3 4 99 99\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(stolen_of(text), Some((110, 4)));
+        assert_eq!(stolen_of("cpu  1 2 3\n"), None);
+        assert_eq!(stolen_of("cpu  1 2 3 4 5 6 7 x\n"), None);
+        assert_eq!(stolen_of(""), None);
     }
 
     #[test]

@@ -230,6 +230,19 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// What is late because of others on the same host is no fault of the relay's.
+    pub(super) fn stolen(&mut self, found: Option<((u64, u64), (u64, u64))>) {
+        let Some((before, after)) = found else { return };
+        let all = after.0.saturating_sub(before.0).max(1);
+        let stolen = after.1.saturating_sub(before.1) as f64 / all as f64;
+        self.add(
+            "time that the hypervisor took meanwhile",
+            "none, for an exact release".to_owned(),
+            format!("{:.1} %", stolen * 100.0),
+            None,
+        );
+    }
+
     pub(super) fn finish(mut self, unread: Option<u64>) -> Vec<Finding> {
         let dropped = self.overflow + unread.unwrap_or(0);
         self.add(
