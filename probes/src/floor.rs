@@ -81,8 +81,8 @@ fn nanos(span: Duration) -> u64 {
 impl RunRecord {
     /// How a row's overhead less its floor differs from a baseline's; `None` where there is no floor under it.
     ///
-    /// There is no ratio where the 95 % interval of the baseline's own net figure, over the blocks that both have, reaches zero:
-    /// a share of nothing says nothing.
+    /// There is no ratio where the 95 % interval of the baseline's own net figure, over the blocks that both have, reaches zero,
+    /// or the figure itself does where one block has no interval: a share of nothing says nothing.
     pub fn net_change_of(
         &self,
         row: Row,
@@ -98,8 +98,8 @@ impl RunRecord {
         let values: Vec<f64> = compared
             .map(|(_, figure)| figure.statistic(statistic))
             .collect();
-        let low = estimate(&values, self.seeds.bootstrap).and_then(|net| net.low);
-        let reaches_zero = low.is_none_or(|low| low <= 0.0);
+        let theirs = estimate(&values, self.seeds.bootstrap);
+        let reaches_zero = theirs.is_some_and(|net| net.low.unwrap_or(net.mean) <= 0.0);
         Some(match change.withheld {
             None if reaches_zero => change.without_ratio(Withheld::Floor),
             _ => change,
@@ -161,16 +161,16 @@ mod tests {
         }
     }
 
-    /// Two rows whose deltas are 60 and 30 us late, over a link whose way down takes `down` us.
+    /// Two rows whose deltas are 60 and 30 us late in each of so many blocks, over a link whose way down takes `down` us.
     #[track_caller]
-    fn check(down: u64, share: Option<f64>, withheld: Option<Withheld>) {
+    fn check(down: u64, blocks: u32, share: Option<f64>, withheld: Option<Withheld>) {
         let sketch = |row, delta| RowSketch {
             row,
             request: 100,
             delta,
             model: (5_000, 1_000),
         };
-        let (mut record, _) = run(&[sketch(Row::HTTP_FULL, 60), sketch(WS, 30)], 24);
+        let (mut record, _) = run(&[sketch(Row::HTTP_FULL, 60), sketch(WS, 30)], blocks);
         let net = |record: &RunRecord| {
             record.net_change_of(WS, Row::HTTP_FULL, Metric::TokenOverhead, Statistic::P50)
         };
@@ -192,9 +192,15 @@ mod tests {
 
     #[test]
     fn a_net_change_has_a_ratio_where_the_baseline_stands_above_its_floor() {
-        check(20, Some(-0.75), None);
+        check(20, 24, Some(-0.75), None);
         // Of the row itself nothing is left: its logarithm is missing, and nothing is withheld.
-        check(40, None, None);
-        check(70, None, Some(Withheld::Floor));
+        check(40, 24, None, None);
+        check(70, 24, None, Some(Withheld::Floor));
+    }
+
+    #[test]
+    fn in_a_single_block_the_baselines_own_figure_decides() {
+        check(20, 1, Some(-0.75), None);
+        check(70, 1, None, Some(Withheld::Floor));
     }
 }
