@@ -146,16 +146,19 @@ impl Figures for CellSample {
         self.raw[metric.index()].record(nanos, self.kept_values);
     }
 
-    fn each(&mut self, metric: Metric, values: impl Iterator<Item = i64>) {
-        let raw = &mut self.raw[metric.index()];
-        // On its own until the last value, so that it can stay in registers.
-        let mut own = RawValues {
-            kept: std::mem::take(&mut raw.kept),
-            ..*raw
-        };
-        values.for_each(|nanos| own.record(nanos, self.kept_values));
-        *raw = own;
+    fn some(&mut self, metric: Metric, values: &[i64]) {
+        self.raw[metric.index()].record_all(values, self.kept_values);
     }
+}
+
+/// The sum of fewer than 2^31 values, without a carry at each of them: their halves are added up apart, and cannot overflow.
+pub(crate) fn exact_sum(values: &[i64]) -> i128 {
+    let (mut upper, mut lower) = (0_i64, 0_u64);
+    for &value in values {
+        upper += value >> 32;
+        lower += u64::from(value as u32);
+    }
+    (i128::from(upper) << 32) + i128::from(lower)
 }
 
 impl RawValues {
@@ -181,6 +184,20 @@ impl RawValues {
         if self.kept.len() < most {
             self.kept.push(nanos);
         }
+    }
+
+    fn record_all(&mut self, values: &[i64], most: usize) {
+        let (mut min, mut max) = (self.min, self.max);
+        for &nanos in values {
+            min = min.min(nanos);
+            max = max.max(nanos);
+        }
+        (self.min, self.max) = (min, max);
+        self.count += values.len() as u64;
+        self.sum += exact_sum(values);
+        let room = most.saturating_sub(self.kept.len());
+        self.kept
+            .extend_from_slice(&values[..values.len().min(room)]);
     }
 
     /// Of one value or more; `sorted` is room to sort in.

@@ -1,5 +1,8 @@
 //! Block statistics against hand-computed ones.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 use crate::exchange::Outcome;
 use crate::samples::{exchange, hop};
@@ -71,4 +74,19 @@ fn statistics_are_a_map_by_name_in_json() {
     assert_eq!(json["ttft"]["p50"], 1_000);
     let back: CellStatistics = serde_json::from_value(json).unwrap();
     assert_eq!(back, statistics);
+}
+
+proptest! {
+    #[test]
+    fn values_taken_together_are_those_taken_one_by_one(
+        values in vec(prop_oneof![any::<i64>(), -1_000i64..1_000], 1..300),
+        most in 1usize..400,
+    ) {
+        let (mut together, mut single) = (CellSample::new(most), CellSample::new(most));
+        values.chunks(7).for_each(|some| together.some(Metric::Itl, some));
+        values.iter().for_each(|&nanos| single.one(Metric::Itl, nanos));
+        prop_assert_eq!(together.statistics(), single.statistics());
+        let sum: i128 = values.iter().copied().map(i128::from).sum();
+        prop_assert_eq!(exact_sum(&values), sum);
+    }
 }

@@ -72,6 +72,13 @@ impl Counts {
         self.len += 1;
     }
 
+    /// Counts values as [`record`](Self::record) does, and their number once.
+    #[inline]
+    pub(crate) fn record_all(&mut self, values: impl ExactSizeIterator<Item = u64>) {
+        self.len += values.len() as u64;
+        values.for_each(|value| self.cells[index(value.min(HIGHEST_NANOS))] += 1);
+    }
+
     /// How many values there are.
     pub(crate) fn len(&self) -> u64 {
         self.len

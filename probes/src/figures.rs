@@ -1,7 +1,7 @@
 //! From stamps to figures: every derived figure of `docs/metrics.md`, for one exchange at a time.
 
 use crate::clock::Stamp;
-use crate::exchange::{DeltaKind, Exchange, HopExchange, Outcome};
+use crate::exchange::{DeltaKind, Exchange, HopExchange, Outcome, TokenMark};
 use crate::metric::Metric;
 
 /// Derives every figure that `exchange` has, in nanoseconds, and hands each to `sink`; figures of single deltas come once per delta.
@@ -14,23 +14,17 @@ pub fn derive(exchange: &Exchange, hop: Option<&HopExchange>, sink: &mut impl Fn
     derive_into(exchange, hop, &mut OneByOne(sink));
 }
 
-/// Who takes figures: those of an exchange one by one, those of its deltas in loops that it can make tight.
+/// Who takes figures: those of an exchange one by one, those of its deltas in slices, over which loops can be tight.
 pub(crate) trait Figures {
     /// One value.
     fn one(&mut self, metric: Metric, nanos: i64);
 
-    /// A value for each delta.
-    fn each(&mut self, metric: Metric, values: impl Iterator<Item = i64>) {
-        values.for_each(|nanos| self.one(metric, nanos));
-    }
-
-    /// A value for each delta, as a magnitude: of `below` where it is less than zero, else of `above`.
-    fn each_by_sign(&mut self, above: Metric, below: Metric, values: impl Iterator<Item = i64>) {
-        // The sign is as good as a coin: it is chosen by it, not branched on.
-        let metrics = [above, below];
-        values.for_each(|nanos| self.one(metrics[usize::from(nanos < 0)], nanos.saturating_abs()));
-    }
+    /// Values of a figure that each delta has, in order: one or more, at most [`TOGETHER`]. The next ones come in further calls.
+    fn some(&mut self, metric: Metric, values: &[i64]);
 }
+
+/// Values that are handed on together: few enough to stay in the nearest cache until the last has taken them.
+pub(crate) const TOGETHER: usize = 128;
 
 struct OneByOne<'a, F>(&'a mut F);
 
@@ -38,6 +32,60 @@ impl<F: FnMut(Metric, i64)> Figures for OneByOne<'_, F> {
     fn one(&mut self, metric: Metric, nanos: i64) {
         (self.0)(metric, nanos);
     }
+
+    fn some(&mut self, metric: Metric, values: &[i64]) {
+        values.iter().for_each(|&nanos| (self.0)(metric, nanos));
+    }
+}
+
+/// Values that wait to be handed on.
+struct Room {
+    values: [i64; TOGETHER],
+    len: usize,
+}
+
+impl Room {
+    const fn new() -> Self {
+        Self {
+            values: [0; TOGETHER],
+            len: 0,
+        }
+    }
+
+    /// Puts in the first [`TOGETHER`] of `values`, in place of what was there.
+    fn fill(&mut self, values: impl ExactSizeIterator<Item = i64>) -> &[i64] {
+        self.len = values.len().min(TOGETHER);
+        let room = &mut self.values[..self.len];
+        room.iter_mut()
+            .zip(values)
+            .for_each(|(slot, value)| *slot = value);
+        room
+    }
+
+    /// Puts in magnitudes: what is zero or more here, the rest into `below`, each in place of what was there. Both are
+    /// written to at each value and the sign says which keeps it: it is as good as a coin, and no branch can guess it.
+    fn fill_by_sign(&mut self, below: &mut Room, values: impl Iterator<Item = i64>) {
+        (self.len, below.len) = (0, 0);
+        for nanos in values.take(TOGETHER) {
+            self.values[self.len] = nanos;
+            below.values[below.len] = nanos.saturating_neg();
+            let negative = usize::from(nanos < 0);
+            below.len += negative;
+            self.len += 1 - negative;
+        }
+    }
+
+    fn hand_on(&self, metric: Metric, sink: &mut impl Figures) {
+        if self.len > 0 {
+            sink.some(metric, &self.values[..self.len]);
+        }
+    }
+}
+
+/// `marks` in pieces with [`TOGETHER`] gaps each, so that each piece begins with the last mark of the one before.
+fn pieces<T>(marks: &[T]) -> impl Iterator<Item = &[T]> {
+    let starts = (0..marks.len().saturating_sub(1)).step_by(TOGETHER);
+    starts.map(|from| &marks[from..marks.len().min(from + TOGETHER + 1)])
 }
 
 /// [`derive`], for those who take the figures of many deltas at once.
@@ -87,8 +135,14 @@ fn client_figures(exchange: &Exchange, sink: &mut impl Figures) {
             sink.one(Metric::TtftVisible, visible.at.since(*intended));
         }
     }
-    let gaps = tokens.windows(2);
-    sink.each(Metric::Itl, gaps.map(|pair| pair[1].at.since(pair[0].at)));
+    let mut room = Room::new();
+    for piece in pieces(tokens) {
+        let gaps = piece.windows(2);
+        sink.some(
+            Metric::Itl,
+            room.fill(gaps.map(|pair| pair[1].at.since(pair[0].at))),
+        );
+    }
     if let Some(mean) = time_per_output_token(exchange) {
         sink.one(Metric::Tpot, mean);
     }
@@ -134,16 +188,26 @@ fn overheads(exchange: &Exchange, edge: &ModelEdge<'_>, sink: &mut impl Figures)
             );
         }
     }
-    // The first token is the subject of figures of its own.
-    let later = exchange.tokens.iter().zip(&hop.up_token).skip(1);
-    sink.each(
-        Metric::TokenOverhead,
-        later.map(|(mark, up)| mark.at.since(*up)),
-    );
-    let gaps = exchange.tokens.windows(2).zip(hop.up_token.windows(2));
-    let spreads =
-        gaps.map(|(ours, theirs)| ours[1].at.since(ours[0].at) - theirs[1].since(theirs[0]));
-    sink.each_by_sign(Metric::GapStretch, Metric::GapBunch, spreads);
+    let both = exchange.tokens.len().min(hop.up_token.len());
+    later_overheads(&exchange.tokens[..both], &hop.up_token[..both], sink);
+}
+
+/// Of the deltas that both ends have, without the first one: it is the subject of figures of its own.
+fn later_overheads(tokens: &[TokenMark], up_token: &[Stamp], sink: &mut impl Figures) {
+    let (mut room, mut below) = (Room::new(), Room::new());
+    for (ours, theirs) in pieces(tokens).zip(pieces(up_token)) {
+        let later = ours[1..].iter().zip(&theirs[1..]);
+        sink.some(
+            Metric::TokenOverhead,
+            room.fill(later.map(|(mark, up)| mark.at.since(*up))),
+        );
+        let gaps = ours.windows(2).zip(theirs.windows(2));
+        let spreads =
+            gaps.map(|(ours, theirs)| ours[1].at.since(ours[0].at) - theirs[1].since(theirs[0]));
+        room.fill_by_sign(&mut below, spreads);
+        room.hand_on(Metric::GapStretch, sink);
+        below.hand_on(Metric::GapBunch, sink);
+    }
 }
 
 fn legs(exchange: &Exchange, edge: &ModelEdge<'_>, sink: &mut impl Figures) {

@@ -194,4 +194,24 @@ proptest! {
         prop_assert_eq!(drift, span - up_span);
         prop_assert!(bunched.iter().all(|&nanos| nanos > 0));
     }
+
+    #[test]
+    fn however_many_deltas_each_has_its_figures_in_order(
+        ours in prop::collection::vec(0u64..1 << 40, 0..3 * TOGETHER + 2),
+        theirs in prop::collection::vec(0u64..1 << 40, 0..3 * TOGETHER + 2),
+    ) {
+        let gap = |stamps: &[u64], k: usize| stamps[k] as i64 - stamps[k - 1] as i64;
+        let both = 1..ours.len().min(theirs.len()).max(1);
+        let itl: Vec<i64> = (1..ours.len()).map(|k| gap(&ours, k)).collect();
+        let late: Vec<i64> = both.clone().map(|k| ours[k] as i64 - theirs[k] as i64).collect();
+        let spreads = || both.clone().map(|k| gap(&ours, k) - gap(&theirs, k));
+        let stretched: Vec<i64> = spreads().filter(|&nanos| nanos >= 0).collect();
+        let bunched: Vec<i64> = spreads().filter(|&nanos| nanos < 0).map(|nanos| -nanos).collect();
+        let (ours, theirs) = (exchange(1, &ours), hop(1, &theirs));
+        let of = |metric| values(&ours, Some(&theirs), metric);
+        prop_assert_eq!(of(Metric::Itl), itl);
+        prop_assert_eq!(of(Metric::TokenOverhead), late);
+        prop_assert_eq!(of(Metric::GapStretch), stretched);
+        prop_assert_eq!(of(Metric::GapBunch), bunched);
+    }
 }

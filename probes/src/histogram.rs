@@ -67,6 +67,21 @@ impl SignedHistogram {
         told_apart
     }
 
+    /// Records values, in nanoseconds; how many of them were beyond one hour, and are booked as one hour.
+    pub(crate) fn record_all(&mut self, values: &[i64]) -> u64 {
+        // No value is above all their bits together: mostly that tells all of them to be in range at once.
+        let bits = values.iter().fold(0, |bits, nanos| bits | nanos);
+        if values.is_empty() || !(0..=HIGHEST_NANOS as i64).contains(&bits) {
+            return values
+                .iter()
+                .map(|&nanos| u64::from(!self.record(nanos)))
+                .sum();
+        }
+        let part = self.positive.get_or_insert_with(Counts::new);
+        part.record_all(values.iter().map(|nanos| nanos.unsigned_abs()));
+        0
+    }
+
     /// Adds everything that `other` holds.
     pub fn merge(&mut self, other: &SignedHistogram) {
         for (ours, theirs) in [

@@ -156,6 +156,17 @@ proptest! {
     }
 
     #[test]
+    fn recording_all_is_recording_each(values in prop::collection::vec(value(), 0..100)) {
+        let mut together = SignedHistogram::default();
+        let saturated: u64 = values.chunks(3).map(|some| together.record_all(some)).sum();
+        let single = recorded(&values);
+        prop_assert_eq!(saturated, single.saturated());
+        prop_assert_eq!(together.summary(), single.summary());
+        prop_assert!(together.positive() == single.positive());
+        prop_assert!(together.negative() == single.negative());
+    }
+
+    #[test]
     fn merging_is_recording_together(
         parts in prop::collection::vec(prop::collection::vec(value(), 0..40), 1..5),
     ) {

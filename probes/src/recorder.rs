@@ -229,11 +229,8 @@ impl Figures for Recorder {
         self.record(metric, nanos);
     }
 
-    fn each(&mut self, metric: Metric, values: impl Iterator<Item = i64>) {
-        let histogram = &mut self.histograms[metric.index()];
-        let saturated = values
-            .map(|nanos| u64::from(!histogram.record(nanos)))
-            .sum::<u64>();
+    fn some(&mut self, metric: Metric, values: &[i64]) {
+        let saturated = self.histograms[metric.index()].record_all(values);
         if saturated > 0 {
             *self.tallies.saturated.entry(metric).or_default() += saturated;
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::cell::exact_sum;
 use crate::clock::Stamp;
 use crate::exchange::{DeltaKind, FailureKind, HopExchange, Outcome, TraceId, Usage};
 use crate::figures::{Figures, derive_into};
@@ -138,26 +139,13 @@ struct Sums([(i128, u64); Metric::ALL.len()]);
 
 impl Figures for Sums {
     fn one(&mut self, metric: Metric, nanos: i64) {
-        self.each(metric, std::iter::once(nanos));
+        self.some(metric, &[nanos]);
     }
 
-    fn each(&mut self, metric: Metric, values: impl Iterator<Item = i64>) {
+    fn some(&mut self, metric: Metric, values: &[i64]) {
         let (sum, count) = &mut self.0[metric.index()];
-        let mut more = 0;
-        *sum += values.map(i128::from).inspect(|_| more += 1).sum::<i128>();
-        *count += more;
-    }
-
-    fn each_by_sign(&mut self, above: Metric, below: Metric, values: impl Iterator<Item = i64>) {
-        let (mut all, mut negative) = ((0, 0), (0, 0));
-        for nanos in values {
-            all.0 += i128::from(nanos);
-            all.1 += 1;
-            negative.0 += i128::from(nanos.min(0));
-            negative.1 += u64::from(nanos < 0);
-        }
-        self.0[below.index()] = (-negative.0, negative.1);
-        self.0[above.index()] = (all.0 - negative.0, all.1 - negative.1);
+        *sum += exact_sum(values);
+        *count += values.len() as u64;
     }
 }
 
