@@ -18,6 +18,9 @@ const FIGURES: [(Metric, &str); 3] = [
     (Metric::Ttft, "ttft"),
 ];
 
+/// The exit code of a comparison whose figures must not be trusted.
+const UNTRUSTED: i32 = 3;
+
 /// All tables of a sweep, and which of its comparisons must not be trusted.
 pub fn sweep(sweep: &Sweep, style: Style) -> String {
     let width = style.columns();
@@ -169,20 +172,38 @@ fn changes(
     Some(format!("{title}{tables}{UNCERTAIN}"))
 }
 
+/// What speaks against one comparison, and how it ended; nothing where all is well.
+fn doubt(case: &SweepCase) -> Vec<String> {
+    let Some(found) = &case.found else {
+        return vec![match case.exit {
+            None => "did not run to its end".to_owned(),
+            Some(code) => format!("found nothing (exit code {code})"),
+        }];
+    };
+    let mut told = Vec::new();
+    if !found.trusted {
+        let warnings = found.warnings.join(", ");
+        told.push(format!("must not be trusted: {warnings}"));
+    }
+    match case.exit {
+        Some(0) => {}
+        // It says no more than that.
+        Some(UNTRUSTED) if !found.trusted => {}
+        Some(code) => told.push(format!("ended with exit code {code}")),
+        None => told.push("did not run to its end".to_owned()),
+    }
+    told
+}
+
 /// What did not run, what failed, what must not be trusted, and the floors.
 fn doubts(sweep: &Sweep, width: usize) -> String {
     let mut text = String::new();
     for case in &sweep.cases {
-        let told = match (&case.found, case.exit) {
-            (None, None) => "did not run to its end".to_owned(),
-            (None, Some(code)) => format!("found nothing (exit code {code})"),
-            (Some(found), _) if !found.trusted => {
-                format!("must not be trusted: {}", found.warnings.join(", "))
-            }
-            (Some(_), Some(code)) if code != 0 => format!("ended with exit code {code}"),
-            (Some(_), _) => continue,
-        };
-        let line = format!("{} ({}): {told}", case.label(), case.folder);
+        let told = doubt(case);
+        if told.is_empty() {
+            continue;
+        }
+        let line = format!("{} ({}): {}", case.label(), case.folder, told.join("; "));
         text.push_str(&wrapped(&line, width, "  "));
     }
     match text.is_empty() {
@@ -271,6 +292,32 @@ mod tests {
         assert_eq!(row["channel"], "ws");
         assert!(row["p50_ns"]["request_transfer"].is_i64(), "{row}");
         assert_eq!(serde_json::from_value::<Sweep>(json).unwrap(), swept());
+    }
+
+    #[test]
+    fn how_a_comparison_ended_is_told_beside_its_doubts() {
+        let told = |trusted: bool, exit: Option<i32>| {
+            let mut case = case(1, "metro", "on", 4_000);
+            case.exit = exit;
+            let found = case.found.as_mut().unwrap();
+            found.trusted = trusted;
+            found.warnings = vec!["failed_exchanges".to_owned()];
+            doubt(&case).join("; ")
+        };
+        assert_eq!(told(true, Some(0)), "");
+        assert_eq!(told(true, Some(99)), "ended with exit code 99");
+        let doubtful = "must not be trusted: failed_exchanges";
+        // It is 0 with --allow-untrusted.
+        assert_eq!(told(false, Some(0)), doubtful);
+        assert_eq!(told(false, Some(3)), doubtful);
+        for code in [1, 99] {
+            let both = format!("{doubtful}; ended with exit code {code}");
+            assert_eq!(told(false, Some(code)), both);
+        }
+        assert_eq!(
+            told(false, None),
+            format!("{doubtful}; did not run to its end")
+        );
     }
 
     #[test]
