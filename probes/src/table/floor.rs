@@ -38,7 +38,11 @@ pub(super) fn note(report: &Report) -> Option<String> {
 /// The section of what is beyond the floor; `None` where that is not known, or where there are no overheads.
 pub(super) fn beyond(report: &Report, style: Style) -> Option<String> {
     let floor = report.floor.as_ref().filter(|_| is_shown(report, style))?;
-    let has_net = |row: &&RowReport| !row.net_of_floor.is_empty();
+    // The control has legs, and no overhead.
+    let has_net = |row: &&RowReport| {
+        let mut overheads = OVERHEADS.iter();
+        overheads.any(|(metric, _)| row.net_of_floor.contains_key(metric))
+    };
     let rows: Vec<&RowReport> = report.channels.iter().filter(has_net).collect();
     if rows.is_empty() {
         return None;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::tests::{check, plain, sketch};
 use super::*;
 use crate::floor::Floor;
+use crate::metric::Metric;
 use crate::report::Report;
 use crate::row::{Row, State, Transport};
 use crate::samples::run;
@@ -53,6 +54,26 @@ fn a_measured_floor_is_noted_and_has_its_tables_where_they_are_asked_for() {
     let asked = compare(&report, asked);
     assert!(asked.contains("its legs") && asked.contains("beyond its floor"));
     assert!(!asked.contains("per-token net"), "{asked}");
+}
+
+#[test]
+fn a_row_without_overheads_is_not_in_the_table_of_what_is_beyond_the_floor() {
+    let direct = Row::events(Transport::Direct, State::Full);
+    let (mut record, recorders) = run(
+        &[sketch(direct, 90, 10), sketch(Row::HTTP_FULL, 210, 58)],
+        20,
+    );
+    record.floor = Some(link());
+    let mut report = Report::build(&record, &recorders);
+    let row = &mut report.channels[0];
+    assert_eq!(row.row, direct);
+    // Of both ends' figures the control has none: the samples' hop is taken off here.
+    row.net_of_floor
+        .retain(|metric, _| *metric == Metric::Setup);
+    assert!(!row.net_of_floor.is_empty());
+    let beyond = super::floor::beyond(&report, plain(100)).unwrap();
+    assert!(beyond.contains("http/full"), "{beyond}");
+    assert!(!beyond.contains("direct"), "{beyond}");
 }
 
 #[test]
