@@ -62,7 +62,7 @@ pub struct SweepCase {
 pub struct Found {
     /// Whether its figures may be trusted.
     pub trusted: bool,
-    /// The codes of the warnings that speak against it.
+    /// The codes of the warnings that speak against it, each once, in the order in which they first come.
     pub warnings: Vec<String>,
     /// Blocks in which rows took turns.
     pub blocks: u32,
@@ -93,13 +93,12 @@ pub struct RowFound {
 impl Found {
     /// The short form of a report.
     pub fn of(report: &Report) -> Self {
-        let mut warnings: Vec<String> = report
-            .verdict
-            .warnings
-            .iter()
-            .map(|warning| warning.code.clone())
-            .collect();
-        warnings.dedup();
+        let mut warnings: Vec<String> = Vec::new();
+        for warning in &report.verdict.warnings {
+            if !warnings.contains(&warning.code) {
+                warnings.push(warning.code.clone());
+            }
+        }
         Self {
             trusted: report.verdict.trusted,
             warnings,
@@ -145,5 +144,31 @@ impl SweepCase {
     pub fn label(&self) -> String {
         let values: Vec<&str> = self.values.values().map(String::as_str).collect();
         values.join("/")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Warning;
+    use crate::samples::{RowSketch, run};
+
+    #[test]
+    fn each_code_stands_once_wherever_its_warnings_do() {
+        let row = RowSketch {
+            row: Row::HTTP_FULL,
+            request: 100,
+            delta: 60,
+            model: (5_000, 1_000),
+        };
+        let (record, recorders) = run(&[row], 2);
+        let mut report = Report::build(&record, &recorders);
+        let warning = |code: &str| Warning {
+            code: code.to_owned(),
+            message: String::new(),
+            remedy: String::new(),
+        };
+        report.verdict.warnings = ["b", "a", "b", "a", "a"].map(warning).to_vec();
+        assert_eq!(Found::of(&report).warnings, ["b", "a"]);
     }
 }
