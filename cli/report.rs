@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use serde::Deserialize;
 use tokenlag_probes::folder::{INCOMPLETE_LOG, RecordedRun};
+use tokenlag_probes::sweep::SWEEP_SCHEMA;
 use tokenlag_probes::{RunFolder, Sweep, csv};
 
 use crate::args::report::{Format, ReportCommand};
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
 use crate::output;
 use crate::sweep::INDEX;
 
@@ -20,6 +22,9 @@ pub fn run(command: ReportCommand) -> anyhow::Result<Exit> {
             legs,
         } => {
             if let Some(sweep) = sweep(&folder)? {
+                if legs {
+                    return Err(no_legs(&sweep, &folder).into());
+                }
                 output::sweep(&sweep, &folder, form)?;
                 return Ok(Exit::Good);
             }
@@ -66,10 +71,35 @@ fn sweep(folder: &Path) -> anyhow::Result<Option<Sweep>> {
     let Ok(text) = std::fs::read(&path) else {
         return Ok(None);
     };
-    let read = serde_json::from_slice(&text);
-    Ok(Some(read.with_context(|| {
-        format!("{} cannot be read as a sweep", path.display())
-    })?))
+    let unreadable = || format!("{} cannot be read as a sweep", path.display());
+    // Another version's shape may be another: its name is looked at before the rest.
+    let Named { schema } = serde_json::from_slice(&text).with_context(unreadable)?;
+    if schema != SWEEP_SCHEMA {
+        bail!(
+            "{}: its schema is '{schema}', this version reads '{SWEEP_SCHEMA}'",
+            unreadable()
+        );
+    }
+    let sweep = serde_json::from_slice(&text).with_context(unreadable)?;
+    Ok(Some(sweep))
+}
+
+/// The part of `sweep.json` that names its shape.
+#[derive(Deserialize)]
+struct Named {
+    schema: String,
+}
+
+/// The tables of a sweep have a column for each comparison, and no room for legs.
+fn no_legs(sweep: &Sweep, folder: &Path) -> Usage {
+    let with_report = sweep.cases.iter().find(|case| case.found.is_some());
+    let such = with_report.map_or_else(String::new, |case| {
+        format!(", as in {}", folder.join(&case.folder).display())
+    });
+    Usage(format!(
+        "--legs is of one comparison, and {} is a sweep of them; name the folder of one{such}",
+        folder.display()
+    ))
 }
 
 /// Reads a run back, and says where it is not whole.
