@@ -10,12 +10,15 @@ use crate::exit::Usage;
 use crate::plan_file::{self, Planned};
 use crate::sweep::Case;
 
+/// Flags whose values are secrets, or may hold one: they are kept out of what is written.
+pub const SECRETS: [&str; 2] = ["api-key", "header"];
+
 /// A command line that was read.
-pub struct Parsed {
+pub enum Parsed {
     /// What to do.
-    pub command: Subcommand,
-    /// The comparisons that `compare` is to run instead of one, each with its flags.
-    pub sweep: Option<Vec<(Case, Box<CompareArgs>)>>,
+    One(Subcommand),
+    /// Comparisons, each with its flags: what `compare` is to run where a plan leaves something to vary.
+    Sweep(Vec<(Case, Box<CompareArgs>)>),
 }
 
 /// Reads the process's own command line. Help, version and clap's own complaints end the process here.
@@ -43,24 +46,20 @@ pub fn parse() -> Result<Parsed, Usage> {
         read.map_err(|error| Usage(error.to_string()))
     };
     let cases = sweep.map_or_else(Vec::new, |sweep| sweep.cases());
-    let Some(number) = case(&given, cases.len())? else {
-        let each = |case: Case| match read(&case.words)? {
-            Subcommand::Compare(args) => Ok(Some((case, args))),
-            _ => Ok(None),
-        };
-        let each: Result<Vec<_>, Usage> = cases
-            .into_iter()
-            .filter_map(|it| each(it).transpose())
-            .collect();
-        return Ok(Parsed {
-            command: read(&[])?,
-            sweep: Some(each?).filter(|cases| !cases.is_empty()),
-        });
-    };
-    Ok(Parsed {
-        command: read(&cases[number].words)?,
-        sweep: None,
-    })
+    if let Some(place) = case(&given, cases.len())? {
+        return Ok(Parsed::One(read(&cases[place].words)?));
+    }
+    if cases.is_empty() {
+        return Ok(Parsed::One(read(&[])?));
+    }
+    // What they have in common need not make sense alone: a flag may need one that varies.
+    let mut swept = Vec::with_capacity(cases.len());
+    for case in cases {
+        if let Subcommand::Compare(args) = read(&case.words)? {
+            swept.push((case, args));
+        }
+    }
+    Ok(Parsed::Sweep(swept))
 }
 
 /// The place of the one comparison of a sweep of `count` that was asked for.
@@ -165,6 +164,22 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_whose_value_the_help_hides_is_a_secret() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let long = arg.get_long().unwrap_or_default();
+                assert_eq!(
+                    arg.is_hide_env_values_set(),
+                    SECRETS.contains(&long),
+                    "{long}"
+                );
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 
     #[test]

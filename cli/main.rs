@@ -63,15 +63,15 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<Exit> {
-    let Parsed { command, sweep } = command_line::parse()?;
+    let command = match command_line::parse()? {
+        Parsed::One(command) => command,
+        Parsed::Sweep(cases) => return sweep::run(&cases),
+    };
     if !matches!(command, Command::Report(_)) {
         limits::open_all_that_we_may();
     }
     match command {
-        Command::Compare(args) => match sweep {
-            Some(cases) => sweep::run(&args, &cases),
-            None => compare::run(*args),
-        },
+        Command::Compare(args) => compare::run(*args),
         Command::Load(args) => load::run(*args),
         Command::Proxy(args) => serve::proxy(*args),
         #[cfg(feature = "backend")]
