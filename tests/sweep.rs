@@ -81,9 +81,19 @@ fn every_combination_has_a_folder_and_all_have_one_report() {
     assert!(shown.contains("The sweep's 4 comparisons"), "{shown}");
     assert!(shown.contains("3/off") && shown.contains("6/on"), "{shown}");
 
+    let legs = run(&["report", "show", "--legs", place]);
+    assert_code(&legs, 2);
+    assert_tells(&legs, "01-osl-3-tls-off");
+
     let again = run(&["compare", "--plan", &plan, "--out", place]);
     assert_code(&again, 2);
     assert_tells(&again, "already holds a run");
+
+    let newer = index.to_string().replace("sweep/1", "sweep/2");
+    fs::write(out.join("sweep.json"), newer).unwrap();
+    let unknown = run(&["report", "show", place]);
+    assert_code(&unknown, 1);
+    assert_tells(&unknown, "its schema is 'tokenlag.sweep/2'");
 }
 
 /// What physics leaves was measured once, stands beside the overheads, and is what the net figures are less by.
@@ -178,11 +188,35 @@ fn flags_leave_out_what_they_say_and_one_case_can_run_alone() {
 }
 
 #[test]
+fn a_flag_may_need_one_that_varies() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = PLAN.replace(
+        "tls = [false, true]\nosl = [3, 6]",
+        "request-rate = [20, 40]",
+    );
+    let text = format!("arrival-pattern = \"constant\"\nosl = 3\nnum-prompts = 4\n{text}");
+    let text = text.replace("blocks = 2\n", "blocks = 1\n");
+    let (plan, out) = planned(folder.path(), &text);
+    let place = out.to_str().unwrap();
+    let output = run(&["compare", "--plan", &plan, "--out", place]);
+    assert_code(&output, 0);
+    let index = json(&out.join("sweep.json"));
+    let cases = index["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 2);
+    for (case, rate) in cases.iter().zip(["20", "40"]) {
+        assert_eq!(case["values"]["request-rate"], rate);
+        assert_eq!(case["exit"], 0, "{case}");
+    }
+}
+
+#[test]
 fn a_sweep_that_makes_no_sense_is_refused_before_anything_runs() {
     let folder = tempfile::tempdir().unwrap();
     for (sweep, says) in [
         ("tls = true", "sweep.tls must be a list"),
         ("tlss = [true]", "does not know: tlss"),
+        ("api-key = [\"a\", \"b\"]", "sweep.api-key: what varies"),
+        ("header = [\"X: a\", \"Y: b\"]", "sweep.header: what varies"),
         ("osl = [3, 0]", "invalid value '0' for '--osl"),
         ("workload = [\"edits\"]", "unknown workload 'edits'"),
         ("resumption = [\"off\", \"on\"]", "case 2: resumption on"),

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::Command;
 use toml::{Table, Value};
 
+use crate::command_line::SECRETS;
 use crate::exit::Usage;
 use crate::plan_file;
 
@@ -14,6 +15,8 @@ use crate::plan_file;
 const MOST_CASES: usize = 1_000;
 /// A folder's name keeps so much of each value.
 const LONGEST_VALUE: usize = 32;
+/// It is no longer than this, in bytes: file systems take 255, and programs put words of their own around it.
+const LONGEST_FOLDER: usize = 199;
 
 /// A plan's `[sweep]`, as far as the command line leaves it open.
 #[derive(Debug)]
@@ -74,10 +77,18 @@ impl Sweep {
                     "{key} stands in [sweep] and outside; leave one out"
                 ));
             }
+            if SECRETS.contains(&&**key) {
+                return wrong(&format!(
+                    "sweep.{key}: what varies stands in names and tables, and this may be a secret; give --{key} outside [sweep]"
+                ));
+            }
             if matches!(&**key, "out" | "case") {
                 return wrong(&format!(
                     "sweep.{key}: each comparison has its own anyway; leave it out"
                 ));
+            }
+            if key == "output" {
+                return wrong("sweep.output: all comparisons have one report; leave it out");
             }
             if set(key) {
                 continue;
@@ -163,7 +174,7 @@ fn plain(value: &Value) -> String {
 }
 
 impl Case {
-    /// The name of its folder: its number and its values, in letters that any file system takes.
+    /// The name of its folder: its number, which no other case has, and its values, in letters that any file system takes.
     pub fn folder(&self) -> String {
         let mut name = format!("{:02}", self.number);
         for (key, value) in &self.values {
@@ -175,7 +186,8 @@ impl Case {
             });
             name.push_str(&format!("-{key}-{}", safe.collect::<String>()));
         }
-        name
+        // Flags and safe letters are ASCII: a letter is a byte.
+        name.chars().take(LONGEST_FOLDER).collect()
     }
 
     /// Its values as people read them.
@@ -189,6 +201,8 @@ impl Case {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::{Arg, ArgAction};
 
     use super::*;
@@ -198,6 +212,9 @@ mod tests {
             .arg(Arg::new("tls").long("tls").action(ArgAction::SetTrue))
             .arg(Arg::new("link").long("link"))
             .arg(Arg::new("out").long("out"))
+            .arg(Arg::new("output").long("output"))
+            .arg(Arg::new("api-key").long("api-key"))
+            .arg(Arg::new("header").long("header"))
             .arg(Arg::new("channels").long("channels"))
     }
 
@@ -247,6 +264,36 @@ mod tests {
     }
 
     #[test]
+    fn folders_of_many_long_values_have_short_names_that_differ() {
+        let values = ["a", "b"].map(|end| format!("{}{end}", "\u{e9}".repeat(31)));
+        let keys = ["link", "channels", "proxy", "model", "url", "workload"];
+        let mut command = Command::new("compare");
+        let mut text = "[sweep]\n".to_owned();
+        for key in keys {
+            command = command.arg(Arg::new(key).long(key));
+            text.push_str(&format!("{key} = {values:?}\n"));
+        }
+        let plan: Table = text.parse().unwrap();
+        let none = |_: &str| false;
+        let path = Path::new("p.toml");
+        let sweep = Sweep::read(path, &plan["sweep"], &Table::new(), &command, none).unwrap();
+        let cases = sweep.cases();
+        let names: BTreeSet<String> = cases.iter().map(Case::folder).collect();
+        assert_eq!(names.len(), 64);
+        assert!(names.iter().all(|name| name.len() < 200), "{names:?}");
+        assert_eq!(cases[63].folder().len(), LONGEST_FOLDER);
+    }
+
+    #[test]
+    fn secrets_do_not_vary() {
+        for key in SECRETS {
+            let told = read(&format!("[sweep]\n{key} = [\"X: sk-1\"]\n"), &[]).unwrap_err();
+            assert!(told.contains(&format!("sweep.{key}: ")), "{told}");
+            assert!(!told.contains("sk-1"), "{told}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_told_in_one_line() {
         let many = format!(
             "[sweep]\nlink = {:?}\ntls = [true, false]\n",
@@ -258,6 +305,10 @@ mod tests {
             ("[sweep]\nlink = []\n", "sweep.link must be a list"),
             ("[sweep]\nlinks = [1]\n", "does not know: links"),
             ("[sweep]\nout = [\"a\"]\n", "sweep.out: each comparison"),
+            (
+                "[sweep]\noutput = [\"csv\", \"json\"]\n",
+                "sweep.output: all comparisons",
+            ),
             ("link = \"lan\"\n[sweep]\nlink = [\"lan\"]\n", "and outside"),
             ("[sweep]\nlink = [{ a = 1 }]\n", "sweep.link: must be text"),
             (&*many, "more than 1000 combinations"),
