@@ -68,10 +68,10 @@ fn net_of_floor(
     floor: Option<&Floor>,
 ) -> BTreeMap<Metric, Net> {
     let net = |(&metric, summary): (&Metric, &Summary)| {
-        let floor = floor?.under(metric)? as i64;
+        let floor = i64::try_from(floor?.under(metric)?).unwrap_or(i64::MAX);
         let net = Net {
-            p50: summary.p50 - floor,
-            p99: summary.p99 - floor,
+            p50: summary.p50.saturating_sub(floor),
+            p99: summary.p99.saturating_sub(floor),
         };
         Some((metric, net))
     };

@@ -126,6 +126,28 @@ fn a_pairs_leg_stands_beside_its_counters_where_all_cells_have_it() {
 }
 
 #[test]
+fn a_floor_that_no_way_has_is_taken_off_all_the_same() {
+    let sketch = RowSketch {
+        row: WS,
+        request: 100,
+        delta: 30,
+        model: (5_000, 1_000),
+    };
+    let (mut record, recorders) = run(&[sketch], 2);
+    record.floor = Some(Floor::of_link(Duration::MAX, Duration::MAX));
+    let report = Report::build(&record, &recorders);
+    let ws = report.row(WS).unwrap();
+    for (metric, net) in &ws.net_of_floor {
+        let floor = record.floor.and_then(|floor| floor.under(*metric));
+        let whole = ws.metrics[metric];
+        match floor {
+            Some(u64::MAX) => assert_eq!(net.p99, whole.p99 - i64::MAX, "{metric}"),
+            _ => assert_eq!((floor, net.p99), (Some(0), whole.p99), "{metric}"),
+        }
+    }
+}
+
+#[test]
 fn overheads_are_also_given_net_of_the_floor() {
     let (_, report) = built();
     let ws = report.row(WS).unwrap();
