@@ -264,7 +264,8 @@ impl RunRecord {
 
     /// How long a row was measured, in nanoseconds.
     pub fn measured_ns(&self, row: Row) -> u64 {
-        self.cells_of(row).map(|cell| cell.duration_ns).sum()
+        let spans = self.cells_of(row).map(|cell| cell.duration_ns);
+        spans.fold(0, u64::saturating_add)
     }
 
     /// Blocks in which any row ran.

@@ -3,8 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::Stamp;
+use crate::clocks::{ClockBatch, ClockRecord, RoundTrip};
 use crate::counters::{Counters, RunQueue};
 use crate::exchange::FailureKind;
+use crate::floor::{Floor, FloorSource};
 use crate::join::Unjoined;
 use crate::metric::Metric;
 use crate::row::State;
@@ -71,8 +74,16 @@ fn recorder() -> impl Strategy<Value = Option<Recorder>> {
 /// Turns of rows, most without anything that was counted.
 fn cells() -> impl Strategy<Value = Vec<Cell>> {
     let queue = || prop::option::of((number(), number()));
-    let cell = (0..ROWS.len(), 0..30u32, queue(), queue(), any::<bool>());
-    let cell = cell.prop_map(|(row, block, ours, theirs, whole)| {
+    let spent = (number(), number());
+    let cell = (
+        0..ROWS.len(),
+        0..30u32,
+        queue(),
+        queue(),
+        spent,
+        any::<bool>(),
+    );
+    let cell = cell.prop_map(|(row, block, ours, theirs, (duration, sent), whole)| {
         let sketch = RowSketch {
             row: ROWS[row],
             request: 10,
@@ -84,10 +95,13 @@ fn cells() -> impl Strategy<Value = Vec<Cell>> {
             delay_ns,
             timeslices,
         };
+        cell.duration_ns = duration;
         cell.counters = Counters {
             client_run_queue: ours.map(queue),
             proxy_run_queue: theirs.map(queue),
             reads: Some(u64::MAX),
+            wire_bytes_sent: Some(sent),
+            client_cpu_ns: Some(sent),
             ..Counters::default()
         };
         if !whole {
@@ -98,18 +112,64 @@ fn cells() -> impl Strategy<Value = Vec<Cell>> {
     prop::collection::vec(cell, 0..12)
 }
 
+fn floor() -> impl Strategy<Value = Option<Floor>> {
+    let way = || prop_oneof![number(), 0..100_000_000u64];
+    let floor =
+        (way(), way(), any::<bool>()).prop_map(|(round_trip_ns, downlink_ns, link)| Floor {
+            round_trip_ns,
+            downlink_ns,
+            source: match link {
+                true => FloorSource::Link,
+                false => FloorSource::Connect,
+            },
+        });
+    prop::option::of(floor)
+}
+
+/// Clocks that were asked at any time, and say anything.
+fn clocks() -> impl Strategy<Value = Option<ClockRecord>> {
+    let stamps = || proptest::array::uniform4(prop_oneof![number(), 0..9_000_000_000u64]);
+    let batch = (1..64u32, stamps()).prop_map(|(round_trips, stamps)| {
+        let [sent, received, replied, arrived] = stamps.map(Stamp::from_nanos);
+        ClockBatch {
+            round_trips,
+            fastest: RoundTrip {
+                sent,
+                received,
+                replied,
+                arrived,
+            },
+        }
+    });
+    let batches = prop::collection::vec(batch, 0..6);
+    let clocks = (any::<bool>(), number(), batches).prop_map(|(one, started, batches)| {
+        let name = |name: &str| Some(name.to_owned());
+        ClockRecord {
+            ours: name("here"),
+            theirs: name(if one { "here" } else { "there" }),
+            started: Stamp::from_nanos(started),
+            batches,
+        }
+    });
+    prop::option::of(clocks)
+}
+
 proptest! {
     #[test]
     fn any_record_has_a_verdict(
         rows in prop::sample::subsequence(ROWS.to_vec(), 0..=ROWS.len()),
         found in prop::collection::vec(recorder(), ROWS.len()),
         cells in cells(),
+        floor in floor(),
+        clocks in clocks(),
         open_loop: bool,
     ) {
         let (mut record, _) = run(&[], 0);
         record.rows = rows;
         record.cells = cells;
         record.open_loop = open_loop;
+        record.floor = floor;
+        record.clocks = clocks;
         let found = ROWS.into_iter().zip(found);
         let recorders: Recorders = found.filter_map(|(row, it)| Some((row, it?))).collect();
         let verdict = Verdict::reach(&record, &recorders);

@@ -37,7 +37,7 @@ pub(crate) fn all(record: &RunRecord, recorders: &Recorders) -> Vec<Warning> {
     warnings.extend(tokens::coalesced(record, recorders));
     warnings.extend(machine::run_queue(record, recorders));
     warnings.extend(clocks::drift(record, recorders));
-    warnings.extend(each(path::suspect));
+    warnings.extend(rows().filter_map(|(row, recorder)| path::suspect(record, row, recorder?)));
     warnings
 }
 

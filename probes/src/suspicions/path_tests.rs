@@ -1,7 +1,15 @@
 //! What a path does to tokens, and which of it is put down to a hop between the ends.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::*;
-use crate::samples::{at, exchange, hop};
+use crate::clock::Stamp;
+use crate::clocks::{ClockBatch, ClockRecord, RoundTrip};
+use crate::counters::RunQueue;
+use crate::floor::Floor;
+use crate::recorder::Tallies;
+use crate::row::State;
+use crate::samples::{RowSketch, at, cell, exchange, hop};
 
 const ROW: Row = Row::HTTP_FULL;
 const MILLI: u64 = 1_000_000;
@@ -39,9 +47,31 @@ fn recorded<'a>(count: u64, way: impl Fn(u64) -> Way<'a>) -> Recorder {
     recorder
 }
 
+/// A run of `ROW` behind so long a round trip, in nanoseconds; it sends so much in each of the recorder's exchanges.
+fn behind(round_trip: u64, recorder: &Recorder, request: u64) -> RunRecord {
+    let mut record = RunRecord::begin("compare", UNIX_EPOCH, vec![ROW]);
+    record.floor = Some(Floor::of_connect(Duration::from_nanos(round_trip)));
+    let sketch = RowSketch {
+        row: ROW,
+        request: 10,
+        delta: 10,
+        model: (100, 100),
+    };
+    let mut cell = cell(&sketch, 0, 0);
+    cell.counters.wire_bytes_sent = Some(request * recorder.tallies().exchanges());
+    cell.duration_ns = 1_000 * MILLI;
+    record.cells.push(cell);
+    record
+}
+
 #[track_caller]
 fn check(recorder: &Recorder, expected: Option<(&str, &str)>) {
-    let found = suspect(ROW, recorder);
+    check_in(&behind(100_000, recorder, 900), recorder, expected);
+}
+
+#[track_caller]
+fn check_in(record: &RunRecord, recorder: &Recorder, expected: Option<(&str, &str)>) {
+    let found = suspect(record, ROW, recorder);
     let code = found.as_ref().map(|warning| warning.code.as_str());
     assert_eq!(code, expected.map(|(code, _)| code), "{found:?}");
     if let (Some(warning), Some((_, figure))) = (&found, expected) {
@@ -63,7 +93,7 @@ fn a_plain_path_and_a_long_one_are_nobodys_fault() {
         request: 40 * MILLI,
         delta: &|_| 40 * MILLI,
     });
-    check(&far, None);
+    check_in(&behind(80 * MILLI, &far, 900), &far, None);
     check(&Recorder::new(), None);
 }
 
@@ -85,7 +115,116 @@ fn requests_that_wait_for_an_acknowledgement() {
         request: 20 * MILLI + (trace % 2) * 42 * MILLI,
         delta: &|_| 20 * MILLI,
     });
-    check(&far, Some(("nagle", "of 6 of 12 exchanges")));
+    let record = behind(40 * MILLI, &far, 900);
+    check_in(&record, &far, Some(("nagle", "of 6 of 12 exchanges")));
+}
+
+/// Exchanges of which every other request takes `more` on its way of `up`, and deltas `down`; all in milliseconds.
+fn uneven(up: u64, down: u64, more: u64) -> Recorder {
+    let delta = |_| down * MILLI;
+    recorded(12, |trace| Way {
+        request: (up + trace % 2 * more) * MILLI,
+        delta: &delta,
+    })
+}
+
+const WAITED: Option<(&str, &str)> = Some(("nagle", "the request_transfer of 6 of 12 exchanges"));
+
+#[test]
+fn a_request_that_does_not_leave_at_once_waits_for_round_trips() {
+    // Slow start: one more of 40 ms, two of 20, three of 13, seven of 6.
+    for (round_trip, more) in [(40, 40), (20, 40), (13, 39), (6, 42)] {
+        let half = round_trip / 2;
+        let slow = uneven(half, half, more);
+        let long = behind(round_trip * MILLI, &slow, 23_000);
+        check_in(&long, &slow, None);
+        // What leaves at once waits for something else, as does what goes a short way.
+        check_in(&behind(round_trip * MILLI, &slow, 900), &slow, WAITED);
+        let near = uneven(0, 0, more);
+        check_in(&behind(100_000, &near, 23_000), &near, WAITED);
+    }
+    // Who did not count what was sent does not know that it was little.
+    let slow = uneven(20, 20, 40);
+    let mut uncounted = behind(40 * MILLI, &slow, 900);
+    uncounted.cells[0].counters.wire_bytes_sent = None;
+    check_in(&uncounted, &slow, None);
+}
+
+#[test]
+fn between_sidecars_it_is_their_bytes_that_count() {
+    let row = Row::events(Transport::PairHttp, State::Incremental);
+    let waited = uneven(20, 20, 40);
+    let mut record = behind(40 * MILLI, &waited, 23_000);
+    record.cells[0].row = row;
+    let found = |record: &RunRecord| suspect(record, row, &waited).map(|warning| warning.code);
+    assert_eq!(found(&record), None);
+    let leg = record.cells[0].leg.get_or_insert_default();
+    leg.wire_bytes_sent = Some(900 * 12);
+    assert_eq!(found(&record).as_deref(), Some("nagle"));
+}
+
+#[test]
+fn a_way_up_that_is_longer_than_the_way_down_is_no_wait() {
+    let uneven_way = uneven(50, 10, 0);
+    let record = behind(60 * MILLI, &uneven_way, 900);
+    check_in(&record, &uneven_way, None);
+    let waited = uneven(50, 10, 42);
+    check_in(&record, &waited, WAITED);
+    // A hop beside the client answered: the floor says nothing of the way behind it.
+    check_in(&behind(100_000, &uneven_way, 900), &uneven_way, None);
+    let mut unknown = behind(60 * MILLI, &waited, 900);
+    unknown.floor = None;
+    check_in(&unknown, &waited, None);
+}
+
+#[test]
+fn what_goes_by_datagrams_waits_for_no_acknowledgement() {
+    let waited = uneven(20, 20, 42);
+    let record = behind(40 * MILLI, &waited, 900);
+    for transport in Transport::ALL {
+        let mut record = record.clone();
+        let row = Row::events(transport, State::Full);
+        record.cells[0].row = row;
+        let found = suspect(&record, row, &waited).is_some();
+        let name = transport.to_string();
+        let by_datagrams = name.ends_with("quic") || name.ends_with("http3");
+        assert_eq!(found, !by_datagrams, "{name}");
+    }
+}
+
+#[test]
+fn an_emulated_link_has_no_hop_between_its_ends() {
+    let waited = uneven(20, 20, 42);
+    let mut record = behind(40 * MILLI, &waited, 900);
+    let way = Duration::from_millis(20);
+    record.floor = Some(Floor::of_link(2 * way, way));
+    check_in(&record, &waited, None);
+}
+
+#[test]
+fn two_clocks_that_are_known_badly_say_nothing_of_a_request() {
+    let waited = uneven(20, 20, 42);
+    let mut record = behind(40 * MILLI, &waited, 900);
+    let mut ask = |half: u64| {
+        let [sent, there, arrived] = [1, 1 + half, 1 + 2 * half].map(|it| at(it * MILLI));
+        record.clocks = Some(ClockRecord {
+            ours: Some("here".to_owned()),
+            theirs: Some("there".to_owned()),
+            started: Stamp::from_nanos(0),
+            batches: vec![ClockBatch {
+                round_trips: 16,
+                fastest: RoundTrip {
+                    sent,
+                    received: there,
+                    replied: there,
+                    arrived,
+                },
+            }],
+        });
+        suspect(&record, ROW, &waited).is_some()
+    };
+    assert!(ask(4));
+    assert!(!ask(5));
 }
 
 #[test]
@@ -128,6 +267,52 @@ fn a_hop_that_holds_four_deltas() {
             "86 % of the gaps between deltas shrank, by 10.",
         )),
     );
+}
+
+#[test]
+fn a_long_way_holds_no_token() {
+    // Deltas come in pairs, after a way of 20 ms to either side: the first one has waited for the second.
+    let held = recorded(12, |_| Way {
+        request: 20 * MILLI,
+        delta: &|k| 20 * MILLI + (1 - k % 2) * GAP,
+    });
+    let figure = "the first token was held for 11.";
+    let record = behind(40 * MILLI, &held, 900);
+    check_in(&record, &held, Some(("buffering_hop", figure)));
+    // Of a longer way nothing is left that the first one waited for.
+    check_in(&behind(48 * MILLI, &held, 900), &held, None);
+}
+
+#[test]
+fn deltas_that_a_busy_generator_reads_together_are_no_hops() {
+    let mut recorder = recorded(12, |_| Way {
+        request: 100_000,
+        delta: &|k| (1 - k % 2) * GAP + 60_000,
+    });
+    let mut record = behind(100_000, &recorder, 900);
+    let hop = Some(("buffering_hop", "of the gaps between deltas shrank"));
+    check_in(&record, &recorder, hop);
+    // Half of the deltas came in one read with the next.
+    recorder.restore_tallies(&Tallies {
+        coalesced: 12 * DELTAS / 2,
+        ..Tallies::default()
+    });
+    check_in(&record, &recorder, hop);
+    let counters = &mut record.cells[0].counters;
+    counters.client_cpu_ns = Some(400 * MILLI);
+    check_in(&record, &recorder, hop);
+    let counters = &mut record.cells[0].counters;
+    counters.client_run_queue = Some(RunQueue {
+        delay_ns: 200 * MILLI,
+        timeslices: 100,
+    });
+    check_in(&record, &recorder, None);
+    // A hop that holds more than that is one all the same.
+    let more = recorded(12, |_| Way {
+        request: 100_000,
+        delta: &|k| (7 - k % 8) * GAP + 60_000,
+    });
+    check_in(&record, &more, hop);
 }
 
 #[test]

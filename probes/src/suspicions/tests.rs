@@ -43,7 +43,10 @@ fn check(code: &str, figure: &str, spoil: impl FnOnce(&mut RunRecord, &mut Recor
     assert!(warning.message.contains(figure), "{}", warning.message);
     assert!(!warning.remedy.is_empty());
     let page = include_str!("../../../docs/verdict.md");
-    assert!(page.contains(&format!("### `{code}`")), "{code} is documented");
+    assert!(
+        page.contains(&format!("### `{code}`")),
+        "{code} is documented"
+    );
 }
 
 fn spoil_ws(recorders: &mut Recorders, spoil: impl FnOnce(&mut Recorder)) {
