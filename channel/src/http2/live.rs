@@ -152,11 +152,10 @@ impl Live {
                 self.push();
                 self.own.driving.store(false, Ordering::Release);
             }
-            let polled = Pin::new(&mut wanted).poll(&mut Context::from_waker(&self.own_waker));
-            if polled.is_pending() {
-                self.nudge.host(context.waker());
-            }
-            polled
+            // Before it can be woken, from another thread too: a wake that found no guest would only reach the task, which has
+            // nothing to do with it.
+            self.nudge.host(context.waker());
+            Pin::new(&mut wanted).poll(&mut Context::from_waker(&self.own_waker))
         })
         .await
     }
