@@ -8,7 +8,7 @@ use tokenlag_dialect::Framing;
 use tokenlag_probes::{Stamp, Transport};
 
 use crate::tls::ClientTls;
-use crate::{ChannelError, Chunk, Request, Stamping, http, http2, http3, quic, tcp, ws};
+use crate::{ChannelError, Chunk, Request, Stamping, TurnAhead, http, http2, http3, quic, tcp, ws};
 
 /// Where to dial, and how.
 #[derive(Clone, Debug)]
@@ -117,6 +117,19 @@ impl Channel {
             Self::Http3(client) => client.connect().await,
             Self::Ws(client) => client.connect().await,
             Self::Quic(client) => client.connect().await,
+        }
+    }
+
+    /// Waits until the next exchange may dial, where it has to: over QUIC and HTTP/3 so many handshakes are under way at a time.
+    /// Whoever does not ask before waits while the exchange is opened. What is given is kept until the exchange is open.
+    ///
+    /// # Errors
+    /// No turn became free for a minute.
+    pub async fn turn(&self) -> Result<TurnAhead<'_>, ChannelError> {
+        match self {
+            Self::Http3(client) => client.turn().await,
+            Self::Quic(client) => client.turn().await,
+            Self::Http(_) | Self::Http2(_) | Self::Ws(_) => Ok(TurnAhead::NONE),
         }
     }
 

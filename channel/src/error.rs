@@ -63,6 +63,18 @@ pub enum ChannelError {
         /// How long.
         after: Duration,
     },
+    /// Too many others made handshakes, for too long.
+    #[error(
+        "waited for a turn to connect to {address}, and had none within {after:?}: {others} other handshakes are under way; does the server answer?"
+    )]
+    Turn {
+        /// Where to.
+        address: String,
+        /// Handshakes that are under way at a time.
+        others: usize,
+        /// How long it waited.
+        after: Duration,
+    },
     /// Bytes that the protocol does not allow.
     #[error("{address} broke the protocol: {reason}")]
     Protocol {
@@ -99,7 +111,7 @@ impl ChannelError {
                 FailureKind::Protocol
             }
             Self::NoReply { .. } | Self::Lost { .. } => FailureKind::ConnectionLost,
-            Self::Timeout { .. } => FailureKind::Timeout,
+            Self::Timeout { .. } | Self::Turn { .. } => FailureKind::Timeout,
         }
     }
 }

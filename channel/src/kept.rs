@@ -61,6 +61,11 @@ impl<L> Kept<L> {
         Ok((live, Some(made)))
     }
 
+    /// Whether an exchange that begins now has to make a connection: none is `good`, and nobody makes one.
+    pub(crate) fn is_missing(&self, good: impl Fn(&L) -> bool) -> bool {
+        self.making.try_lock().is_ok() && self.good(good).is_none()
+    }
+
     fn good(&self, good: impl Fn(&L) -> bool) -> Option<Rc<L>> {
         // Not while it is borrowed: whoever looks may drive the connection.
         let live = self.peek()?;

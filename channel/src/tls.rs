@@ -7,11 +7,11 @@ use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier}
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{HandshakeKind, RootCertStore};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_rustls::TlsConnector;
 
 use crate::ChannelError;
 use crate::socket::{Socket, Stamped};
+use crate::turns::Turns;
 use crate::witness::Witness;
 
 /// Servers whose sessions a client remembers.
@@ -92,13 +92,8 @@ pub struct ClientTls {
     /// The name that certificates must have, where it is not the host that is dialled.
     name: Option<Arc<str>>,
     /// Turns for handshakes over QUIC.
-    turns: Arc<Semaphore>,
+    turns: Turns,
 }
-
-/// Handshakes over QUIC that are under way at a time. A thousand that begin together take turns on the two threads anyway: each
-/// then seems to be a second away from the other end, their datagrams find no room there, and what is lost is sent again
-/// seconds later. So many find room at a system's usual settings.
-const HANDSHAKES: usize = 64;
 
 /// Sessions by protocol: one that was made over TCP is of no use over QUIC, where it would only be spent.
 #[derive(Debug, Default)]
@@ -181,7 +176,7 @@ impl ClientTls {
             memory: None,
             early_data: false,
             name: None,
-            turns: Arc::new(Semaphore::new(HANDSHAKES)),
+            turns: Turns::default(),
         })
     }
 
@@ -218,10 +213,9 @@ impl ClientTls {
         self.early_data && self.memory.is_some()
     }
 
-    /// Waits for a turn to make a handshake over QUIC; it is over when what is given is dropped.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // Nobody closes it.
-        self.turns.acquire().await.ok()
+    /// Turns for handshakes over QUIC.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Who checks the certificates of all handshakes.

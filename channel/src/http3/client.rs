@@ -16,7 +16,8 @@ use super::reply::ClientReply;
 use super::track::Tracks;
 use crate::kept::Kept;
 use crate::quic::early::SAFE_TO_REPLAY;
-use crate::{ChannelError, Counters, Dial, Opening, Request};
+use crate::turns::Ahead;
+use crate::{ChannelError, Counters, Dial, Opening, Request, TurnAhead};
 
 /// A client with at most one connection at a time, on a socket of its own. Clones share it.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ pub struct Client(Rc<Shared>);
 pub(super) struct Shared {
     pub(super) dial: Dial,
     live: Kept<Live>,
+    ahead: Ahead,
     /// Counters of the connections that are gone.
     past: Rc<Cell<Counters>>,
 }
@@ -61,6 +63,7 @@ impl Client {
         Self(Rc::new(Shared {
             dial,
             live: Kept::default(),
+            ahead: Ahead::default(),
             past: Rc::default(),
         }))
     }
@@ -71,6 +74,12 @@ impl Client {
     /// No connection, or a peer that shows another certificate or does not speak HTTP/3.
     pub async fn connect(&self) -> Result<(), ChannelError> {
         self.0.live().await.map(drop)
+    }
+
+    /// Waits for a turn to make a handshake, where the next exchange has to make a connection.
+    pub(crate) async fn turn(&self) -> Result<TurnAhead<'_>, ChannelError> {
+        let missing = || self.0.live.is_missing(Live::is_open);
+        self.0.ahead.take(&self.0.dial, missing).await
     }
 
     /// Sends a request on a stream of its own and waits for the reply's head.
@@ -111,7 +120,7 @@ impl Client {
 impl Shared {
     /// The connection; where it was just made, also when the name was resolved.
     async fn live(&self) -> Result<(Rc<Live>, Option<Stamp>), ChannelError> {
-        let make = async || Live::new(&self.dial, &self.past).await;
+        let make = async || Live::new(&self.dial, self.ahead.used(), &self.past).await;
         self.live.get(Live::is_open, make).await
     }
 

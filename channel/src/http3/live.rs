@@ -15,6 +15,7 @@ use super::track::Tracks;
 use super::{ALPN, MAX_FIELDS};
 use crate::quic::dialled::Dialled;
 use crate::timers::Timers;
+use crate::turns::Turn;
 use crate::{ChannelError, Counters, Dial};
 
 /// A connection; what it counted is kept when its last exchange is over.
@@ -51,12 +52,13 @@ impl std::fmt::Debug for Spoken {
 }
 
 impl Live {
-    /// Connects, and tells when the name was resolved. What the connection counts goes to `past` in the end.
+    /// Connects in its `turn`, and tells when the name was resolved. What the connection counts goes to `past` in the end.
     pub(super) async fn new(
         dial: &Dial,
+        turn: Option<Turn>,
         past: &Rc<Cell<Counters>>,
     ) -> Result<(Self, Stamp), ChannelError> {
-        let (dialled, resolved) = Dialled::new(dial, ALPN, "HTTP/3").await?;
+        let (dialled, resolved) = Dialled::new(dial, ALPN, "HTTP/3", turn).await?;
         let dialled = Arc::new(dialled);
         let spoken = speak(&dialled).await.map_err(|detail| ChannelError::Lost {
             address: dial.authority(),

@@ -13,7 +13,8 @@ use super::upload::Upload;
 use super::{ALPN, NOT_BEGUN, early};
 use crate::kept::Kept;
 use crate::timers::Timers;
-use crate::{ChannelError, Counters, Dial, Opening, Request};
+use crate::turns::Ahead;
+use crate::{ChannelError, Counters, Dial, Opening, Request, TurnAhead};
 
 /// A client with at most one connection at a time, on a socket of its own. Clones share it.
 #[derive(Clone, Debug)]
@@ -23,6 +24,7 @@ pub struct Client(Rc<Shared>);
 pub(super) struct Shared {
     pub(super) dial: Dial,
     live: Kept<Live>,
+    ahead: Ahead,
     /// Counters of the connections that are gone.
     past: Rc<Cell<Counters>>,
 }
@@ -66,6 +68,7 @@ impl Client {
         Self(Rc::new(Shared {
             dial,
             live: Kept::default(),
+            ahead: Ahead::default(),
             past: Rc::default(),
         }))
     }
@@ -76,6 +79,12 @@ impl Client {
     /// No connection, or a peer that shows another certificate or speaks another protocol.
     pub async fn connect(&self) -> Result<(), ChannelError> {
         self.0.live().await.map(drop)
+    }
+
+    /// Waits for a turn to make a handshake, where the next exchange has to make a connection.
+    pub(crate) async fn turn(&self) -> Result<TurnAhead<'_>, ChannelError> {
+        let missing = || self.0.live.is_missing(Live::takes_more);
+        self.0.ahead.take(&self.0.dial, missing).await
     }
 
     /// Sends a request on a stream of its own and waits for the reply's head.
@@ -116,9 +125,9 @@ impl Client {
 impl Shared {
     /// The connection; where it was just made, also when the name was resolved.
     async fn live(&self) -> Result<(Rc<Live>, Option<Stamp>), ChannelError> {
-        let good = |live: &Live| live.dialled.is_open() && !live.leaving.get();
         let make = async || {
-            let (dialled, resolved) = Dialled::new(&self.dial, ALPN, "QUIC").await?;
+            let (dialled, resolved) =
+                Dialled::new(&self.dial, ALPN, "QUIC", self.ahead.used()).await?;
             let live = Live {
                 dialled,
                 timers: Timers::default(),
@@ -127,7 +136,7 @@ impl Shared {
             };
             Ok((live, resolved))
         };
-        self.live.get(good, make).await
+        self.live.get(Live::takes_more, make).await
     }
 
     async fn exchange(
@@ -249,6 +258,10 @@ impl Shared {
 }
 
 impl Live {
+    fn takes_more(&self) -> bool {
+        self.dialled.is_open() && !self.leaving.get()
+    }
+
     /// Whether a stream's code says that the server takes no more exchanges; then no more are begun here.
     fn was_left(&self, code: u64) -> bool {
         let left = code == u64::from(NOT_BEGUN);

@@ -18,6 +18,8 @@ use tokio::time::timeout;
 use super::session::WatchedConfig;
 use super::socket::StampedSocket;
 use super::transport::{self, Side};
+use crate::tls::ClientTls;
+use crate::turns::Turn;
 use crate::{ChannelError, Counters, Dial, tcp, tls};
 
 /// How long a farewell may take.
@@ -55,21 +57,35 @@ enum Progress {
 }
 
 impl Dialled {
-    /// Connects, and tells when the name was resolved. With early data the handshake may still be under way.
+    /// Connects, and tells when the name was resolved. With early data the handshake may still be under way. Where there is no
+    /// `turn` yet it waits for one before, and that is not part of the time that it may take.
     ///
     /// # Errors
-    /// No connection, or a peer that shows another certificate or speaks another protocol.
+    /// No turn, no connection, or a peer that shows another certificate or speaks another protocol.
     pub(crate) async fn new(
         dial: &Dial,
         alpn: &[u8],
         protocol: &'static str,
+        turn: Option<Turn>,
     ) -> Result<(Self, Stamp), ChannelError> {
-        timeout(dial.connect_timeout, connect(dial, alpn, protocol))
-            .await
-            .unwrap_or_else(|_| {
-                let limit = dial.connect_timeout;
-                Err(tcp::connect_timeout(&dial.host, dial.port, limit))
-            })
+        let tls = dial.tls.as_ref().ok_or_else(|| {
+            let why =
+                format!("{protocol} needs the proxy's certificate to trust; give its PEM file");
+            ChannelError::Tls(why)
+        })?;
+        let turn = match turn {
+            Some(turn) => turn,
+            None => tls.turns().take(dial).await?,
+        };
+        timeout(
+            dial.connect_timeout,
+            connect(dial, tls, alpn, protocol, turn),
+        )
+        .await
+        .unwrap_or_else(|_| {
+            let limit = dial.connect_timeout;
+            Err(tcp::connect_timeout(&dial.host, dial.port, limit))
+        })
     }
 
     /// Whether what is sent now is early data.
@@ -115,20 +131,18 @@ impl Dialled {
 
 async fn connect(
     dial: &Dial,
+    tls: &ClientTls,
     alpn: &[u8],
     protocol: &'static str,
+    turn: Turn,
 ) -> Result<(Dialled, Stamp), ChannelError> {
-    let tls = dial.tls.as_ref().ok_or_else(|| {
-        let why = format!("{protocol} needs the proxy's certificate to trust; give its PEM file");
-        ChannelError::Tls(why)
-    })?;
     let crypto = QuicClientConfig::try_from(tls.config(&[alpn])?)
         .map_err(|error| ChannelError::Tls(error.to_string()))?;
     let crypto = Arc::new(crypto);
     let addresses = tcp::resolve(&dial.host, dial.port).await?;
     let resolved = MonoClock.now();
     let mut refused = None;
-    let _turn = tls.turn().await;
+    let mut turn = Some(turn);
     for address in addresses {
         let full = Arc::new(AtomicBool::new(false));
         let watched = WatchedConfig {
@@ -145,6 +159,7 @@ async fn connect(
             full,
             protocol,
             tls.name_at(&dial.host),
+            &mut turn,
         )
         .await
         {
@@ -162,6 +177,7 @@ async fn attempt(
     full: Arc<AtomicBool>,
     protocol: &'static str,
     name: &str,
+    turn: &mut Option<Turn>,
 ) -> Result<Dialled, ChannelError> {
     let cannot = |source: std::io::Error| ChannelError::Connect {
         address: address.to_string(),
@@ -195,7 +211,7 @@ async fn attempt(
     let connecting = endpoint
         .connect_with(config, address, name)
         .map_err(|error| refused(error.to_string()))?;
-    let (connection, progress) = match early(connecting, dial) {
+    let (connection, progress) = match early(connecting, dial, turn) {
         Ok(early) => early,
         Err(connecting) => {
             let connection = connecting
@@ -217,10 +233,11 @@ async fn attempt(
     })
 }
 
-/// The connection before its handshake is over, where an earlier session allows it.
+/// The connection before its handshake is over, where an earlier session allows it; the turn is over with the handshake.
 fn early(
     connecting: Connecting,
     dial: &Dial,
+    turn: &mut Option<Turn>,
 ) -> Result<(Connection, watch::Receiver<Progress>), Connecting> {
     let wanted = dial.tls.as_ref().is_some_and(|tls| tls.sends_early_data());
     if !wanted {
@@ -233,6 +250,7 @@ fn early(
         accepted,
         dial.connect_timeout,
         tell,
+        turn.take(),
     ));
     Ok((connection, progress))
 }
@@ -243,8 +261,10 @@ async fn follow(
     accepted: ZeroRttAccepted,
     limit: Duration,
     tell: watch::Sender<Progress>,
+    turn: Option<Turn>,
 ) {
     let accepted = timeout(limit, accepted).await;
+    drop(turn);
     if accepted.is_err() {
         connection.close(VarInt::from_u32(0), b"the handshake took too long");
     }
