@@ -7,7 +7,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use crate::args::compare::CompareArgs;
 use crate::args::{Cli, Command as Subcommand};
 use crate::exit::Usage;
-use crate::plan_file::{self, Planned};
+use crate::plan_file::{self, Plan, Planned};
 use crate::sweep::Case;
 
 /// Flags whose values are secrets, or may hold one: they are kept out of what is written.
@@ -17,8 +17,16 @@ pub const SECRETS: [&str; 2] = ["api-key", "header"];
 pub enum Parsed {
     /// What to do.
     One(Subcommand),
-    /// Comparisons, each with its flags: what `compare` is to run where a plan leaves something to vary.
-    Sweep(Vec<(Case, Box<CompareArgs>)>),
+    /// What `compare` is to run where a plan leaves something to vary.
+    Sweep(Swept),
+}
+
+/// The comparisons of a plan.
+pub struct Swept {
+    /// Each with its flags.
+    pub cases: Vec<(Case, Box<CompareArgs>)>,
+    /// What they were read from.
+    pub plan: Plan,
 }
 
 /// Reads the process's own command line. Help, version and clap's own complaints end the process here.
@@ -32,6 +40,7 @@ pub fn parse() -> Result<Parsed, Usage> {
     let Planned {
         words: planned,
         sweep,
+        plan,
     } = planned(&command, &given)?;
     // What follows a bare `--` are another command's words.
     let end = words.iter().position(|word| word == "--");
@@ -59,7 +68,7 @@ pub fn parse() -> Result<Parsed, Usage> {
             swept.push((case, args));
         }
     }
-    Ok(Parsed::Sweep(swept))
+    Ok(Parsed::Sweep(Swept { cases: swept, plan }))
 }
 
 /// The place of the one comparison of a sweep of `count` that was asked for.
@@ -131,8 +140,8 @@ fn redact(words: impl Iterator<Item = String>) -> Vec<String> {
     let mut secret_next = false;
     let mut header_next = false;
     words
-        // Who repeats the run has another parent.
-        .filter(|word| !word.starts_with("--die-with-parent="))
+        // Who repeats the run has another parent, and hands it nothing.
+        .filter(|word| !word.starts_with("--die-with-parent=") && word != "--plan-on-stdin")
         .map(|word| {
             if std::mem::take(&mut secret_next) {
                 return "...".to_owned();

@@ -30,6 +30,7 @@ mod output;
 mod pinning;
 mod plan;
 mod plan_file;
+mod program;
 mod progress;
 mod report;
 mod rig;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<Exit> {
     let command = match command_line::parse()? {
         Parsed::One(command) => command,
-        Parsed::Sweep(cases) => return sweep::run(&cases),
+        Parsed::Sweep(swept) => return sweep::run(&swept),
     };
     if !matches!(command, Command::Report(_)) {
         limits::open_all_that_we_may();

@@ -1,13 +1,14 @@
 //! `--plan FILE.toml`: a key for each flag, read as if it had been given on the command line, with less weight.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
 
+use crate::command_line::SECRETS;
 use crate::exit::Usage;
 use crate::sweep::Sweep;
 
@@ -21,6 +22,17 @@ pub struct Planned {
     pub words: Vec<OsString>,
     /// What it leaves to vary.
     pub sweep: Option<Sweep>,
+    /// Itself.
+    pub plan: Plan,
+}
+
+/// A plan as it was when it was read: its file may be another later, or be read only once.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Its text.
+    pub text: String,
+    /// The same as it may be written down.
+    pub without_secrets: String,
 }
 
 /// Reads a plan.
@@ -29,11 +41,15 @@ pub struct Planned {
 /// A file that cannot be read, keys that no flag has (all of them are named), values that no flag can take.
 pub fn read(path: &Path, command: &Command, given: &ArgMatches) -> Result<Planned, Usage> {
     let shown = path.display();
-    let text = fs::read_to_string(path)
+    let text = text(path, given)
         .map_err(|error| Usage(format!("cannot read the plan {shown}: {error}")))?;
     let mut table: Table = text
         .parse()
         .map_err(|error| Usage(format!("the plan {shown} is no TOML: {error}")))?;
+    let plan = Plan {
+        without_secrets: without_secrets(&text, &table),
+        text,
+    };
     let sweep = match command.get_name() {
         "compare" => table.remove(SWEEP),
         _ => None,
@@ -56,7 +72,27 @@ pub fn read(path: &Path, command: &Command, given: &ArgMatches) -> Result<Planne
                 .map_err(|reason| Usage(format!("the plan {shown}: {key}: {reason}")))?;
         }
     }
-    Ok(Planned { words, sweep })
+    Ok(Planned { words, sweep, plan })
+}
+
+/// What stands in the file; a comparison of a sweep is handed what stood there when the sweep began.
+fn text(path: &Path, given: &ArgMatches) -> io::Result<String> {
+    let handed = given.try_get_one::<bool>("plan_on_stdin").ok().flatten();
+    match handed {
+        Some(true) => io::read_to_string(io::stdin()),
+        _ => fs::read_to_string(path),
+    }
+}
+
+/// As it was written; where there are secrets, which may stand anywhere in it, what it says but for those.
+fn without_secrets(text: &str, table: &Table) -> String {
+    if !SECRETS.iter().any(|key| table.contains_key(*key)) {
+        return text.to_owned();
+    }
+    let mut open = table.clone();
+    open.retain(|key, _| !SECRETS.contains(&key));
+    let left_out = SECRETS.join(" and ");
+    format!("# {left_out}: left out here, as secrets\n{open}")
 }
 
 /// The flag of that name.
@@ -133,4 +169,23 @@ pub fn push(
     // One word with an equals sign: a value may begin with a dash.
     flags.push(format!("--{key}={text}").into());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_down_of_a_plan_has_no_secrets() {
+        let kept = |text: &str| without_secrets(text, &text.parse().unwrap());
+        let open = "# why\nosl = 3\n\n[sweep]\ntls = [false, true]\n";
+        assert_eq!(kept(open), open);
+        let secret = format!(
+            "api-key = \"sk-1\" # not sk-0\nheader = [\n\"A: sk-2\",\n\"B: sk-3\"]\n{open}"
+        );
+        let kept = kept(&secret);
+        assert!(!kept.contains("sk-"), "{kept}");
+        let table: Table = kept.parse().unwrap();
+        assert_eq!(table, open.parse().unwrap());
+    }
 }

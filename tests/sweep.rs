@@ -2,9 +2,11 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -206,6 +208,195 @@ fn a_flag_may_need_one_that_varies() {
     for (case, rate) in cases.iter().zip(["20", "40"]) {
         assert_eq!(case["values"]["request-rate"], rate);
         assert_eq!(case["exit"], 0, "{case}");
+    }
+}
+
+/// The comparisons of a sweep that is done: the answers' lengths that their reports have, in order.
+#[track_caller]
+fn lengths(out: &Path) -> Vec<Value> {
+    let index = json(&out.join("sweep.json"));
+    let length = |case: &Value| {
+        assert_eq!(case["exit"], 0, "{case}");
+        let run = out.join(case["folder"].as_str().unwrap());
+        let report = json(&run.join("report.json"));
+        report["plan"]["workload"]["output"].clone()
+    };
+    index["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(length)
+        .collect()
+}
+
+#[test]
+fn what_becomes_of_the_plan_and_the_program_meanwhile_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = PLAN.replace("tls = [false, true]\n", "");
+    let (plan, out) = planned(folder.path(), &text);
+    let program = folder.path().join("tokenlag");
+    let built = env!("CARGO_BIN_EXE_tokenlag");
+    if fs::hard_link(built, &program).is_err() {
+        fs::copy(built, &program).expect("there is room for the program");
+    }
+    let child = Command::new(&program)
+        .args(["compare", "--plan", &plan, "--out", out.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = out.join("01-osl-3");
+    let begun = || first.exists();
+    wait_until(
+        "the first comparison begins",
+        Duration::from_secs(60),
+        begun,
+    );
+    fs::write(&plan, text.replace("[3, 6]", "[4, 5, 7]")).unwrap();
+    fs::remove_file(&program).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 0);
+    assert_eq!(lengths(&out), [3, 6]);
+
+    // A case that is repeated finds the plan as it was.
+    let kept = out.join("sweep.plan.toml");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), text);
+    let report = json(&first.join("report.json")).to_string();
+    assert!(report.contains("sweep.plan.toml"), "{report}");
+    assert!(!report.contains("plan-on-stdin"), "{report}");
+    let again = folder.path().join("again");
+    let kept = ["compare", "--plan", kept.to_str().unwrap(), "--case", "2"];
+    let again = ["--out", again.to_str().unwrap()];
+    assert_code(&run(&[kept.as_slice(), &again].concat()), 0);
+}
+
+#[test]
+fn a_comparison_that_cannot_be_started_is_one_that_did_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = PLAN.replace("tls = [false, true]\n", "");
+    let (plan, out) = planned(folder.path(), &text.replace("blocks = 2", "blocks = 10"));
+    let program = folder.path().join("tokenlag");
+    fs::copy(env!("CARGO_BIN_EXE_tokenlag"), &program).expect("there is room for the program");
+    let child = Command::new(&program)
+        .args(["compare", "--plan", &plan, "--out", out.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = out.join("01-osl-3").join("exchanges.jsonl");
+    let measured = || fs::metadata(&log).is_ok_and(|file| file.len() > 0);
+    wait_until(
+        "the first comparison measures",
+        Duration::from_secs(60),
+        measured,
+    );
+    // Nobody may execute it any more, not even root.
+    fs::set_permissions(&program, Permissions::from_mode(0o600)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 1);
+    assert_tells(&output, "case 2: cannot start a comparison of the sweep");
+    let index = json(&out.join("sweep.json"));
+    assert!(index["ended_at"].is_string(), "{index}");
+    assert_eq!(index["cases"][0]["exit"], 0);
+    assert!(index["cases"][1]["exit"].is_null());
+    let text = stdout(&output);
+    assert!(text.contains("roundtrip overhead, p50 in"), "{text}");
+    assert!(
+        text.contains("6 (02-osl-6): did not run to its end"),
+        "{text}"
+    );
+}
+
+#[test]
+fn links_may_vary() {
+    let folder = tempfile::tempdir().unwrap();
+    let links = "link = [\"rtt=2ms\", \"rtt=5ms\"]\nosl = [3]\n";
+    let text = PLAN.replace("tls = [false, true]\nosl = [3, 6]\n", links);
+    let (plan, out) = planned(folder.path(), &text);
+    let output = run(&["compare", "--plan", &plan, "--out", out.to_str().unwrap()]);
+    let index = json(&out.join("sweep.json"));
+    let cases = index["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 2);
+    if stderr(&output).contains("an emulated link needs CAP_SYS_ADMIN and CAP_NET_ADMIN") {
+        assert_code(&output, 1);
+        assert!(cases.iter().all(|case| case["exit"] == 1), "{index}");
+        eprintln!("not checked: this process may make no links");
+        return;
+    }
+    assert_code(&output, 0);
+    for (case, (link, round_trip)) in cases
+        .iter()
+        .zip([("rtt=2ms", 2_000_000), ("rtt=5ms", 5_000_000)])
+    {
+        assert_eq!(case["values"]["link"], link);
+        let found = &case["found"];
+        assert_eq!(found["floor"]["source"], "link", "{case}");
+        assert_eq!(found["floor"]["round_trip_ns"], round_trip);
+        // It was the link that was measured, and not only its settings that were noted.
+        for row in found["channels"].as_array().unwrap() {
+            let overhead = row["p50_ns"]["roundtrip_overhead"].as_i64().unwrap();
+            assert!(overhead >= round_trip, "{row}");
+        }
+    }
+    let text = stdout(&output);
+    assert!(
+        text.contains("rtt=2ms/3") && text.contains("rtt=5ms/3"),
+        "{text}"
+    );
+    assert!(text.contains("(floor)"), "{text}");
+    assert!(
+        text.contains("per-token overhead beyond the floor"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_plan_may_come_from_a_pipe_and_its_secrets_are_not_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = PLAN.replace("tls = [false, true]\n", "");
+    let secrets =
+        "api-key = \"sk-secret-1\"\nheader = [\"X-One: sk-secret-2\", \"X-Two: sk-secret-3\"]\n";
+    let out = folder.path().join("sweep");
+    let mut child = tokenlag(&["compare", "--plan", "/dev/stdin"])
+        .args(["--out", out.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all(format!("{secrets}{text}").as_bytes())
+        .unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 0);
+    assert_eq!(lengths(&out), [3, 6]);
+    let report = json(&out.join("01-osl-3").join("report.json"));
+    let headers = &report["plan"]["headers"];
+    assert_eq!(
+        headers,
+        &serde_json::json!(["authorization", "X-One", "X-Two"])
+    );
+    assert_open(&output.stdout);
+    assert_open(&output.stderr);
+    assert!(out.join("sweep.plan.toml").exists());
+    assert_all_open(&out);
+}
+
+#[track_caller]
+fn assert_open(written: &[u8]) {
+    let text = String::from_utf8_lossy(written);
+    assert!(!text.contains("sk-secret"), "{text}");
+}
+
+#[track_caller]
+fn assert_all_open(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        match entry.path() {
+            path if path.is_dir() => assert_all_open(&path),
+            path => assert_open(&fs::read(path).unwrap()),
+        }
     }
 }
 

@@ -76,6 +76,9 @@ pub struct CompareArgs {
     /// Run only this comparison of the plan's [sweep], counted from 1
     #[arg(long, value_name = "NUMBER", requires = "plan")]
     pub case: Option<u32>,
+    /// Read the plan from standard input, whatever its file says by now
+    #[arg(long, hide = true, requires = "plan")]
+    pub plan_on_stdin: bool,
     /// End when this process does
     #[arg(long, hide = true, value_name = "PID")]
     pub die_with_parent: Option<i32>,

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Alarm, address};
-use crate::http;
+use crate::{http, program};
 
 /// How long a child may take until it is ready.
 const READY: Duration = Duration::from_secs(20);
@@ -69,8 +69,7 @@ impl Child {
         core: Option<usize>,
         alarm: &Alarm,
     ) -> anyhow::Result<Starting> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(program::own()?);
         command
             .args(args)
             .arg("--report-ready")

@@ -8,3 +8,5 @@ pub use run::run;
 
 /// The file beside the comparisons' folders that says what each found.
 pub const INDEX: &str = "sweep.json";
+/// The file beside it with the plan, as it was when the sweep began.
+pub const PLAN: &str = "sweep.plan.toml";

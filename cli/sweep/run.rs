@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -10,53 +11,77 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokenlag_probes::sweep::{Found, SWEEP_SCHEMA, SweepCase};
 use tokenlag_probes::{Report, Sweep as Index, clock};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::{Case, INDEX};
-use crate::args::compare::CompareArgs;
+use super::{Case, INDEX, PLAN};
 use crate::args::values::Output;
+use crate::command_line::Swept;
 use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::{alarm, command_line, measure, output};
+use crate::rig::Alarm;
+use crate::{alarm, command_line, measure, output, plan_file, program};
 
 /// Exit codes of a comparison that ran to its end.
 const UNTRUSTED: i32 = 3;
 const CROSSED: i32 = 99;
 
-/// Runs every case; each has its flags beside it. What goes wrong in one does not keep the others from running.
+/// Runs every case. What goes wrong in one does not keep the others from running.
 ///
 /// # Errors
 /// Some case makes no sense, or the sweep's folder cannot be written: then none is run.
-pub fn run(cases: &[(Case, Box<CompareArgs>)]) -> anyhow::Result<Exit> {
-    // None varies in what goes to standard output.
-    let Some(args) = cases.first().map(|(_, args)| args) else {
+pub fn run(swept: &Swept) -> anyhow::Result<Exit> {
+    // None varies in what goes to standard output, and where to.
+    let Some(output) = swept.cases.first().map(|(_, args)| &args.output) else {
         return Ok(Exit::Good);
     };
-    for (case, args) in cases {
+    for (case, args) in &swept.cases {
         // Hours later is too late to be told of a slip of the pen.
         Plan::of_compare(args).with_context(|| format!("case {}: {}", case.number, case.told()))?;
     }
-    let place = measure::claim(args.output.out.as_deref(), "sweep")?;
+    let place = measure::claim(output.out.as_deref(), "sweep")?;
+    keep(&swept.plan, &place)?;
+    let cases = swept.cases.iter().map(|(case, _)| case);
     let mut index = Index {
         schema: SWEEP_SCHEMA.to_owned(),
         command_line: command_line::without_secrets(),
         started_at: now(),
         ended_at: None,
-        cases: cases.iter().map(|(case, _)| planned(case)).collect(),
+        cases: cases.map(planned).collect(),
     };
     write(&place, &index)?;
-    let whole = alarm::block_on(all(args, cases, &place, &mut index))?;
+    let tables = output.output == Output::Table;
+    let whole = alarm::block_on(all(swept, tables, &place, &mut index))?;
     if whole {
         index.ended_at = Some(now());
     }
     write(&place, &index)?;
-    show(args, &place, &index)?;
+    if tables {
+        output::result("\n")?;
+    }
+    output::sweep(&index, &place, output.output)?;
     output::note(&format!("the sweep is in {}", place.display()));
     if !whole {
         output::error("interrupted: this is what was measured until then");
         return Ok(Exit::Failed);
     }
     Ok(exit(&index))
+}
+
+/// Writes the plan into the sweep's folder: what each comparison's record says of itself leads there.
+fn keep(plan: &plan_file::Plan, place: &Path) -> anyhow::Result<()> {
+    let path = place.join(PLAN);
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(plan.without_secrets.as_bytes()));
+    written.with_context(|| {
+        format!(
+            "cannot write the plan to {}; choose another folder with --out",
+            path.display()
+        )
+    })
 }
 
 fn planned(case: &Case) -> SweepCase {
@@ -70,37 +95,21 @@ fn planned(case: &Case) -> SweepCase {
 }
 
 /// Runs them; whether all had their turn.
-async fn all(
-    args: &CompareArgs,
-    cases: &[(Case, Box<CompareArgs>)],
-    place: &Path,
-    index: &mut Index,
-) -> anyhow::Result<bool> {
+async fn all(swept: &Swept, tables: bool, place: &Path, index: &mut Index) -> anyhow::Result<bool> {
     let (alarm, interrupted) = alarm::alarm();
-    let tables = args.output.output == Output::Table;
-    for (at, (case, _)) in cases.iter().enumerate() {
+    let count = swept.cases.len();
+    for (at, (case, _)) in swept.cases.iter().enumerate() {
         let known = &mut index.cases[at];
         let folder = place.join(&known.folder);
-        let told = format!("case {} of {}: {}", case.number, cases.len(), case.told());
+        let told = format!("case {} of {count}: {}", case.number, case.told());
         output::note(&told);
         if tables {
             output::result(&format!("{}{told}\n\n", if at > 0 { "\n" } else { "" }))?;
         }
-        let mut child = command(case, &folder, tables)?
-            .spawn()
-            .context("cannot start a comparison of the sweep")?;
-        let pid = child.id();
-        let status = match alarm.stop.or(child.wait()).await {
-            Some(status) => status,
-            None => {
-                // A terminal's Ctrl-C reached it too: it takes both for one.
-                if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
-                    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-                }
-                child.wait().await
-            }
-        };
-        known.exit = status.context("cannot wait for a comparison")?.code();
+        match one(case, swept, place, &folder, tables, &alarm).await {
+            Ok(code) => known.exit = code,
+            Err(error) => output::error(&format!("case {}: {error:#}", case.number)),
+        }
         known.found = found(&folder);
         write(place, index)?;
         if interrupted.is_set() {
@@ -110,16 +119,48 @@ async fn all(
     Ok(true)
 }
 
-/// This program once more, with what the user said and the case's number.
-fn command(case: &Case, folder: &Path, tables: bool) -> anyhow::Result<Command> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
+/// Runs one to its end; its exit code, `None` where a signal ended it.
+async fn one(
+    case: &Case,
+    swept: &Swept,
+    place: &Path,
+    folder: &Path,
+    tables: bool,
+    alarm: &Alarm,
+) -> anyhow::Result<Option<i32>> {
+    let mut child = command(case, place, folder, tables)?
+        .spawn()
+        .context("cannot start a comparison of the sweep")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It reads this before anything else. One that is gone by now has its exit code to say why.
+        let _ = stdin.write_all(swept.plan.text.as_bytes()).await;
+    }
+    let pid = child.id();
+    let status = match alarm.stop.or(child.wait()).await {
+        Some(status) => status,
+        None => {
+            // A terminal's Ctrl-C reached it too: it takes both for one.
+            if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+            child.wait().await
+        }
+    };
+    Ok(status.context("cannot wait for a comparison")?.code())
+}
+
+/// This program once more, with what the user said, the plan as it was read, and the case's number.
+fn command(case: &Case, place: &Path, folder: &Path, tables: bool) -> anyhow::Result<Command> {
+    let given = std::env::args_os().skip(1);
+    let mut command = Command::new(program::own()?);
     command
-        .args(without_out(std::env::args_os().skip(1)))
+        .args(without(&["--out", "--plan"], given))
+        .arg(flag("--plan=", place.join(PLAN).into()))
+        .arg("--plan-on-stdin")
         .arg(format!("--case={}", case.number))
         .arg(flag("--out=", folder.as_os_str().to_owned()))
         .arg(format!("--die-with-parent={}", std::process::id()))
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .kill_on_drop(true);
     if !tables {
         // Standard output carries one result: the sweep's.
@@ -134,13 +175,17 @@ fn flag(name: &str, value: OsString) -> OsString {
     word
 }
 
-/// The words without `--out`: each comparison has a folder of its own.
-fn without_out(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// The words without some flags and their values: each comparison has its own.
+fn without(flags: &[&str], words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut is_value = false;
     let kept = words.filter(|word| {
         let was_value = std::mem::take(&mut is_value);
-        is_value = !was_value && word == "--out";
-        !was_value && !is_value && !word.as_encoded_bytes().starts_with(b"--out=")
+        let word = word.to_string_lossy();
+        let rests: Vec<&str> = (flags.iter())
+            .filter_map(|flag| word.strip_prefix(flag))
+            .collect();
+        is_value = !was_value && rests.contains(&"");
+        !was_value && !is_value && !rests.iter().any(|rest| rest.starts_with('='))
     });
     kept.collect()
 }
@@ -159,14 +204,6 @@ fn write(place: &Path, index: &Index) -> anyhow::Result<()> {
     fs::write(&fresh, json + "\n")
         .and_then(|()| fs::rename(&fresh, &path))
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn show(args: &CompareArgs, place: &Path, index: &Index) -> anyhow::Result<()> {
-    match args.output.output {
-        Output::Table => output::result("\n")?,
-        Output::Json | Output::Csv => {}
-    }
-    output::sweep(index, place, args.output.output)
 }
 
 fn now() -> String {
@@ -193,11 +230,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_case_is_told_a_folder_of_its_own() {
-        let words = "compare --out a --turns 2 --output json --out=b --outer --legs";
+    fn a_case_is_told_a_folder_and_a_plan_of_its_own() {
+        let words =
+            "compare --out a --turns 2 --output json --out=b --outer --plan=c --legs --plan d";
         let words = words.split(' ').map(OsString::from);
         assert_eq!(
-            without_out(words),
+            without(&["--out", "--plan"], words),
             [
                 "compare", "--turns", "2", "--output", "json", "--outer", "--legs"
             ]
