@@ -1,6 +1,7 @@
 //! `tokenlag compare`: every row in turn, on what is given or on what is started for the run.
 
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokenlag_probes::{Row, Transport};
@@ -79,7 +80,9 @@ async fn measured(
         let measured = async { Ok(floor::measured(&proxy.listen).await) };
         ends.found.floor = alarm.or_stopped(measured).await?;
     }
-    let warnings = topology::warnings(&ends.backend, proxy, direct, alarm).await?;
+    let over = link.as_deref().map(Linked::floor);
+    let over = over.map(|floor| Duration::from_nanos(floor.round_trip_ns));
+    let warnings = topology::warnings(&ends.backend, proxy, direct, over, alarm).await?;
     if let Some(link) = &mut link {
         link.enter()?;
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::relays::{Trouble, relay};
-use crate::stage::{compared_over, scripted, told, told_by};
-use crate::support::{run, stderr};
+use crate::stage::{compared_over, may_link, scripted, told, told_by};
+use crate::support::Proxy;
 
 /// A comparison for which a proxy is started.
 const COMPARE: &str =
@@ -26,11 +26,7 @@ fn a_backend_far_behind_a_proxy_that_is_near() {
 
 #[test]
 fn a_backend_in_another_network_behind_a_long_link() {
-    let probe = run(&["link", "--rtt", "40ms", "--", "true"]);
-    if !probe.status.success() {
-        let why = stderr(&probe);
-        assert!(why.contains("CAP_NET_ADMIN"), "{why}");
-        eprintln!("not tested: {}", why.trim());
+    if !may_link() {
         return;
     }
     let backend = scripted("ttft=2ms,gap=1ms");
@@ -50,6 +46,54 @@ fn a_backend_in_another_network_behind_a_long_link() {
         " takes 4",
     ];
     far.assert_warns("topology", &figures);
+}
+
+#[test]
+fn a_backend_far_behind_an_emulated_link_that_is_short() {
+    if !may_link() {
+        return;
+    }
+    let backend = scripted("ttft=2ms,gap=1ms");
+    let linked = COMPARE.replace("compare ", "compare --link rtt=1ms ");
+    told(&linked, &[&backend.url()]).assert_silent("topology");
+    let tunnel = relay(&backend.url(), Trouble::Far(Duration::from_millis(20)));
+    let far = told(&linked, &[&tunnel]);
+    far.assert_warns("topology", &[&tunnel, " takes 1.000 ms, and its own"]);
+}
+
+#[test]
+fn long_requests_over_a_long_way_wait_for_round_trips_and_for_no_hop() {
+    if !may_link() {
+        return;
+    }
+    let backend = scripted("ttft=2ms,gap=1ms");
+    let proxy = Proxy::start(&backend.url());
+    let port = |url: &str| url.rsplit(':').next().unwrap_or_default().to_owned();
+    let [to_backend, listen, admin] =
+        [&backend.url(), &proxy.listen, &proxy.admin].map(|url| port(url));
+    let forward = [
+        "--forward",
+        &to_backend,
+        "--forward",
+        &listen,
+        "--forward",
+        &admin,
+    ];
+    let there = "http://$TOKENLAG_LINK_SERVER";
+    let script = format!(
+        r#""$0" "$@" --url {there}:{to_backend} --proxy {there}:{listen} --proxy-admin {there}:{admin}"#
+    );
+    let this = env!("CARGO_BIN_EXE_tokenlag");
+    let link = ["link", "--rtt", "40ms"].into_iter().chain(forward);
+    let by: Vec<&str> = link.chain(["--", "sh", "-c", &script, this]).collect();
+    let words = "compare --no-direct --channels http-cold --state full --blocks 3 --turns 2 --isl 8192 --osl 4 --model m";
+    let slow = told_by(&by, words, &[]);
+    slow.assert_silent("nagle");
+    let row = &slow.report["channels"][0];
+    assert_eq!(row["completed"], 6);
+    // The way there takes 20 ms, and a request that does not fit into the first window a round trip more.
+    let request = row["metrics"]["request_transfer"]["p50"].as_u64().unwrap();
+    assert!(request >= 55_000_000, "{request}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! A backend with known token times, a proxy before it, and runs between them whose verdict is looked at.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
+use nix::unistd::geteuid;
 use serde_json::Value;
 use tokenlag_scripted::ScriptedBackend;
 
-use crate::support::{Proxy, assert_code, json, run, stderr, stdout};
+use crate::support::{Proxy, assert_code, json, run, stderr, stdout, tokenlag};
 
 /// What a run left.
 pub struct Told {
@@ -73,18 +74,35 @@ pub fn told(words: &str, more: &[&str]) -> Told {
 /// The same where the command is told to run another one: `before` ends where that one's words begin.
 #[track_caller]
 pub fn told_by(before: &[&str], words: &str, more: &[&str]) -> Told {
+    let words = words.split(' ').chain(more.iter().copied());
+    let args: Vec<&str> = before.iter().copied().chain(words).collect();
+    told_of(tokenlag(&args))
+}
+
+/// The same of a command that lacks nothing but where to leave its run.
+#[track_caller]
+pub fn told_of(mut command: Command) -> Told {
     let folder = tempfile::tempdir().expect("there is room for files");
     let out = folder.path().join("run");
-    let words = words.split(' ').chain(more.iter().copied());
-    let mut args: Vec<&str> = before.iter().copied().chain(words).collect();
-    args.extend(["--ui", "none", "--out", out.to_str().expect("text")]);
-    let output = run(&args);
+    command.args(["--ui", "none", "--out"]).arg(&out);
+    let output = command.output().expect("the command starts");
     let report = out.join("report.json");
     assert!(report.exists(), "{}\n{}", stdout(&output), stderr(&output));
     Told {
         report: json(&report),
         output,
     }
+}
+
+/// Whether links can be made here that the host's own processes are reached over; says why where they cannot.
+pub fn may_link() -> bool {
+    let probe = run(&["link", "--rtt", "1ms", "--", "true"]);
+    if !probe.status.success() {
+        let why = stderr(&probe);
+        assert!(why.contains("CAP_NET_ADMIN"), "{why}");
+        eprintln!("not tested: {}", why.trim());
+    }
+    probe.status.success() && geteuid().is_root()
 }
 
 /// A backend with this script.
