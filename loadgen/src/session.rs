@@ -206,6 +206,11 @@ async fn one_turn(
         mut exchange,
         request,
     } = turn;
+    // New connections over UDP take turns: whoever waits for one was not sent yet, and is as late as the generator is.
+    let ready = match request {
+        Ok(request) => channel.turn().await.map(|turn| (request, turn)),
+        Err(error) => Err(error),
+    };
     exchange.dispatched = MonoClock.now();
     exchange.intended = due.unwrap_or(exchange.dispatched);
     let driving = Driving {
@@ -213,8 +218,8 @@ async fn one_turn(
         limit: shared.limits.exchange,
         keep,
     };
-    let ending = match request {
-        Ok(request) => drive(channel, &request, driving, &mut exchange).await,
+    let ending = match ready {
+        Ok((request, _turn)) => drive(channel, &request, driving, &mut exchange).await,
         Err(error) => {
             exchange.outcome = Outcome::Failed(error.kind());
             Ending {
