@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::{Duration, UNIX_EPOCH};
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nix::time::{ClockId, clock_gettime};
 use tokenlag_probes::{
     CellSample, DeltaKind, Exchange, HopExchange, JoinedExchange, Outcome, Place, Recorder, Row,
@@ -110,17 +110,17 @@ fn recording(criterion: &mut Criterion<ThreadTime>) {
     });
 
     let mut sample = CellSample::default();
-    let mut sampled = 0;
-    let mut take = |sample: &mut CellSample, joined: &JoinedExchange| {
-        // A cell of some hundred thousand tokens.
-        sampled += 1;
-        if sampled % 200 == 0 {
-            sample.reset();
-        }
-        sample.finish(&joined.exchange, joined.hop.as_ref());
-    };
+    let mut sampled = 0_u64;
     group.bench_function("exact values of a block", |bencher| {
-        bencher.iter(|| take(&mut sample, next()));
+        bencher.iter(|| {
+            // A cell of some hundred thousand tokens.
+            sampled += 1;
+            if sampled % 200 == 0 {
+                sample.reset();
+            }
+            let joined = next();
+            sample.finish(&joined.exchange, joined.hop.as_ref());
+        });
     });
 
     let place = tempfile::tempdir().expect("there is room for files");
@@ -128,38 +128,41 @@ fn recording(criterion: &mut Criterion<ThreadTime>) {
     let record = RunRecord::begin("load", UNIX_EPOCH, vec![row]);
     let mut folder = RunFolder::create(&place.path().join("run"), &record, TokenStamps::Drop)
         .expect("the folder is made");
-    let mut write = |joined: &JoinedExchange| {
+    group.bench_function("line on disk", |bencher| {
+        bencher.iter(|| {
+            folder
+                .append_exchanges(row, std::slice::from_ref(next()))
+                .expect("the disk takes it");
+        });
+    });
+
+    let mut book = |joined: &JoinedExchange| {
+        sampled += 1;
+        if sampled % 200 == 0 {
+            sample.reset();
+        }
+        let joined = std::slice::from_ref(joined);
         folder
-            .append_exchanges(row, std::slice::from_ref(joined))
+            .book_exchanges(row, joined, &mut recorder, &mut sample)
             .expect("the disk takes it");
     };
-    group.bench_function("line on disk", |bencher| bencher.iter(|| write(next())));
-
+    // An exchange makes room for its marks and gives it back.
     group.bench_function("all of it", |bencher| {
-        bencher.iter_batched_ref(
-            || (Vec::with_capacity(TOKENS), next()),
-            |(own, joined)| {
-                for mark in black_box(&joined.exchange.tokens) {
-                    own.push(*mark);
-                }
-                black_box(&own);
-                recorder.finish(&joined.exchange, joined.hop.as_ref());
-                take(&mut sample, joined);
-                write(joined);
-            },
-            BatchSize::SmallInput,
-        );
+        bencher.iter(|| {
+            let joined = next();
+            let mut own = Vec::with_capacity(TOKENS);
+            for mark in black_box(&joined.exchange.tokens) {
+                own.push(*mark);
+            }
+            black_box(&own);
+            book(joined);
+        });
     });
     let short: Vec<JoinedExchange> = (0..EXCHANGES).map(|of| joined(of, 1)).collect();
     let mut turn = short.iter().cycle();
     group.throughput(Throughput::Elements(1));
     group.bench_function("an exchange of one token", |bencher| {
-        bencher.iter(|| {
-            let joined = turn.next().expect("a cycle has no end");
-            recorder.finish(&joined.exchange, joined.hop.as_ref());
-            take(&mut sample, joined);
-            write(joined);
-        });
+        bencher.iter(|| book(turn.next().expect("a cycle has no end")));
     });
     group.finish();
 }

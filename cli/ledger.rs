@@ -110,12 +110,11 @@ impl Ledger {
     /// Takes exchanges of the cell that goes on.
     pub fn enter(&mut self, exchanges: &[JoinedExchange]) -> anyhow::Result<()> {
         let open = self.open.as_ref().context("no cell was begun")?;
-        for JoinedExchange { exchange, hop } in exchanges {
-            self.part.finish(exchange, hop.as_ref());
-            self.sample.finish(exchange, hop.as_ref());
-        }
-        self.folder.append_exchanges(open.cell.row, exchanges)?;
-        Ok(())
+        let (part, sample) = (&mut self.part, &mut self.sample);
+        let booked = self
+            .folder
+            .book_exchanges(open.cell.row, exchanges, part, sample);
+        Ok(booked?)
     }
 
     /// Puts on disk what the cell left so far, if it has been a while.

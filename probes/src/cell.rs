@@ -106,7 +106,11 @@ impl CellSample {
     /// Takes the figures of one exchange that has ended.
     pub fn finish(&mut self, exchange: &Exchange, hop: Option<&HopExchange>) {
         derive_into(exchange, hop, self);
-        // A figure's values of one exchange need not come together, so the exchange is booked once it is over.
+        self.exchange_is_over();
+    }
+
+    /// A figure's values of one exchange need not come together, so the exchange is booked once all have.
+    pub(crate) fn exchange_is_over(&mut self) {
         for raw in &mut self.raw {
             raw.exchanges += u64::from(raw.count > raw.booked);
             raw.booked = raw.count;

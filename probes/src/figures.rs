@@ -38,6 +38,21 @@ impl<F: FnMut(Metric, i64)> Figures for OneByOne<'_, F> {
     }
 }
 
+/// Two take the same figures, of which each is then derived once.
+pub(crate) struct Both<'a, A, B>(pub(crate) &'a mut A, pub(crate) &'a mut B);
+
+impl<A: Figures, B: Figures> Figures for Both<'_, A, B> {
+    fn one(&mut self, metric: Metric, nanos: i64) {
+        self.0.one(metric, nanos);
+        self.1.one(metric, nanos);
+    }
+
+    fn some(&mut self, metric: Metric, values: &[i64]) {
+        self.0.some(metric, values);
+        self.1.some(metric, values);
+    }
+}
+
 /// Values that wait to be handed on.
 struct Room {
     values: [i64; TOGETHER],
@@ -65,14 +80,16 @@ impl Room {
     /// Puts in magnitudes: what is zero or more here, the rest into `below`, each in place of what was there. Both are
     /// written to at each value and the sign says which keeps it: it is as good as a coin, and no branch can guess it.
     fn fill_by_sign(&mut self, below: &mut Room, values: impl Iterator<Item = i64>) {
-        (self.len, below.len) = (0, 0);
+        // Not fields: those would go through memory at each value.
+        let (mut above_len, mut below_len) = (0, 0);
         for nanos in values.take(TOGETHER) {
-            self.values[self.len] = nanos;
-            below.values[below.len] = nanos.saturating_neg();
+            self.values[above_len] = nanos;
+            below.values[below_len] = nanos.saturating_neg();
             let negative = usize::from(nanos < 0);
-            below.len += negative;
-            self.len += 1 - negative;
+            below_len += negative;
+            above_len += 1 - negative;
         }
+        (self.len, below.len) = (above_len, below_len);
     }
 
     fn hand_on(&self, metric: Metric, sink: &mut impl Figures) {

@@ -162,8 +162,13 @@ impl Recorder {
 
     /// Books one exchange that has ended, with the proxy's record of it where there is one.
     pub fn finish(&mut self, exchange: &Exchange, hop: Option<&HopExchange>) {
-        self.tallies.count(exchange, hop);
+        self.count(exchange, hop);
         derive_into(exchange, hop, self);
+    }
+
+    /// Books what is no figure of an exchange that has ended.
+    pub(crate) fn count(&mut self, exchange: &Exchange, hop: Option<&HopExchange>) {
+        self.tallies.count(exchange, hop);
     }
 
     /// Books one value of one figure, in nanoseconds.

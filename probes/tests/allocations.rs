@@ -79,10 +79,9 @@ impl Recording {
     }
 
     fn take(&mut self, reply: &JoinedExchange) {
-        self.part.finish(&reply.exchange, reply.hop.as_ref());
-        self.sample.finish(&reply.exchange, reply.hop.as_ref());
+        let replies = std::slice::from_ref(reply);
         self.folder
-            .append_exchanges(row(), std::slice::from_ref(reply))
+            .book_exchanges(row(), replies, &mut self.part, &mut self.sample)
             .expect("the disk takes it");
     }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cell::exact_sum;
+use crate::cell::{CellSample, exact_sum};
 use crate::clock::Stamp;
 use crate::exchange::{DeltaKind, FailureKind, HopExchange, Outcome, TraceId, Usage};
-use crate::figures::{Figures, derive_into};
+use crate::figures::{Both, Figures, derive_into};
 use crate::join::JoinedExchange;
 use crate::metric::Metric;
+use crate::recorder::Recorder;
 use crate::row::Row;
 
 /// Stamps of an exchange in nanoseconds since `dispatched`; those that were not reached are absent.
@@ -53,7 +54,8 @@ struct TokenLine {
 }
 
 impl<'a> ExchangeLine<'a> {
-    pub(super) fn new(row: Row, joined: &'a JoinedExchange, keep_tokens: bool) -> Self {
+    /// The line of `joined`, whose figures `sums` took.
+    pub(super) fn new(row: Row, joined: &'a JoinedExchange, sums: Sums, keep_tokens: bool) -> Self {
         let exchange = &joined.exchange;
         let (outcome, failure) = match exchange.outcome {
             Outcome::Complete => ("complete", None),
@@ -61,7 +63,7 @@ impl<'a> ExchangeLine<'a> {
             Outcome::Cancelled => ("cancelled", None),
             Outcome::Failed(kind) => ("failed", Some(kind)),
         };
-        let (figures, means) = figures(joined);
+        let (figures, means) = figures(sums);
         Self {
             trace: exchange.trace,
             row: row.to_string(),
@@ -115,9 +117,7 @@ fn stamps(joined: &JoinedExchange) -> Stamps {
 }
 
 /// Figures that come once, and means of those that come once per delta.
-fn figures(joined: &JoinedExchange) -> (BTreeMap<Metric, i64>, BTreeMap<Metric, f64>) {
-    let mut sums = Sums::default();
-    derive_into(&joined.exchange, joined.hop.as_ref(), &mut sums);
+fn figures(sums: Sums) -> (BTreeMap<Metric, i64>, BTreeMap<Metric, f64>) {
     let mut once = BTreeMap::new();
     let mut means = BTreeMap::new();
     for (metric, (sum, count)) in Metric::ALL.into_iter().zip(sums.0) {
@@ -135,7 +135,30 @@ fn figures(joined: &JoinedExchange) -> (BTreeMap<Metric, i64>, BTreeMap<Metric, 
 
 /// Sum and number of an exchange's values, by figure.
 #[derive(Default)]
-struct Sums([(i128, u64); Metric::ALL.len()]);
+pub(super) struct Sums([(i128, u64); Metric::ALL.len()]);
+
+impl Sums {
+    pub(super) fn of(joined: &JoinedExchange) -> Self {
+        let mut sums = Self::default();
+        derive_into(&joined.exchange, joined.hop.as_ref(), &mut sums);
+        sums
+    }
+
+    /// Those of `joined`, whose figures `recorder` and `sample` take in the same go.
+    pub(super) fn booked(
+        joined: &JoinedExchange,
+        recorder: &mut Recorder,
+        sample: &mut CellSample,
+    ) -> Self {
+        let JoinedExchange { exchange, hop } = joined;
+        let mut sums = Self::default();
+        recorder.count(exchange, hop.as_ref());
+        let mut of_block = Both(sample, &mut sums);
+        derive_into(exchange, hop.as_ref(), &mut Both(recorder, &mut of_block));
+        sample.exchange_is_over();
+        sums
+    }
+}
 
 impl Figures for Sums {
     fn one(&mut self, metric: Metric, nanos: i64) {

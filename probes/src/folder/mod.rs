@@ -23,11 +23,12 @@ use serde::Serialize;
 pub use census::INCOMPLETE_LOG;
 pub use error::FolderError;
 use error::writing;
-use exchange_line::ExchangeLine;
+use exchange_line::{ExchangeLine, Sums};
 pub use recorder_log::recorder_log;
 pub use replay::RecordedRun;
 pub use turns::Turns;
 
+use crate::cell::CellSample;
 use crate::join::JoinedExchange;
 use crate::metric::Metric;
 use crate::record::{Cell, Parts, RunRecord};
@@ -51,7 +52,7 @@ pub enum TokenStamps {
 
 /// The folder of a run that goes on.
 ///
-/// Call [`append_exchanges`](Self::append_exchanges) and [`append_interval`](Self::append_interval) after each cell, or
+/// Call [`book_exchanges`](Self::book_exchanges) and [`append_interval`](Self::append_interval) after each cell, or
 /// each part of a long one, and [`checkpoint`](Self::checkpoint) now and then: a run that is interrupted then reads back
 /// up to its last checkpoint.
 #[derive(Debug)]
@@ -117,10 +118,37 @@ impl RunFolder {
         row: Row,
         exchanges: &[JoinedExchange],
     ) -> Result<(), FolderError> {
+        self.append(row, exchanges, Sums::of)
+    }
+
+    /// Adds these lines, and books the exchanges with `recorder` and `sample` as their `finish` does: all three take the
+    /// figures as they are derived, once.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Write`]; the exchanges from the one that could not be written on may not be booked then.
+    pub fn book_exchanges(
+        &mut self,
+        row: Row,
+        exchanges: &[JoinedExchange],
+        recorder: &mut Recorder,
+        sample: &mut CellSample,
+    ) -> Result<(), FolderError> {
+        self.append(row, exchanges, |joined| {
+            Sums::booked(joined, recorder, sample)
+        })
+    }
+
+    fn append(
+        &mut self,
+        row: Row,
+        exchanges: &[JoinedExchange],
+        mut sums: impl FnMut(&JoinedExchange) -> Sums,
+    ) -> Result<(), FolderError> {
         let keep = self.tokens == TokenStamps::Keep;
         let mut append = || -> io::Result<()> {
             for joined in exchanges {
-                let line = ExchangeLine::new(row, joined, keep);
+                let line = ExchangeLine::new(row, joined, sums(joined), keep);
                 serde_json::to_writer(&mut self.exchanges, &line)?;
                 self.exchanges.write_all(b"\n")?;
             }

@@ -168,6 +168,52 @@ fn a_run_is_never_overwritten() {
     assert!(error.to_string().contains("--out"), "{error}");
 }
 
+#[test]
+fn what_is_booked_in_one_go_is_what_each_books_alone() {
+    let mut exchanges = cell_exchanges(&sketches()[0], 3);
+    let late = exchange(9, &[2_000, 2_110, 2_120]);
+    exchanges.push(JoinedExchange {
+        exchange: late,
+        hop: Some(hop(9, &[1_900, 2_050, 2_130])),
+    });
+    let mut alone = exchange(10, &[2_000, 2_500]);
+    alone.outcome = Outcome::Failed(FailureKind::Timeout);
+    exchanges.push(JoinedExchange {
+        exchange: alone,
+        hop: None,
+    });
+    let dir = TempDir::new().unwrap();
+    let (record, _) = run(&sketches(), 0);
+    let new = |name: &str| {
+        let path = dir.path().join(name);
+        let folder = RunFolder::create(&path, &record, TokenStamps::Drop).unwrap();
+        (folder, path.join(EXCHANGES))
+    };
+    let ((mut each, each_path), (mut at_once, at_once_path)) = (new("each"), new("at-once"));
+    let (mut recorder, mut sample) = (Recorder::new(), CellSample::default());
+    for joined in &exchanges {
+        recorder.finish(&joined.exchange, joined.hop.as_ref());
+        sample.finish(&joined.exchange, joined.hop.as_ref());
+    }
+    each.append_exchanges(WS, &exchanges).unwrap();
+
+    let (mut booking, mut sampling) = (Recorder::new(), CellSample::default());
+    let booked = at_once.book_exchanges(WS, &exchanges, &mut booking, &mut sampling);
+    booked.unwrap();
+    let texts = [each_path, at_once_path].map(|path| fs::read_to_string(path).unwrap());
+    assert_eq!(texts[0].lines().count(), exchanges.len());
+    assert_eq!(texts[0], texts[1]);
+    assert_eq!(sampling.statistics(), sample.statistics());
+    assert_eq!(booking.tallies(), recorder.tallies());
+    for metric in Metric::ALL {
+        assert_eq!(
+            booking.summary(metric),
+            recorder.summary(metric),
+            "{metric}"
+        );
+    }
+}
+
 /// The line of one exchange, read as JSON.
 fn line(exchange: Exchange, hop: Option<HopExchange>, tokens: TokenStamps) -> Value {
     let dir = TempDir::new().unwrap();
