@@ -172,6 +172,42 @@ fn an_open_loop_is_anchored_at_its_schedule() {
 }
 
 #[test]
+fn a_report_says_who_stamped_and_how_long_it_lay_there_where_the_kernel_did() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    let of = |stamp: &str| {
+        let out = folder.path().join(stamp);
+        let more = ["--num-prompts", "6", "--stamp", stamp];
+        let (report, record) = check_load(&backend.url, &out, &more);
+        assert_eq!(report["conditions"]["stamp"], stamp, "{report}");
+        assert_eq!(record["conditions"]["stamp"], stamp, "{record}");
+        let shown = run(&["report", "show", out.to_str().unwrap()]);
+        (report, stdout(&shown))
+    };
+    let (kernel, shown) = of("kernel");
+    assert!(
+        shown.contains("stamped by the kernel at receipt"),
+        "{shown}"
+    );
+    let row = &kernel["channels"][0];
+    let wakeup = &row["metrics"]["wakeup"];
+    let stamped = wakeup["count"].as_u64().expect("reads were stamped") as f64;
+    assert_eq!(row["counters"]["kernel_stamps"], stamped, "{row}");
+    let missing = row["counters"]["kernel_stamps_missing"].as_f64();
+    // Each reply is read at least once, whoever stamps it.
+    assert!(missing.is_some_and(|it| stamped + it >= 6.0), "{row}");
+    assert!(wakeup["min"].as_i64() >= Some(0), "{wakeup}");
+    assert!(wakeup["max"].as_i64() > Some(0), "{wakeup}");
+
+    let (user, shown) = of("user");
+    assert!(shown.contains("stamped as reads return"), "{shown}");
+    let row = &user["channels"][0];
+    assert_eq!(row["metrics"]["ttft"]["count"], 6, "{row}");
+    assert_eq!(row["metrics"].get("wakeup"), None, "{row}");
+    assert_eq!(row["counters"].get("kernel_stamps"), None, "{row}");
+}
+
+#[test]
 fn a_load_that_is_killed_reads_back_to_its_last_checkpoint() {
     let backend = Backend::start();
     let folder = tempfile::tempdir().unwrap();
