@@ -41,7 +41,9 @@ pub fn sweep(sweep: &Sweep, style: Style) -> String {
     let far =
         |(_, found): &(&SweepCase, &Found)| found.floor.as_ref().is_some_and(Floor::is_of_a_link);
     let any_far = found.iter().any(far);
-    for (metric, name) in FIGURES {
+    // Without columns there is no table.
+    let figures = FIGURES.into_iter().filter(|_| !found.is_empty());
+    for (metric, name) in figures {
         parts.push(times(&found, &rows, metric, name, style));
         for baseline in [Row::HTTP_COLD_FULL, Row::HTTP_FULL] {
             let baseline = baseline.to_string();
@@ -329,5 +331,6 @@ mod tests {
         }
         let text = sweep(&empty, plain(80));
         assert_eq!(text.matches("did not run to its end").count(), 4, "{text}");
+        assert!(text.starts_with("Verdict, by comparison"), "{text}");
     }
 }
