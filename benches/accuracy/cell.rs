@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokenlag_loadgen::Lane;
-use tokenlag_probes::{Transport, join};
+use tokenlag_probes::{TakenWakeups, Transport, join};
 use tokenlag_scripted::{Lateness, Script, ScriptedBackend};
 
 use crate::cpu::{self, Cores};
@@ -54,6 +54,8 @@ pub struct Found {
     pub instrument: f64,
     pub generator: f64,
     pub proxy: f64,
+    /// How long what came lay in the kernel until the generator read it; empty where the reads are the stamps.
+    pub wakeups: TakenWakeups,
     pub overload: bool,
     /// Why something did not complete.
     pub trouble: Option<String>,
@@ -127,6 +129,7 @@ impl Cell {
             instrument: cores(all.saturating_sub(of_proxy + cpu)),
             generator: cores(cpu),
             proxy: cores(of_proxy),
+            wakeups: end.wakeups,
             overload: busy > SPARE || late.p99 > self.gap.as_nanos() as i64,
             trouble,
         })

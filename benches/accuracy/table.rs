@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenlag_probes::{StampSource, Transport};
+use tokenlag_probes::{StampSource, TakenWakeups, Transport};
 
 use crate::aiperf::Reported;
 use crate::cell::{Cell, Found, Way};
@@ -84,12 +84,13 @@ impl Table {
             found.instrument, found.generator, found.proxy
         );
         let overload = if found.overload { " overload" } else { "" };
+        let wakeup = wakeup(&found.wakeups);
         let trouble = found.trouble.as_deref().unwrap_or_default();
         let unanswered = match errors.unanswered {
             0 => String::new(),
             count => format!(" {count} unanswered"),
         };
-        println!("{}{unanswered}{overload} {trouble}", errors.lost);
+        println!("{}{unanswered}{overload}{wakeup} {trouble}", errors.lost);
         if let Some(proxied) = &errors.proxied {
             self.proxied.push(format!(
                 "{name:<10} {:<9} | {} | {} | {} {} | {} {} | {} {} | {}{overload}",
@@ -194,6 +195,29 @@ fn spread(spread: Spread, with_median: bool) -> String {
         ms(spread.mean),
         ms(spread.p99),
         ms(spread.max)
+    )
+}
+
+/// Median and 99th percentile (nearest rank) of the times from receipt to read; nothing where none is known.
+fn wakeup(of: &TakenWakeups) -> String {
+    let stamped = of.stamped();
+    let at = |percent: u64| {
+        let rank = (stamped * percent).div_ceil(100);
+        let mut passed = 0;
+        let mut spans = of.spans.iter();
+        spans.find_map(|&(nanos, reads)| {
+            passed += reads;
+            (passed >= rank).then(|| ms(nanos as f64))
+        })
+    };
+    let (Some(p50), Some(p99)) = (at(50), at(99)) else {
+        return String::new();
+    };
+    format!(
+        " wakeup p50 {} p99 {} of {stamped} reads ({} unstamped)",
+        p50.trim_start(),
+        p99.trim_start(),
+        of.unstamped
     )
 }
 
