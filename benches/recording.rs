@@ -115,7 +115,7 @@ fn recording(criterion: &mut Criterion<ThreadTime>) {
         bencher.iter(|| {
             // A cell of some hundred thousand tokens.
             sampled += 1;
-            if sampled % 200 == 0 {
+            if sampled.is_multiple_of(200) {
                 sample.reset();
             }
             let joined = next();
@@ -138,7 +138,7 @@ fn recording(criterion: &mut Criterion<ThreadTime>) {
 
     let mut book = |joined: &JoinedExchange| {
         sampled += 1;
-        if sampled % 200 == 0 {
+        if sampled.is_multiple_of(200) {
             sample.reset();
         }
         let joined = std::slice::from_ref(joined);
