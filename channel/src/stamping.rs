@@ -1,9 +1,10 @@
 //! Who stamps what a dialled socket receives: the kernel, where it is asked to and does, or the read.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use nix::sys::socket::sockopt::Timestamping;
 use nix::sys::socket::{
@@ -29,7 +30,10 @@ impl Stamping {
     pub fn new(source: StampSource) -> Self {
         match source {
             StampSource::User => Self::User,
-            StampSource::Kernel => Self::Kernel(Arc::default()),
+            StampSource::Kernel => {
+                keep_kernel_stamping();
+                Self::Kernel(Arc::default())
+            }
         }
     }
 
@@ -55,14 +59,47 @@ impl Stamping {
         let Self::Kernel(wakeups) = self else {
             return None;
         };
-        let how = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE
-            | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
-        let _ = setsockopt(socket, Timestamping, &how);
+        let _ = ask(socket);
         Some(KernelStamps {
             wakeups: Arc::clone(wakeups),
             receipts: Receipts::since(now),
         })
     }
+}
+
+fn ask(socket: &impl AsFd) -> nix::Result<()> {
+    let how = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+    setsockopt(socket, Timestamping, &how)
+}
+
+/// So often, a millisecond apart, it is tried whether the kernel stamps.
+const TRIES: u32 = 50;
+
+/// The kernel stamps nothing until a first socket asks and from when the last one is closed, and leaves both to a worker: what
+/// comes before that one ran has no stamp. So one socket asks as long as the process lives, from before the others do.
+fn keep_kernel_stamping() {
+    static ASKING: OnceLock<Option<UdpSocket>> = OnceLock::new();
+    // Without it some first reads are their own stamps, and are counted.
+    ASKING.get_or_init(|| stamped_socket().ok());
+}
+
+/// A socket that sent to itself until what came was stamped.
+fn stamped_socket() -> io::Result<UdpSocket> {
+    let pause = Duration::from_millis(1);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect(socket.local_addr()?)?;
+    socket.set_read_timeout(Some(pause))?;
+    ask(&socket)?;
+    for _ in 0..TRIES {
+        socket.send(&[0])?;
+        let mut room = [0; 1];
+        match receive_datagrams(&socket, &mut IoSliceMut::new(&mut room)) {
+            Ok((_, Some(_))) => break,
+            _ => std::thread::sleep(pause),
+        }
+    }
+    Ok(socket)
 }
 
 /// The kernel's stamps of one socket.
