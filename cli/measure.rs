@@ -19,8 +19,8 @@ use crate::link::Linked;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::progress::Display;
-use crate::sweep::INDEX;
 use crate::rig::{Alarm, NOTHING_MEASURED};
+use crate::sweep::INDEX;
 use crate::{command_line, host, output};
 
 /// Reads of the clock from which its cost is told.

@@ -81,7 +81,9 @@ pub(crate) async fn dial(dial: &Dial, alpn: &[&[u8]]) -> Result<Connected, Chann
 }
 
 /// A connection to the first of them that takes one.
-pub(crate) async fn first_that_answers(addresses: Vec<SocketAddr>) -> Result<TcpStream, ChannelError> {
+pub(crate) async fn first_that_answers(
+    addresses: Vec<SocketAddr>,
+) -> Result<TcpStream, ChannelError> {
     let mut refused = None;
     for address in addresses {
         match TcpStream::connect(address).await {
