@@ -5,6 +5,7 @@ use std::{fs, future};
 
 use anyhow::{Context, bail};
 use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal as Number;
 use nix::unistd::{Pid, getppid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,13 +24,10 @@ pub struct Ends {
 impl Ends {
     /// Takes them from now on. Needs a runtime.
     pub fn listen() -> Self {
-        // Without a handler a signal keeps its usual meaning, which ends the process too.
         Self {
             interrupt: signal(SignalKind::interrupt()).ok(),
             terminate: signal(SignalKind::terminate()).ok(),
-            hangup: (!hangup_is_ignored())
-                .then(|| signal(SignalKind::hangup()).ok())
-                .flatten(),
+            hangup: taken(Number::SIGHUP),
         }
     }
 
@@ -68,7 +66,16 @@ pub fn end_with(parent: i32, with: nix::sys::signal::Signal) -> anyhow::Result<(
     Ok(())
 }
 
-async fn next(signals: &mut Option<Signal>) {
+/// Takes a signal from now on, unless this process was started to ignore it: `nohup` starts a process that is to outlive its
+/// terminal so, and a handler would undo it. Needs a runtime. Without a handler a signal keeps its usual meaning.
+pub fn taken(number: Number) -> Option<Signal> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let take = || signal(SignalKind::from_raw(number as i32)).ok();
+    (!ignores(&status, number)).then(take).flatten()
+}
+
+/// Returns when such a signal came; never where none is taken.
+pub async fn next(signals: &mut Option<Signal>) {
     match signals {
         Some(signals) => {
             signals.recv().await;
@@ -77,18 +84,13 @@ async fn next(signals: &mut Option<Signal>) {
     }
 }
 
-/// `nohup` starts a process that is to outlive its terminal by ignoring the signal, which a handler would undo.
-fn hangup_is_ignored() -> bool {
-    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
-}
-
-/// Whether `SigIgn` in this text of `/proc/<pid>/status` holds SIGHUP, the first signal.
-fn ignores_hangup(status: &str) -> bool {
+/// Whether `SigIgn` in this text of `/proc/<pid>/status` holds the signal; the first bit is the first signal's.
+fn ignores(status: &str, number: Number) -> bool {
     let mask = status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & 1 == 1)
+    mask.is_some_and(|mask| mask >> (number as i32 - 1) & 1 == 1)
 }
 
 #[cfg(test)]
@@ -96,9 +98,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nohup_started_ignores_the_hangup() {
-        assert!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\n"));
-        assert!(!ignores_hangup("Name:\tx\nSigIgn:\t0000000000001000\n"));
-        assert!(!ignores_hangup(""));
+    fn what_a_process_was_started_to_ignore_is_told_by_the_system() {
+        let by_nohup = "Name:\tx\nSigIgn:\t0000000000001001\n";
+        assert!(ignores(by_nohup, Number::SIGHUP));
+        assert!(!ignores(by_nohup, Number::SIGINT));
+        assert!(ignores("SigIgn:\t0000000000000002\n", Number::SIGINT));
+        assert!(!ignores("", Number::SIGHUP));
     }
 }

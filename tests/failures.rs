@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use support::{
-    Backend, Proxy, assert_code, assert_tells, children_of_rig, closed_port, failing_server, run,
-    seconds_since, signal, stderr, stdout, tokenlag, wait_until,
+    Backend, Proxy, assert_code, assert_tells, children_of_rig, closed_port, failing_server,
+    heeding_signals, run, seconds_since, signal, stderr, stdout, tokenlag, wait_until,
 };
 use tokenlag_probes::{Clock, MonoClock};
 
@@ -186,7 +186,7 @@ fn endless(out: &Path, channels: &str) -> Vec<String> {
 
 /// Starts it in a process group of its own, as a terminal does, and waits until two blocks are on disk.
 fn started(out: &Path, channels: &str) -> Child {
-    let child = tokenlag(&[])
+    let child = heeding_signals(&tokenlag(&[]))
         .args(endless(out, channels))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

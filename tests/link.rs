@@ -8,14 +8,15 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{
-    assert_code, assert_tells, compared, json, rows_of, run, stderr, stdout, tokenlag, wait_until,
+    assert_code, assert_tells, compared, heeding_signals, json, rows_of, run, stderr, stdout,
+    tokenlag, wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +46,8 @@ fn behind(flags: &[&str], script: &str) -> Output {
 
 /// Starts `script` behind a link; gives its first line too.
 fn started(script: &str) -> (Child, String) {
-    let mut child = tokenlag(&["link", "--rtt", "4ms", "--", "bash", "-c", script])
+    let behind = tokenlag(&["link", "--rtt", "4ms", "--", "bash", "-c", script]);
+    let mut child = heeding_signals(&behind)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -266,6 +268,26 @@ fn a_signal_is_the_commands_to_act_upon() {
             !is_used(&namespace)
         });
     }
+}
+
+#[test]
+fn what_was_to_be_ignored_the_command_ignores_as_well() {
+    if !may_link() {
+        return;
+    }
+    let link = tokenlag(&["link", "--", "grep", "SigIgn", "/proc/self/status"]);
+    let mut nohup = Command::new("env");
+    nohup
+        .arg("--ignore-signal=HUP")
+        .arg("--default-signal=INT")
+        .arg(link.get_program())
+        .args(link.get_args());
+    let output = nohup.output().unwrap();
+    assert_code(&output, 0);
+    let told = stdout(&output);
+    let mask = told.trim().rsplit('\t').next().unwrap_or_default();
+    let mask = u64::from_str_radix(mask, 16).unwrap();
+    assert_eq!(mask & 0b11, 0b01, "{told}");
 }
 
 #[test]

@@ -74,12 +74,9 @@ impl Linked {
     /// # Errors
     /// Its parameters make no sense, the process lacks rights, or the kernel does not do it.
     pub fn up(args: &LinkedArgs) -> anyhow::Result<Option<Self>> {
-        let Some(given) = args.link.as_deref() else {
+        let Some(given) = asked(args) else {
             return Ok(None);
         };
-        if LOOPBACK.contains(&given.trim()) {
-            return Ok(None);
-        }
         check_via(args.link_via)?;
         let spec: LinkSpec = parse(given)?;
         if Rights::acquire()? == Rights::UserNamespace {
@@ -181,7 +178,7 @@ impl Linked {
 pub(super) fn doubts(link: &Link, took: u64) -> Vec<Warning> {
     let stats = link.stats();
     let dropped = stats.overflow() + link.unread().unwrap_or(0);
-    let busy = link.cpu_ns().unwrap_or(0) as f64 / took.max(1) as f64;
+    let busy = link.work_ns().unwrap_or(0) as f64 / took.max(1) as f64;
     let rtt = link.spec().rtt().as_nanos() as u64;
     // Of a handful of packets the slowest says nothing.
     let many = stats.release_error.len() >= FEWEST;
@@ -209,12 +206,18 @@ fn bottleneck(dropped: u64, busy: f64) -> Option<Warning> {
     (dropped > 0 || busy > BUSY).then(|| Warning {
         code: "link_bottleneck".to_owned(),
         message: format!(
-            "the emulated link was the bottleneck: its relay dropped {dropped} packets that the link would have carried, and took \
-             {:.0} % of a core",
+            "the emulated link was the bottleneck: its relay dropped {dropped} packets that the link would have carried, and \
+             worked for {:.0} % of a core",
             busy * 100.0
         ),
         remedy: "give the link a rate that the relay keeps up with, as in --link ...,rate=500mbit".to_owned(),
     })
+}
+
+/// The link that is asked for, unless that is none at all.
+fn asked(args: &LinkedArgs) -> Option<&str> {
+    let given = args.link.as_deref()?;
+    (!LOOPBACK.contains(&given.trim())).then_some(given)
 }
 
 /// Refuses what cannot be behind a link: a proxy whose doors are made already.
@@ -222,7 +225,7 @@ fn bottleneck(dropped: u64, busy: f64) -> Option<Warning> {
 /// # Errors
 /// Wrong usage, if `proxy` is given beside a link.
 pub fn check_proxy(args: &LinkedArgs, proxy: Option<&BaseUrl>) -> anyhow::Result<()> {
-    match (&args.link, proxy) {
+    match (asked(args), proxy) {
         (Some(_), Some(proxy)) => Err(usage(&format!(
             "--link puts the doors of a proxy behind the link as it starts it, and the one at {proxy} has its doors already; \
              leave --proxy out, or run that proxy and this command behind a link of their own (tokenlag link --forward)"

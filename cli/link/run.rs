@@ -11,13 +11,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgrp, getppid, tcgetpgrp};
 use tokenlag_link::{Forwarder, Link, LinkSpec};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::CLOCK;
 use crate::alarm::block_on;
 use crate::args::link::LinkArgs;
 use crate::exit::Exit;
-use crate::output;
+use crate::{output, signals};
 
 /// What shells say of a command that cannot be started.
 const NOT_STARTED: u8 = 127;
@@ -46,9 +45,10 @@ pub fn command(spec: LinkSpec, args: &LinkArgs) -> anyhow::Result<Exit> {
 
 /// Starts the command and waits for its end.
 async fn ended(link: &Link, args: &LinkArgs) -> anyhow::Result<ExitStatus> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot take signals")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot take signals")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot take signals")?;
+    // What this process was started to ignore, the command is to ignore as well: a handler would undo that.
+    let mut interrupt = signals::taken(Signal::SIGINT);
+    let mut terminate = signals::taken(Signal::SIGTERM);
+    let mut hangup = signals::taken(Signal::SIGHUP);
     let mut child = start(link, &args.command)?;
     let pid = child.id().map(|pid| Pid::from_raw(pid as i32));
     let pass = |signal: Signal| {
@@ -61,9 +61,9 @@ async fn ended(link: &Link, args: &LinkArgs) -> anyhow::Result<ExitStatus> {
         tokio::select! {
             status = child.wait() => return status.context("cannot wait for the command"),
             // The terminal has told all of its foreground: a second one would be one too many.
-            _ = interrupt.recv() => if !is_in_foreground() { pass(Signal::SIGINT) },
-            _ = hangup.recv() => if !is_in_foreground() { pass(Signal::SIGHUP) },
-            _ = terminate.recv() => pass(Signal::SIGTERM),
+            () = signals::next(&mut interrupt) => if !is_in_foreground() { pass(Signal::SIGINT) },
+            () = signals::next(&mut hangup) => if !is_in_foreground() { pass(Signal::SIGHUP) },
+            () = signals::next(&mut terminate) => pass(Signal::SIGTERM),
         }
     }
 }
@@ -151,17 +151,19 @@ fn summary(link: &Link, took: u64) -> Vec<String> {
     let stats = link.stats();
     let cpu = link.cpu_ns().unwrap_or(0);
     let lost = stats.up.lost.all() + stats.down.lost.all();
+    let share = |nanos: u64| nanos as f64 * 100.0 / took.max(1) as f64;
     let span = |nanos: u64| format!("{:.3} ms", nanos as f64 / 1e6);
     let mut lines = vec![format!(
         "link: {} packets up, {} down; {lost} lost, {} dropped by the queue; released {} late (p50), {} (p99); the relay took \
-         {} of CPU, {:.0} % of a core",
+         {} of CPU, {:.0} % of a core, {:.0} % without its waits for the moment",
         stats.up.packets.all(),
         stats.down.packets.all(),
         stats.up.queue_full + stats.down.queue_full,
         span(stats.release_error.value_at_quantile(0.5)),
         span(stats.release_error_p99()),
         humantime::format_duration(Duration::from_millis(cpu / 1_000_000)),
-        cpu as f64 * 100.0 / took.max(1) as f64
+        share(cpu),
+        share(link.work_ns().unwrap_or(0))
     )];
     let doubts = super::linked::doubts(link, took);
     lines.extend(

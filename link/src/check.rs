@@ -43,9 +43,9 @@ pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Findi
     for (name, down) in [("down", true), ("up", false)] {
         let way = way(link, down);
         says(&format!("TCP {name}"));
-        let cpu = link.cpu_ns();
+        let work = link.work_ns();
         let got = flood::tcp(link, down, clock);
-        judge.tcp(name, way, &got, cpu.zip(link.cpu_ns()));
+        judge.tcp(name, way, &got, work.zip(link.work_ns()));
     }
     judge.loss("TCP", &link.take_stats());
     for (name, down) in [("down", true), ("up", false)] {
@@ -59,7 +59,7 @@ pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Findi
     }
     says("a steady stream");
     link.take_stats();
-    let cpu = link.cpu_ns();
+    let work = link.work_ns();
     let stolen = stats::stolen();
     let mut accounted = Vec::new();
     let mut steady = STEADY;
@@ -69,10 +69,10 @@ pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Findi
         steady = steady.min(most);
         accounted.push(flood::udp(link, down, STEADY.min(most), clock));
     }
-    let cpu = cpu.zip(link.cpu_ns());
+    let work = work.zip(link.work_ns());
     let stats = link.take_stats();
     judge.loss("UDP", &stats);
-    judge.steady(steady, &stats, &accounted, cpu);
+    judge.steady(steady, &stats, &accounted, work);
     judge.stolen(stolen.zip(stats::stolen()));
     judge.finish(link.unread().ok())
 }

@@ -100,6 +100,12 @@ impl Link {
         stats::cpu_of(self.shared.thread())
     }
 
+    /// What of it was work, in nanoseconds: without what the relay waited on the processor for packets to be due, which it
+    /// could have used for others.
+    pub fn work_ns(&self) -> Option<u64> {
+        Some(self.cpu_ns()?.saturating_sub(self.shared.waited()))
+    }
+
     /// Packets that either device dropped before the relay could read them.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -31,16 +31,19 @@ pub type Clock = fn() -> u64;
 const SPIN: u64 = 40_000;
 /// Packets read from one side before the other has its turn, and before what is due is looked at.
 const READS: usize = 16;
-/// Bytes that may be under way in one direction: a bound for memory. At 10 Gbit/s it is a fifth of a second.
-const UNDER_WAY: u64 = 256 << 20;
-/// Buffers that are kept for later packets.
-const SPARE: usize = 4_096;
+/// Bytes of memory that packets under way may take in one direction. At 10 Gbit/s of full packets it is a fifth of a second.
+const UNDER_WAY: usize = 256 << 20;
+/// What a packet takes beside its buffer: its place in the heap, and the allocator's own.
+const BESIDE: usize = 64;
+/// Bytes of buffers that are kept for later packets.
+const SPARE: usize = 6 << 20;
 
 /// What the relay and those who ask about it share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     stats: Mutex<LinkStats>,
     thread: AtomicI32,
+    waited: AtomicU64,
 }
 
 impl Shared {
@@ -52,6 +55,11 @@ impl Shared {
     /// The relay's thread; 0 until it runs.
     pub(crate) fn thread(&self) -> i32 {
         self.thread.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds that the relay has waited on the processor.
+    pub(crate) fn waited(&self) -> u64 {
+        self.waited.load(Ordering::Relaxed)
     }
 }
 
@@ -72,12 +80,19 @@ pub(crate) struct Lane {
     towards: Addresses,
     pipe: Pipe,
     under_way: Releases<Packet>,
-    under_way_bytes: u64,
+    under_way_bytes: usize,
 }
 
 struct Packet {
     bytes: Box<[u8]>,
     length: usize,
+}
+
+impl Packet {
+    /// Bytes of memory that it takes.
+    fn memory(&self) -> usize {
+        self.bytes.len() + BESIDE
+    }
 }
 
 /// Buffers for packets.
@@ -100,9 +115,23 @@ impl Spare {
     }
 
     fn give(&mut self, buffer: Box<[u8]>) {
-        if self.buffers.len() < SPARE {
+        if buffer.len() == self.size && (self.buffers.len() + 1) * self.size <= SPARE {
             self.buffers.push(buffer);
         }
+    }
+
+    /// The packet that the first `length` bytes of `buffer` are; a small one in a buffer of its own size, so that a long way
+    /// full of small packets takes no more memory than they are.
+    fn packet(&mut self, buffer: Box<[u8]>, length: usize) -> Packet {
+        if length * 2 > self.size {
+            return Packet {
+                bytes: buffer,
+                length,
+            };
+        }
+        let bytes = buffer[..length].into();
+        self.give(buffer);
+        Packet { bytes, length }
     }
 }
 
@@ -115,16 +144,25 @@ impl Relay {
         // Without it the kernel may wake a thread 50 us late so as to wake several at once (prctl(2)).
         let _ = set_timerslack(1);
         go_first();
+        // From when to when it has waited on the processor without a break.
+        let mut waited: Option<(u64, u64)> = None;
         loop {
             let busy = self.turn();
             let due = self
                 .lanes
                 .iter()
                 .filter_map(|lane| lane.under_way.next_due());
-            let left = due.min().map(|due| due.saturating_sub((self.clock)()));
+            let now = (self.clock)();
+            let left = due.min().map(|due| due.saturating_sub(now));
+            let waits = !busy && left.is_some_and(|left| left <= SPIN);
+            if waits {
+                waited.get_or_insert((now, now)).1 = now;
+            } else if let Some((from, to)) = waited.take() {
+                self.shared.waited.fetch_add(to - from, Ordering::Relaxed);
+            }
             match left {
                 _ if busy => {}
-                Some(left) if left <= SPIN => std::hint::spin_loop(),
+                _ if waits => std::hint::spin_loop(),
                 left => {
                     if self.wait(left.map(|left| left - SPIN))? {
                         return Ok(());
@@ -163,7 +201,10 @@ impl Relay {
             Err(nix::Error::EINTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        Ok(fds[2].any().unwrap_or(true))
+        // A device that was deleted is ready at once, for ever, and never has a packet again.
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+        let is_gone = |fd: &PollFd<'_>| fd.revents().is_none_or(|events| events.intersects(gone));
+        Ok(fds[2].any().unwrap_or(true) || fds[..2].iter().any(is_gone))
     }
 }
 
@@ -197,15 +238,16 @@ impl Lane {
             let of_way = way_of(stats, way);
             of_way.packets.count(packet);
             of_way.bytes += length as u64;
-            if self.under_way_bytes + length as u64 > UNDER_WAY {
+            if self.under_way_bytes + bytes.len() > UNDER_WAY {
                 of_way.overflow += 1;
                 spare.give(bytes);
                 continue;
             }
             match self.pipe.admit(now, length) {
                 Fate::Due(due) => {
-                    self.under_way_bytes += length as u64;
-                    self.under_way.push(due, Packet { bytes, length });
+                    let packet = spare.packet(bytes, length);
+                    self.under_way_bytes += packet.memory();
+                    self.under_way.push(due, packet);
                     continue;
                 }
                 Fate::Lost => of_way.lost.count(packet),
@@ -230,7 +272,7 @@ impl Lane {
                 return busy;
             };
             busy = true;
-            self.under_way_bytes -= packet.length as u64;
+            self.under_way_bytes -= packet.memory();
             let written = (&self.to).write(&packet.bytes[..packet.length]);
             stats.released(now - due);
             let of_way = way_of(stats, way);

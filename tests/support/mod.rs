@@ -32,6 +32,24 @@ pub fn tokenlag(args: &[&str]) -> Command {
     command
 }
 
+/// The same command, heeding Ctrl-C and the closing of its terminal whatever the test run was started to ignore: `nohup` and a
+/// shell's `&` hand that on.
+pub fn heeding_signals(command: &Command) -> Command {
+    let mut heeding = Command::new("env");
+    heeding
+        .arg("--default-signal=HUP,INT,QUIT")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => heeding.env(name, value),
+            None => heeding.env_remove(name),
+        };
+    }
+    heeding
+}
+
 /// A comparison small enough for a test, whole enough to have every part; with `more` flags.
 pub fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let small =

@@ -108,7 +108,7 @@ impl<'a> Judge<'a> {
         name: &str,
         way: &Way,
         found: &io::Result<f64>,
-        cpu: Option<(u64, u64)>,
+        work: Option<(u64, u64)>,
     ) {
         let what = format!("TCP throughput {name}");
         let rate = match found {
@@ -133,9 +133,9 @@ impl<'a> Judge<'a> {
             }
         };
         // The sending took a second longer than what is counted.
-        let busy = cpu.map(|(before, after)| (after - before) as f64 / 3e9);
+        let busy = work.map(|(before, after)| (after - before) as f64 / 3e9);
         let beside = busy.map_or(String::new(), |busy| {
-            format!("; the relay took {:.0} % of a core", busy * 100.0)
+            format!("; the relay worked for {:.0} % of a core", busy * 100.0)
         });
         self.add(&what, asked, mbit(rate) + &beside, good);
     }
@@ -189,7 +189,7 @@ impl<'a> Judge<'a> {
         rate: u64,
         stats: &LinkStats,
         floods: &[io::Result<Flood>],
-        cpu: Option<(u64, u64)>,
+        work: Option<(u64, u64)>,
     ) {
         let (mut sent, mut received) = (0, 0);
         for flood in floods {
@@ -218,11 +218,11 @@ impl<'a> Judge<'a> {
             format!("p50 {}, p99 {}", ms(p50), ms(p99)),
             Some(p99 <= RELEASE),
         );
-        if let Some((before, after)) = cpu {
+        if let Some((before, after)) = work {
             // Two floods of two seconds.
             let share = (after - before) as f64 / 4e9;
             self.add(
-                &format!("the relay's CPU at {}", show_rate(Some(rate))),
+                &format!("the relay's work at {}", show_rate(Some(rate))),
                 format!("below {:.0} % of a core", BUSY * 100.0),
                 format!("{:.0} %", share * 100.0),
                 Some(share < BUSY),
