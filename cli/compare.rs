@@ -33,7 +33,10 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
         let (alarm, interrupted) = alarm::alarm();
         let mut rig = Rig::default();
         let measured = measured(&args, &mut plan, link.as_mut(), &place, &mut rig, &alarm).await;
-        let casualty = rig.casualty();
+        let casualty = match &measured {
+            Ok(measured) if measured.broken.is_none() => rig.casualty(),
+            _ => rig.casualty_behind_trouble().await,
+        };
         rig.shut_down().await;
         finish::outcome(measured, casualty, &interrupted)
     });

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
@@ -69,33 +70,9 @@ impl Child {
         core: Option<usize>,
         alarm: &Alarm,
     ) -> anyhow::Result<Starting> {
-        let mut command = Command::new(program::own()?);
-        command
-            .args(args)
-            .arg("--report-ready")
-            .arg(format!("--die-with-parent={}", std::process::id()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Signals to this process's group (Ctrl-C, `timeout`) are this process's to act upon: a child that ended
-            // by them would end before what it was measured at is kept.
-            .process_group(0)
-            .kill_on_drop(true);
-        if let Some(core) = core {
-            command.arg(format!("--pin={core}"));
-        }
-        // What the user set for this command is not meant for its children.
-        for (variable, _) in std::env::vars_os() {
-            let ours = variable
-                .to_str()
-                .is_some_and(|name| name.starts_with("TOKENLAG_"));
-            if ours || variable == "OPENAI_API_KEY" {
-                command.env_remove(variable);
-            }
-        }
-        let mut process = command
-            .spawn()
-            .with_context(|| format!("cannot start the {name}"))?;
+        let start = |program: &Path| command(program, &args, core).spawn();
+        let mut process =
+            program::again(start).with_context(|| format!("cannot start the {name}"))?;
         let (Some(pid), Some(stdout), Some(stderr)) =
             (process.id(), process.stdout.take(), process.stderr.take())
         else {
@@ -259,4 +236,33 @@ async fn keep_tail(mut stderr: ChildStderr, tail: Rc<RefCell<VecDeque<u8>>>) {
 async fn drain(mut stdout: BufReader<ChildStdout>) {
     let mut buffer = [0; 1_024];
     while let Ok(1..) = stdout.read(&mut buffer).await {}
+}
+
+/// What starts `program` as a child of this one.
+fn command(program: &Path, args: &[OsString], core: Option<usize>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .arg("--report-ready")
+        .arg(format!("--die-with-parent={}", std::process::id()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Signals to this process's group (Ctrl-C, `timeout`) are this process's to act upon: a child that ended
+        // by them would end before what it was measured at is kept.
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(core) = core {
+        command.arg(format!("--pin={core}"));
+    }
+    // What the user set for this command is not meant for its children.
+    for (variable, _) in std::env::vars_os() {
+        let ours = variable
+            .to_str()
+            .is_some_and(|name| name.starts_with("TOKENLAG_"));
+        if ours || variable == "OPENAI_API_KEY" {
+            command.env_remove(variable);
+        }
+    }
+    command
 }

@@ -6,9 +6,11 @@ mod proxies;
 
 use std::ffi::OsString;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokenlag_loadgen::{BaseUrl, Stop, Stopper};
+use tokenlag_probes::{Clock, MonoClock};
 
 use crate::pinning::Pinning;
 pub use child::{Child, Ready};
@@ -17,6 +19,9 @@ pub use proxies::{Leg, ProxyAddresses, Setup, Sidecar};
 
 /// Sequences that the embedded model decodes at once: each has a cache in memory.
 const SLOTS: std::ops::RangeInclusive<usize> = 8..=64;
+
+/// How long after trouble the end of a child that caused it may be seen.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// What is said of a run that was stopped early on.
 pub const NOTHING_MEASURED: &str = "stopped before anything was measured";
@@ -73,6 +78,15 @@ impl Rig {
     /// Why the run cannot go on: the first child that ended before it was asked to.
     pub fn casualty(&self) -> Option<String> {
         self.children.iter().find_map(Child::casualty)
+    }
+
+    /// The same where something went wrong just now: a connection that a dead child leaves behind is seen before its end is.
+    pub async fn casualty_behind_trouble(&self) -> Option<String> {
+        let patience = MonoClock.now() + PATIENCE;
+        while self.casualty().is_none() && MonoClock.now() < patience {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.casualty()
     }
 
     /// Ends all children: asks first, insists after a second.

@@ -128,9 +128,8 @@ async fn one(
     tables: bool,
     alarm: &Alarm,
 ) -> anyhow::Result<Option<i32>> {
-    let mut child = command(case, place, folder, tables)?
-        .spawn()
-        .context("cannot start a comparison of the sweep")?;
+    let start = |program: &Path| command(program, case, place, folder, tables).spawn();
+    let mut child = program::again(start).context("cannot start a comparison of the sweep")?;
     if let Some(mut stdin) = child.stdin.take() {
         // It reads this before anything else. One that is gone by now has its exit code to say why.
         let _ = stdin.write_all(swept.plan.text.as_bytes()).await;
@@ -150,9 +149,9 @@ async fn one(
 }
 
 /// This program once more, with what the user said, the plan as it was read, and the case's number.
-fn command(case: &Case, place: &Path, folder: &Path, tables: bool) -> anyhow::Result<Command> {
+fn command(program: &Path, case: &Case, place: &Path, folder: &Path, tables: bool) -> Command {
     let given = std::env::args_os().skip(1);
-    let mut command = Command::new(program::own()?);
+    let mut command = Command::new(program);
     command
         .args(without(&["--out", "--plan"], given))
         .arg(flag("--plan=", place.join(PLAN).into()))
@@ -166,7 +165,7 @@ fn command(case: &Case, place: &Path, folder: &Path, tables: bool) -> anyhow::Re
         // Standard output carries one result: the sweep's.
         command.stdout(Stdio::null());
     }
-    Ok(command)
+    command
 }
 
 fn flag(name: &str, value: OsString) -> OsString {
