@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getpgrp, getppid, tcgetpgrp};
+use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 use tokenlag_link::{Forwarder, Link, LinkSpec};
 use tokio::process::Command;
 
@@ -16,7 +16,7 @@ use super::CLOCK;
 use crate::alarm::block_on;
 use crate::args::link::LinkArgs;
 use crate::exit::Exit;
-use crate::{output, signals};
+use crate::{output, program, signals};
 
 /// What shells say of a command that cannot be started.
 const NOT_STARTED: u8 = 127;
@@ -70,7 +70,12 @@ async fn ended(link: &Link, args: &LinkArgs) -> anyhow::Result<ExitStatus> {
 
 /// This program once more: it becomes the command when it has seen to it that the command does not outlive this process.
 fn start(link: &Link, command: &[OsString]) -> anyhow::Result<tokio::process::Child> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let behind = |program: &Path| behind(link, program, command).spawn();
+    program::again(behind).context("cannot start the command")
+}
+
+/// What starts `program` to become the command.
+fn behind(link: &Link, program: &Path, command: &[OsString]) -> Command {
     let mut start = Command::new(program);
     start
         .arg("link")
@@ -85,7 +90,7 @@ fn start(link: &Link, command: &[OsString]) -> anyhow::Result<tokio::process::Ch
     for (name, value) in environment(link) {
         start.env(name, value);
     }
-    start.spawn().context("cannot start the command")
+    start
 }
 
 /// What the command is told of the link.
@@ -113,10 +118,7 @@ fn environment(link: &Link) -> Vec<(&'static str, String)> {
 
 /// Becomes the command, as the child of `parent` and not beyond its end.
 pub fn become_command(parent: i32, command: &[OsString]) -> anyhow::Result<Exit> {
-    set_pdeathsig(Signal::SIGKILL).context("cannot ask the system for the parent's death")?;
-    if getppid() != Pid::from_raw(parent) {
-        bail!("the parent {parent} is gone");
-    }
+    signals::end_with(parent, Signal::SIGKILL)?;
     let Some((program, args)) = command.split_first() else {
         bail!("there is no command");
     };

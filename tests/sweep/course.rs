@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -34,6 +34,16 @@ fn lengths(out: &Path) -> Vec<Value> {
         .collect()
 }
 
+/// Starts the sweep of `plan` by a file of the program that is the test's own.
+fn started(program: &Path, plan: &str, out: &Path) -> Child {
+    Command::new(program)
+        .args(["compare", "--plan", plan, "--out", out.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 #[test]
 fn what_becomes_of_the_plan_and_the_program_meanwhile_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -44,12 +54,7 @@ fn what_becomes_of_the_plan_and_the_program_meanwhile_changes_nothing() {
     if fs::hard_link(built, &program).is_err() {
         fs::copy(built, &program).expect("there is room for the program");
     }
-    let child = Command::new(&program)
-        .args(["compare", "--plan", &plan, "--out", out.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = started(&program, &plan, &out);
     let first = out.join("01-osl-3");
     let begun = || first.exists();
     wait_until(
@@ -82,12 +87,7 @@ fn a_comparison_that_cannot_be_started_is_one_that_did_not_run() {
     let (plan, out) = planned(folder.path(), &text.replace("blocks = 2", "blocks = 10"));
     let program = folder.path().join("tokenlag");
     fs::copy(env!("CARGO_BIN_EXE_tokenlag"), &program).expect("there is room for the program");
-    let child = Command::new(&program)
-        .args(["compare", "--plan", &plan, "--out", out.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = started(&program, &plan, &out);
     let log = out.join("01-osl-3").join("exchanges.jsonl");
     let measured = || fs::metadata(&log).is_ok_and(|file| file.len() > 0);
     wait_until(
