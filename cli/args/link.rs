@@ -138,6 +138,12 @@ pub struct WayArgs {
     /// TCP's congestion control on both sides, by the kernel's name [default: the system's]
     #[arg(long, value_name = "NAME")]
     pub cc: Option<String>,
+    /// Segments that a new TCP connection may send before the first acknowledgement, on both sides [default: the kernel's 10]
+    #[arg(long, value_name = "SEGMENTS")]
+    pub initcwnd: Option<String>,
+    /// Whether TCP's congestion window shrinks while a connection is idle, on both sides: on or off [default: on]
+    #[arg(long, value_name = "SWITCH")]
+    pub idle_restart: Option<String>,
 }
 
 impl WayArgs {
@@ -163,6 +169,8 @@ impl WayArgs {
             ("seed", &self.seed),
             ("mtu", &self.mtu),
             ("cc", &self.cc),
+            ("initcwnd", &self.initcwnd),
+            ("idle-restart", &self.idle_restart),
         ];
         let reorder = self.reorder.then(|| ("reorder", "true".to_owned()));
         given

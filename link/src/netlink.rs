@@ -32,6 +32,7 @@ const PLAIN_ADDRESS: u32 = 0x2 | 0x200;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_METRICS: u16 = 8;
+const RTAX_INITCWND: u16 = 11;
 const RTAX_CC_ALGO: u16 = 16;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
@@ -64,12 +65,21 @@ pub(crate) fn add_address(index: u32, address: IpAddr) -> io::Result<()> {
     ask(request)
 }
 
-/// Sends a network through an interface, its TCP connections under the congestion control of that name.
+/// What a route says of the TCP connections that go by it; `None`: what the kernel does by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TcpMetrics<'a> {
+    /// Their congestion control.
+    pub(crate) congestion_control: Option<&'a str>,
+    /// Segments that a new one may send before the first acknowledgement.
+    pub(crate) initial_window: Option<u16>,
+}
+
+/// Sends a network through an interface.
 pub(crate) fn add_route(
     index: u32,
     network: IpAddr,
     prefix: u8,
-    congestion_control: Option<&str>,
+    tcp: TcpMetrics<'_>,
 ) -> io::Result<()> {
     let (family, _, bytes) = parts(network);
     let mut request = Request::new(RTM_NEWROUTE, CREATE);
@@ -84,11 +94,16 @@ pub(crate) fn add_route(
     request.bytes.extend(0u32.to_ne_bytes());
     request.attribute(RTA_DST, &bytes);
     request.attribute(RTA_OIF, &index.to_ne_bytes());
-    if let Some(name) = congestion_control {
-        let mut metric = Request { bytes: Vec::new() };
+    let mut metrics = Request { bytes: Vec::new() };
+    if let Some(segments) = tcp.initial_window {
+        metrics.attribute(RTAX_INITCWND, &u32::from(segments).to_ne_bytes());
+    }
+    if let Some(name) = tcp.congestion_control {
         let name: Vec<u8> = name.bytes().chain([0]).collect();
-        metric.attribute(RTAX_CC_ALGO, &name);
-        request.attribute(RTA_METRICS, &metric.bytes);
+        metrics.attribute(RTAX_CC_ALGO, &name);
+    }
+    if !metrics.bytes.is_empty() {
+        request.attribute(RTA_METRICS, &metrics.bytes);
     }
     ask(request)
 }

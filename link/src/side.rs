@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use tun_rs::{DeviceBuilder, Layer};
 
 use crate::namespace::{Namespace, on_a_thread};
+use crate::netlink::TcpMetrics;
 use crate::{LinkError, LinkSpec, netlink};
 
 /// The device's name in either namespace.
@@ -20,6 +21,9 @@ const WAITING: u32 = 10_000;
 const NETWORK_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 24);
 /// A unique local network (RFC 4193).
 const NETWORK_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd74, 0x6f6b, 0x656e, 0, 0, 0, 0, 0), 64);
+
+/// What it says holds for the namespace of the thread that opens it.
+const IDLE_RESTART: &str = "/proc/sys/net/ipv4/tcp_slow_start_after_idle";
 
 /// A side's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +93,9 @@ impl Side {
             })
             .map_err(LinkError::system("make a TUN device", TUN))?;
         let has_v6 = configure(addresses, spec)?;
+        if let Some(on) = spec.idle_restart {
+            set_idle_restart(on)?;
+        }
         let inherited = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
         Ok(Self {
             namespace,
@@ -136,6 +143,15 @@ fn configure(addresses: Addresses, spec: &LinkSpec) -> Result<bool, LinkError> {
     Ok(v6.is_ok())
 }
 
+/// Says whether windows of the thread's namespace shrink while a connection is idle; it is for IPv6 too.
+fn set_idle_restart(on: bool) -> Result<(), LinkError> {
+    fs::write(IDLE_RESTART, if on { "1" } else { "0" }).map_err(|source| LinkError::System {
+        what: format!("write {IDLE_RESTART} of a link's namespace, for idle-restart"),
+        source,
+        remedy: "containers often have /proc/sys mounted read-only: have it writable (docker: --privileged), or leave idle-restart out",
+    })
+}
+
 /// Gives the device its address, and the network behind it its route.
 fn reach(
     index: u32,
@@ -148,8 +164,12 @@ fn reach(
         format!("add the address {address}"),
         KERNEL,
     ))?;
-    let cc = spec.cc.as_deref();
-    netlink::add_route(index, network, prefix, cc).map_err(|source| match cc {
+    let tcp = TcpMetrics {
+        congestion_control: spec.cc.as_deref(),
+        initial_window: spec.initcwnd,
+    };
+    let added = netlink::add_route(index, network, prefix, tcp);
+    added.map_err(|source| match tcp.congestion_control {
         None => LinkError::system(format!("add a route to {network}"), KERNEL)(source),
         Some(name) => LinkError::System {
             what: format!("have TCP's congestion control '{name}' on the link"),

@@ -24,7 +24,15 @@ const SHORTEST_QUEUE: Duration = Duration::from_millis(20);
 /// Keys of both directions at once; with `up-` or `down-` before them they are of one.
 const WAY_KEYS: [&str; 5] = ["delay", "jitter", "rate", "loss", "queue"];
 /// Keys of the link as a whole.
-const LINK_KEYS: [&str; 5] = ["rtt", "reorder", "seed", "mtu", "cc"];
+const LINK_KEYS: [&str; 7] = [
+    "rtt",
+    "reorder",
+    "seed",
+    "mtu",
+    "cc",
+    "initcwnd",
+    "idle-restart",
+];
 
 /// One direction's parameters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -68,6 +76,12 @@ pub struct LinkSpec {
     pub mtu: u16,
     /// TCP's congestion control on both sides, by the kernel's name; `None`: the system's default.
     pub cc: Option<String>,
+    /// Segments that a new TCP connection may send before the first acknowledgement, on both sides; `None`: the kernel's, which
+    /// is 10 (RFC 6928).
+    pub initcwnd: Option<u16>,
+    /// Whether TCP's congestion window shrinks again while a connection is idle (RFC 5681, section 4.1), on both sides;
+    /// `None`: as the kernel has it in a new namespace, which is that it does.
+    pub idle_restart: Option<bool>,
 }
 
 impl Default for LinkSpec {
@@ -79,6 +93,8 @@ impl Default for LinkSpec {
             seed: 1,
             mtu: MTU,
             cc: None,
+            initcwnd: None,
+            idle_restart: None,
         }
     }
 }
@@ -173,6 +189,18 @@ impl LinkSpec {
                     return Err("write a name that the kernel knows, as in reno".to_owned());
                 }
                 self.cc = Some(value.to_owned());
+            }
+            "initcwnd" => {
+                let given = value.parse().ok().filter(|segments| *segments > 0);
+                let refused = || "write 1 to 65535 segments".to_owned();
+                self.initcwnd = Some(given.ok_or_else(refused)?);
+            }
+            "idle-restart" => {
+                self.idle_restart = match value {
+                    "on" | "true" => Some(true),
+                    "off" | "false" => Some(false),
+                    _ => return Err("write on or off".to_owned()),
+                }
             }
             key => {
                 self.up.set(key, value)?;
@@ -298,6 +326,12 @@ impl fmt::Display for LinkSpec {
         if let Some(name) = &self.cc {
             words.push(format!("cc={name}"));
         }
+        if let Some(segments) = self.initcwnd {
+            words.push(format!("initcwnd={segments}"));
+        }
+        if let Some(on) = self.idle_restart {
+            words.push(format!("idle-restart={}", if on { "on" } else { "off" }));
+        }
         f.write_str(&words.join(","))
     }
 }
@@ -330,6 +364,11 @@ mod tests {
         let changed = LinkSpec::parse("cross-country,loss=1%,cc=reno").unwrap();
         assert_eq!(changed.up.loss.mean(), 0.01);
         assert_eq!(changed.cc.as_deref(), Some("reno"));
+        let opened = LinkSpec::parse("lan,initcwnd=250,idle-restart=off").unwrap();
+        assert_eq!(
+            (opened.initcwnd, opened.idle_restart),
+            (Some(250), Some(false))
+        );
         assert_eq!(
             changed.rtt(),
             LinkSpec::parse("cross-country").unwrap().rtt()
@@ -353,6 +392,8 @@ mod tests {
             ("queue=100b", "must fit"),
             ("mtu=500", "mtu: write 1280"),
             ("cc=../x", "cc: write a name"),
+            ("initcwnd=0", "initcwnd: write 1"),
+            ("idle-restart=maybe", "idle-restart: write on or off"),
             ("nowhere.toml", "No such file"),
         ] {
             let told = refusal(text);
@@ -372,7 +413,7 @@ mod tests {
 
         #[test]
         fn nearly_right_text_is_read_or_told(
-            text in "((up-|down-)?(rtt|delay|jitter|rate|loss|queue|mtu|seed|cc)=[0-9.]{0,4}(ms|mbit|%|kb|ge:|/)?,?){0,4}"
+            text in "((up-|down-)?(rtt|delay|jitter|rate|loss|queue|mtu|seed|cc|initcwnd|idle-restart)=[0-9.]{0,4}(ms|mbit|%|kb|ge:|/|on)?,?){0,4}"
         ) {
             let _ = LinkSpec::parse(&text);
         }
@@ -381,6 +422,7 @@ mod tests {
         fn what_is_shown_reads_back(
             delay in 0u64..1_000_000, jitter in 0u64..100_000, rate in 1u64..10_000_000, loss in 0u32..100_000,
             reorder in any::<bool>(), seed in any::<u64>(), mtu in 1_280u16.., down in 0u64..1_000_000,
+            initcwnd in proptest::option::of(1u16..), idle_restart in any::<Option<bool>>(),
         ) {
             let way = Way {
                 delay: Duration::from_micros(delay),
@@ -391,12 +433,13 @@ mod tests {
             };
             let link = LinkSpec {
                 down: Way { delay: Duration::from_micros(down), ..way.clone() },
-                up: way, reorder, seed, mtu, cc: None,
+                up: way, reorder, seed, mtu, cc: None, initcwnd, idle_restart,
             };
             let read = LinkSpec::parse(&link.to_string()).unwrap();
             prop_assert_eq!(read.to_string(), link.to_string());
             prop_assert_eq!(read.rtt(), link.rtt());
             prop_assert_eq!(read.up.rate, link.up.rate);
+            prop_assert_eq!((read.initcwnd, read.idle_restart), (initcwnd, idle_restart));
         }
     }
 }
