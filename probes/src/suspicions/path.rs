@@ -169,7 +169,7 @@ fn buffering_hop(record: &RunRecord, row: Row, recorder: &Recorder) -> Option<Wa
 }
 
 /// The load generator had no time to read each delta as it came, so that those it read together are no hop's.
-fn is_busy(record: &RunRecord, row: Row) -> bool {
+pub(super) fn is_busy(record: &RunRecord, row: Row) -> bool {
     let counters = record.counters_of(row);
     let waited = counters.client_run_queue.map_or(0, |queue| queue.delay_ns);
     let wanted = counters.client_cpu_ns.unwrap_or(0).saturating_add(waited);

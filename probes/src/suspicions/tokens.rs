@@ -6,6 +6,7 @@ use crate::report::Recorders;
 use crate::row::Row;
 use crate::verdict::Warning;
 
+use super::path::is_busy;
 use super::warning;
 
 /// How far two rows' tokens per exchange may lie apart: rounding, and the odd reply that ended early.
@@ -76,10 +77,16 @@ pub(super) fn cached(record: &RunRecord, recorders: &Recorders) -> Option<Warnin
 
 /// Tokens that share a stamp: several in a delta, or several deltas in a read. All but the last of them were there before.
 pub(super) fn coalesced(record: &RunRecord, recorders: &Recorders) -> Option<Warning> {
-    let (_, (row, per_stamp)) = extremes_of_any(record, recorders, |tallies| {
+    let per_stamp = |tallies: &Tallies| {
         let stamps = tallies.deltas.saturating_sub(tallies.coalesced);
         Some((tallies.tokens, stamps))
-    })?;
+    };
+    let means = means(record, recorders, per_stamp);
+    let is_alone_somewhere = means.first()?.1 < SHARED_STAMP;
+    let (row, per_stamp) = means
+        .into_iter()
+        .rev()
+        .find(|(row, _)| !(is_alone_somewhere && come_together(record, *row)))?;
     if per_stamp < SHARED_STAMP {
         return None;
     }
@@ -102,6 +109,14 @@ pub(super) fn coalesced(record: &RunRecord, recorders: &Recorders) -> Option<War
     )
 }
 
+/// What one read of this row returned came in one moment: there is no hop between the ends of an emulated link, and a generator
+/// that mostly waits is there when bytes are. Deltas share a segment where a window was full when they were written, as that
+/// of a new connection is (RFC 5681, section 3.1; RFC 6928), and that is what the row is to show. Of a backend that writes
+/// many at once nothing is said: all rows have it alike.
+fn come_together(record: &RunRecord, row: Row) -> bool {
+    record.floor.is_some_and(|floor| floor.is_of_a_link()) && !is_busy(record, row)
+}
+
 /// The rows with the least and the most of something per exchange; `None` with fewer than two rows that know it.
 fn extremes(
     record: &RunRecord,
@@ -118,6 +133,16 @@ fn extremes_of_any(
     recorders: &Recorders,
     of: fn(&Tallies) -> Option<(u64, u64)>,
 ) -> Option<((Row, f64), (Row, f64))> {
+    let means = means(record, recorders, of);
+    means.first().copied().zip(means.last().copied())
+}
+
+/// Each row that knows something per exchange, from the least to the most.
+fn means(
+    record: &RunRecord,
+    recorders: &Recorders,
+    of: impl Fn(&Tallies) -> Option<(u64, u64)>,
+) -> Vec<(Row, f64)> {
     let mut means: Vec<(Row, f64)> = record
         .rows
         .iter()
@@ -127,5 +152,5 @@ fn extremes_of_any(
         })
         .collect();
     means.sort_by(|a, b| a.1.total_cmp(&b.1));
-    means.first().copied().zip(means.last().copied())
+    means
 }

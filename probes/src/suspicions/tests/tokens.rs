@@ -1,6 +1,8 @@
 //! Rows that did not do the same work, and tokens without a stamp of their own.
 
 use super::*;
+use crate::Floor;
+use crate::suspicions::tokens::coalesced;
 
 /// Books one more exchange of `WS` whose usage is far from the others'.
 fn with_usage(recorders: &mut Recorders, change: impl FnOnce(&mut crate::exchange::Usage)) {
@@ -64,20 +66,48 @@ fn reads_of_several_deltas() {
         "coalesced_tokens",
         "1.6 tokens of ws/incremental share a stamp (1.0 a delta, and 1.6 deltas that were read at once)",
         |_, recorders| {
-            let mut recorder = Recorder::new();
-            for trace in 0..96 {
-                let stamps: Vec<u64> = (0..8).map(|k| 9_000_000 + k / 2 * 2_000_000).collect();
-                let mut pairs = exchange(trace, &stamps);
-                for (k, mark) in pairs.tokens.iter_mut().enumerate() {
-                    // The last one comes alone.
-                    mark.chunk = if k == 7 { 4 } else { k as u32 / 2 };
-                }
-                pairs.chunks = 5;
-                recorder.finish(&pairs, None);
-            }
-            recorders.insert(WS, recorder);
+            recorders.insert(WS, read_in_pairs());
         },
     );
+}
+
+/// Exchanges whose deltas were read two by two, but for the last.
+fn read_in_pairs() -> Recorder {
+    let mut recorder = Recorder::new();
+    for trace in 0..96 {
+        let stamps: Vec<u64> = (0..8).map(|k| 9_000_000 + k / 2 * 2_000_000).collect();
+        let mut pairs = exchange(trace, &stamps);
+        for (k, mark) in pairs.tokens.iter_mut().enumerate() {
+            mark.chunk = if k == 7 { 4 } else { k as u32 / 2 };
+        }
+        pairs.chunks = 5;
+        recorder.finish(&pairs, None);
+    }
+    recorder
+}
+
+#[test]
+fn what_comes_over_an_emulated_link_in_one_read_came_in_one_moment() {
+    let over_a_link = |record: &mut RunRecord, recorders: &mut Recorders| {
+        let way = std::time::Duration::from_millis(20);
+        record.floor = Some(Floor::of_link(2 * way, way));
+        recorders.insert(WS, read_in_pairs());
+    };
+    let (mut record, mut recorders) = sound();
+    over_a_link(&mut record, &mut recorders);
+    assert_eq!(coalesced(&record, &recorders), None);
+    // A generator that had no time to read each as it came is told of, over a link as well.
+    check("coalesced_tokens", "ws/incremental", |record, recorders| {
+        over_a_link(record, recorders);
+        for cell in record.cells.iter_mut().filter(|cell| cell.row == WS) {
+            cell.counters.client_cpu_ns = Some(cell.duration_ns);
+        }
+    });
+    // And so is a backend that writes several at once to every row.
+    for row in record.rows.clone() {
+        recorders.insert(row, read_in_pairs());
+    }
+    assert!(coalesced(&record, &recorders).is_some());
 }
 
 #[test]
