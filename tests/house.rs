@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use workspace::{is_ours, metadata, packages, root, text};
 
 /// Which of our crates each may depend on; `dev` adds what only its tests and benches may.
-const EDGES: [(&str, &[&str], &[&str]); 9] = [
+const EDGES: [(&str, &[&str], &[&str]); 10] = [
     ("tokenlag-probes", &[], &[]),
     ("tokenlag-dialect", &["tokenlag-probes"], &[]),
     (
@@ -19,7 +19,12 @@ const EDGES: [(&str, &[&str], &[&str]); 9] = [
     ),
     (
         "tokenlag-proxy",
-        &["tokenlag-channel", "tokenlag-dialect", "tokenlag-probes"],
+        &[
+            "tokenlag-channel",
+            "tokenlag-dialect",
+            "tokenlag-probes",
+            "tokenlag-profiling",
+        ],
         &["tokenlag-scripted", "tokenlag-loadgen"],
     ),
     (
@@ -33,6 +38,7 @@ const EDGES: [(&str, &[&str], &[&str]); 9] = [
         &[],
     ),
     ("tokenlag-link", &[], &["tokenlag-probes"]),
+    ("tokenlag-profiling", &[], &[]),
     (
         "tokenlag-scripted",
         &["tokenlag-channel", "tokenlag-dialect", "tokenlag-probes"],
@@ -47,6 +53,7 @@ const EDGES: [(&str, &[&str], &[&str]); 9] = [
             "tokenlag-link",
             "tokenlag-loadgen",
             "tokenlag-probes",
+            "tokenlag-profiling",
             "tokenlag-proxy",
         ],
         &["tokenlag-scripted"],

@@ -1,0 +1,145 @@
+//! Sampling this process: a signal each so many microseconds of its CPU time, whichever of its threads uses it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pprof::{Frames, ProfilerGuard, Symbol};
+
+use crate::stacks::{Frame, Stacks};
+
+/// The kernel's tick bounds how often a process can be interrupted for its CPU time, at 250 Hz on usual systems; a rate that
+/// is no divisor of it does not fall into step with what the program does at regular times.
+pub const HERTZ: i32 = 199;
+
+/// Why this process cannot be sampled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SamplingError {
+    /// One sampling at a time.
+    #[error("this process is being sampled already; try again when that is over")]
+    Running,
+    /// The sampler does not start.
+    #[error(
+        "cannot sample this process: {0}; it needs the signal SIGPROF for itself and a folder for temporary files (TMPDIR)"
+    )]
+    Sampler(pprof::Error),
+}
+
+impl From<pprof::Error> for SamplingError {
+    fn from(error: pprof::Error) -> Self {
+        match error {
+            pprof::Error::Running => Self::Running,
+            error => Self::Sampler(error),
+        }
+    }
+}
+
+/// A sampling that is under way; dropped, it ends.
+pub struct Sampling {
+    guard: ProfilerGuard<'static>,
+}
+
+impl Sampling {
+    /// Begins to sample all threads of this process, `hertz` times in each second of CPU time that they use together.
+    ///
+    /// The first one in a process reads its debug information, which takes a second of a large program: that is done before
+    /// the first sample.
+    ///
+    /// # Errors
+    /// It is being sampled already, or the system does not allow it.
+    pub fn start(hertz: i32) -> Result<Self, SamplingError> {
+        let builder = pprof::ProfilerGuardBuilder::default();
+        // Unwinding from within the unwinder is asking for trouble, and no cost of a program that runs well.
+        let builder = builder
+            .frequency(hertz.clamp(1, 1_000))
+            .blocklist(&["libgcc"]);
+        let guard = builder.build()?;
+        Ok(Self { guard })
+    }
+
+    /// Ends it: what was sampled, its frames resolved.
+    ///
+    /// # Errors
+    /// The samples cannot be read back.
+    pub fn finish(self) -> Result<Stacks, SamplingError> {
+        let report = self.guard.report().build_unresolved()?;
+        // No more signals while frames are resolved: that is no work of the program.
+        drop(self.guard);
+        let mut names = Names::default();
+        let mut stacks = Stacks::default();
+        for (frames, count) in report.data {
+            let count = u64::try_from(count).unwrap_or(0);
+            stacks.add(names.stack(frames.into()), count);
+        }
+        Ok(stacks)
+    }
+}
+
+/// Names that were demangled already.
+#[derive(Default)]
+struct Names(HashMap<(Vec<u8>, u32), Arc<Frame>>);
+
+impl Names {
+    /// A stack from its root, which is its thread.
+    fn stack(&mut self, frames: Frames) -> Vec<Arc<Frame>> {
+        let thread = Arc::new(Frame::named(frames.thread_name_or_id()));
+        let inner_first = frames.frames.iter().flatten();
+        let mut stack: Vec<_> = inner_first.map(|symbol| self.frame(symbol)).collect();
+        stack.push(thread);
+        stack.reverse();
+        stack
+    }
+
+    fn frame(&mut self, symbol: &Symbol) -> Arc<Frame> {
+        let key = (symbol.raw_name().to_vec(), symbol.lineno());
+        let frame = self.0.entry(key).or_insert_with(|| {
+            let file = symbol.filename.as_ref();
+            Arc::new(Frame {
+                function: symbol.name(),
+                file: file.map_or_else(String::new, |file| file.to_string_lossy().into_owned()),
+                line: symbol.lineno(),
+            })
+        });
+        Arc::clone(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+
+    #[inline(never)]
+    fn busy(rounds: u64) -> u64 {
+        (0..rounds).fold(0u64, |sum, i| {
+            black_box(sum.wrapping_mul(31).wrapping_add(i))
+        })
+    }
+
+    #[test]
+    fn what_the_cpu_did_is_seen_and_one_samples_at_a_time() {
+        let sampling = Sampling::start(HERTZ).unwrap();
+        assert!(matches!(
+            Sampling::start(HERTZ),
+            Err(SamplingError::Running)
+        ));
+        // Some CPU time, counted in samples and not in seconds.
+        for _ in 0..3 {
+            black_box(busy(10_000_000));
+        }
+        let stacks = sampling.finish().unwrap();
+        assert!(stacks.total() > 20, "{}", stacks.total());
+        let functions = stacks.functions();
+        let busy = functions.iter().find(|(name, _)| name.ends_with("::busy"));
+        let (_, share) = busy.unwrap_or_else(|| panic!("{functions:?}"));
+        assert!(
+            share.total * 10 > stacks.total() * 8,
+            "{share:?} of {}",
+            stacks.total()
+        );
+        // It can begin again, and begins from nothing.
+        let again = Sampling::start(HERTZ).unwrap().finish().unwrap();
+        assert!(again.total() < stacks.total());
+    }
+}
