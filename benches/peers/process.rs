@@ -1,0 +1,190 @@
+//! A process under test: started on its core, ended with this one, and what it has spent.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokenlag_probes::{Clock, MonoClock, Stamp};
+
+use crate::install::Program;
+
+/// Between being asked to end and being killed.
+const GRACE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running process, which ends when this is dropped.
+pub struct Process {
+    name: String,
+    child: Child,
+    words: PathBuf,
+}
+
+impl Process {
+    /// Starts `program` on `core`. What it says goes to a file in `folder`.
+    ///
+    /// The kernel ends it with this thread: the one that starts processes must be that which outlives them.
+    pub fn start<A: AsRef<OsStr>>(
+        name: &str,
+        program: &Program,
+        arguments: impl IntoIterator<Item = A>,
+        core: usize,
+        folder: &Path,
+    ) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("{name} cannot be started: {error}");
+        let words = folder.join(format!("{name}.words"));
+        let mut command = Command::new("taskset");
+        command
+            .args(["--cpu-list", &core.to_string()])
+            .args(["setpriv", "--pdeathsig", "TERM"])
+            .arg(&program.path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&words).map_err(failed)?);
+        if let Some(libraries) = &program.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            child: command.spawn().map_err(failed)?,
+            words,
+        })
+    }
+
+    /// The first line of its standard output; what it writes later is read and dropped.
+    pub fn first_line(&mut self) -> Result<String, String> {
+        let stdout = self.child.stdout.take();
+        let mut lines = BufReader::new(stdout.ok_or("its output was read before")?);
+        let mut line = String::new();
+        let read = lines.read_line(&mut line);
+        self.drain(lines);
+        match read {
+            Ok(1..) => Ok(line),
+            _ => Err(self.obituary()),
+        }
+    }
+
+    /// Reads what it writes, so that it never waits for a full pipe.
+    pub fn ignore_output(&mut self) {
+        if let Some(stdout) = self.child.stdout.take() {
+            self.drain(BufReader::new(stdout));
+        }
+    }
+
+    fn drain(&self, mut from: BufReader<ChildStdout>) {
+        std::thread::spawn(move || std::io::copy(&mut from, &mut std::io::sink()));
+    }
+
+    /// Waits until `ready`, at most until `deadline`; an error where the process is gone before.
+    pub fn wait_until(
+        &mut self,
+        mut ready: impl FnMut() -> bool,
+        deadline: Stamp,
+    ) -> Result<(), String> {
+        while !ready() {
+            if self.has_ended() {
+                return Err(self.obituary());
+            }
+            if MonoClock.now() > deadline {
+                return Err(format!("{} took too long", self.name));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// How it ended, with its last words.
+    pub fn obituary(&mut self) -> String {
+        let status = self.child.wait();
+        let status = status.map_or("for reasons unknown".to_owned(), |status| {
+            status.to_string()
+        });
+        let words = fs::read_to_string(&self.words).unwrap_or_default();
+        let tail: Vec<&str> = words.lines().rev().take(5).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        format!("{} ended ({status}): {}", self.name, tail.join("; "))
+    }
+
+    /// CPU time in nanoseconds that it and its descendants have taken so far.
+    ///
+    /// A thread's time goes with it when it ends; those of the programs here stay.
+    pub fn cpu(&self) -> u64 {
+        let of_thread = |task: PathBuf| {
+            let text = fs::read_to_string(task.join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        self.family()
+            .into_iter()
+            .flat_map(tasks)
+            .filter_map(of_thread)
+            .sum()
+    }
+
+    /// Memory in bytes that is resident, of it and its descendants.
+    pub fn resident(&self) -> u64 {
+        let of_process = |pid: u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmRSS:"))?;
+            let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+            Some(kib * 1024)
+        };
+        self.family().into_iter().filter_map(of_process).sum()
+    }
+
+    /// It and its descendants.
+    fn family(&self) -> Vec<u32> {
+        let mut family = vec![self.child.id()];
+        let mut next = 0;
+        while let Some(&pid) = family.get(next) {
+            next += 1;
+            for task in tasks(pid) {
+                let children = fs::read_to_string(task.join("children")).unwrap_or_default();
+                family.extend(
+                    children
+                        .split_whitespace()
+                        .filter_map(|pid| pid.parse::<u32>().ok()),
+                );
+            }
+        }
+        family
+    }
+}
+
+/// The folders of a process's threads.
+fn tasks(pid: u32) -> Vec<PathBuf> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    threads.map_or(Vec::new(), |threads| {
+        threads.flatten().map(|thread| thread.path()).collect()
+    })
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Its family ends with it: each is asked, since some programs leave their children behind.
+        let family = self.family();
+        for pid in &family {
+            let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGTERM);
+        }
+        let deadline = MonoClock.now() + GRACE;
+        while !self.has_ended() && MonoClock.now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        if !self.has_ended() {
+            for pid in family {
+                let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+            }
+            let _ = self.child.wait();
+        }
+    }
+}
