@@ -136,6 +136,7 @@ impl Asker {
                 idle_timeout: PATIENCE,
                 tls: None,
                 stamping: Stamping::default(),
+                nagle: false,
             },
             request,
             url: format!("http://{}/clock", base.authority()),

@@ -124,6 +124,7 @@ impl Starter<'_> {
         };
         check_state(self.args.state_at, ends.found.state_at)?;
         check_stamp(plan.wire.stamp, told.stamp.unwrap_or_default())?;
+        check_nagle(plan.wire.nagle, told.nagle.unwrap_or_default())?;
         let proxy = ProxyAddresses {
             listen: listen.clone(),
             quic: self.args.proxy_quic.clone(),
@@ -160,6 +161,7 @@ impl Starter<'_> {
             state_at: self.args.state_at,
             resumption: plan.wire.resumption,
             zero_rtt: plan.wire.zero_rtt,
+            nagle: plan.wire.nagle,
             stamp: plan.wire.stamp,
             place: self.link.as_ref().map(|link| link.server()),
         };
@@ -204,6 +206,7 @@ impl Starter<'_> {
                 trust: trust
                     .filter(|_| plan.wire.carries_tls(row.transport))
                     .map(PathBuf::from),
+                nagle: plan.wire.nagle,
                 stamp: plan.wire.stamp,
             };
             let started = self.rig.start_sidecar(&leg, self.pinning, self.alarm);
@@ -226,6 +229,23 @@ fn check_stamp(ours: StampSource, theirs: StampSource) -> Result<(), Usage> {
         false => Err(Usage(format!(
             "the proxy that is running has stamps of the {theirs}, the load generator of the {ours}; start it with --stamp \
              {ours}, or give --stamp {theirs}"
+        ))),
+    }
+}
+
+/// Refuses a proxy whose door has Nagle's algorithm where the load generator has not, or the other way round: the report could
+/// not say which it was.
+fn check_nagle(ours: bool, theirs: bool) -> Result<(), Usage> {
+    let name = |on: bool| if on { "on" } else { "off" };
+    match ours == theirs {
+        true => Ok(()),
+        false => Err(Usage(format!(
+            "the proxy that is running has Nagle's algorithm {}, the load generator {}; start it with --nagle {ours}, or give \
+             --nagle {theirs}",
+            name(theirs),
+            name(ours),
+            ours = name(ours),
+            theirs = name(theirs),
         ))),
     }
 }

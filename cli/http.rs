@@ -59,6 +59,7 @@ async fn request(
         idle_timeout: limit,
         tls,
         stamping: Stamping::default(),
+        nagle: false,
     };
     let mut wire = Vec::with_capacity(256);
     start_request(&mut wire, "GET", path, &base.authority());

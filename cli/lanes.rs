@@ -26,6 +26,8 @@ fn endpoint(plan: &Plan, row: Row, ends: &Ends) -> Endpoint {
         let headers = plan.work.headers.clone();
         Endpoint::new(base, plan.work.dialect, headers, plan.work.limits)
             .stamped_by(plan.wire.stamp)
+            // The leg of a pair is between its proxies: what is beside the first of them is not held back.
+            .with_nagle(plan.wire.nagle && !row.transport.is_pair())
     };
     let Some(proxy) = ends
         .proxy

@@ -84,7 +84,8 @@ fn lane(
     let row = plan.work.rows[0];
     let headers = plan.work.headers.clone();
     let mut endpoint = Endpoint::new(url, plan.work.dialect, headers, plan.work.limits)
-        .stamped_by(plan.wire.stamp);
+        .stamped_by(plan.wire.stamp)
+        .with_nagle(plan.wire.nagle);
     if let Some((host, port)) = behind {
         endpoint = endpoint.at(host, port);
     }

@@ -37,6 +37,8 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
         identity,
         resumption: !args.no_resumption,
         zero_rtt: args.zero_rtt,
+        nagle: args.nagle.is_on(),
+        upstream_nagle: args.upstream_nagle.is_on(),
         limits,
         upstream_tls: upstream_tls.transpose()?,
         upstream_channel: args.upstream_channel,

@@ -51,6 +51,8 @@ pub struct Told {
     pub state_at: Option<StateAt>,
     /// Who stamps what its upstream sends.
     pub stamp: Option<StampSource>,
+    /// Whether its door's TCP holds small writes back.
+    pub nagle: Option<bool>,
 }
 
 /// What the proxy was told.

@@ -167,6 +167,7 @@ fn ours(transport: Transport, port: u16, tls: Option<ClientTls>) -> Ours {
         idle_timeout: PATIENCE,
         tls,
         stamping: Stamping::default(),
+        nagle: false,
     };
     Ours {
         channel: Channel::new(transport, dial),

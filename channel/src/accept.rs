@@ -31,6 +31,7 @@ const HTTP_1_0: &[u8] = b"http/1.0";
 pub struct Acceptor {
     tls: TlsAcceptor,
     limits: DoorLimits,
+    nagle: bool,
     room: Arc<Room>,
 }
 
@@ -134,8 +135,16 @@ impl Acceptor {
         Ok(Self {
             tls: TlsAcceptor::from(Arc::new(config)),
             limits,
+            nagle: false,
             room: Room::new(limits.room),
         })
+    }
+
+    /// The same, whose connections have Nagle's algorithm on or off ([`crate::Dial::nagle`]); without a word it is off.
+    #[must_use]
+    pub fn with_nagle(mut self, on: bool) -> Self {
+        self.nagle = on;
+        self
     }
 
     /// Finds out what is spoken, and opens it.
@@ -143,7 +152,7 @@ impl Acceptor {
     /// # Errors
     /// The client is gone, too slow, or does not agree.
     pub async fn accept(&self, stream: TcpStream) -> Result<Accepted, AcceptError> {
-        tcp::prepare_accepted(&stream)?;
+        tcp::prepare_accepted(&stream, self.nagle)?;
         let mut stream = Stamped::new(stream);
         let limit = self.limits.handshake;
         let spoken = timeout(limit, spoken(&mut stream)).await;

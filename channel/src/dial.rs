@@ -29,6 +29,9 @@ pub struct Dial {
     pub tls: Option<ClientTls>,
     /// Who stamps what arrives.
     pub stamping: Stamping,
+    /// TCP holds a small write back while an earlier one is not acknowledged (RFC 1122, section 4.2.3.4): for those who want to
+    /// see what that costs. Over UDP it says nothing.
+    pub nagle: bool,
 }
 
 impl Dial {

@@ -59,6 +59,13 @@ pub(crate) async fn dial(dial: &Dial, alpn: &[&[u8]]) -> Result<Connected, Chann
         let resolved = clock.now();
         let stream = first_that_answers(addresses).await?;
         let transport_connected = clock.now();
+        if dial.nagle {
+            let set = stream.set_nodelay(false);
+            set.map_err(|source| ChannelError::Connect {
+                address: dial.authority(),
+                source: source.into(),
+            })?;
+        }
         let stream = Stamped::dialled(stream, &dial.stamping, transport_connected);
         let (socket, connected) = match &dial.tls {
             None => (Socket::clear(stream), transport_connected),
@@ -99,10 +106,10 @@ pub(crate) async fn first_that_answers(
     Err(refused.expect("resolve gives at least one address"))
 }
 
-/// Sets a connection up that was accepted: no delay, and a client that vanished without a word is found out, however long its
-/// connection may lie idle.
-pub(crate) fn prepare_accepted(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+/// Sets a connection up that was accepted: no delay, unless `nagle` is wanted, and a client that vanished without a word is
+/// found out, however long its connection may lie idle.
+pub(crate) fn prepare_accepted(stream: &TcpStream, nagle: bool) -> io::Result<()> {
+    stream.set_nodelay(!nagle)?;
     SockRef::from(stream).set_tcp_keepalive(&KEEP_ALIVE)
 }
 

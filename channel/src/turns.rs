@@ -126,6 +126,7 @@ mod tests {
             idle_timeout: Duration::from_secs(5),
             tls: Some(ClientTls::trusting(identity.cert_pem.as_bytes()).unwrap()),
             stamping: Stamping::default(),
+            nagle: false,
         }
     }
 

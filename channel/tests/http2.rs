@@ -78,6 +78,7 @@ fn dial(listener: &TcpListener) -> Dial {
         idle_timeout: Duration::from_secs(5),
         tls: None,
         stamping: Stamping::default(),
+        nagle: false,
     }
 }
 

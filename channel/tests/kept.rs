@@ -46,6 +46,7 @@ async fn second_request(pause: Duration) -> (Result<u16, ChannelError>, u64) {
         idle_timeout: Duration::from_secs(5),
         tls: None,
         stamping: Stamping::default(),
+        nagle: false,
     };
     let serve = async {
         let (mut stream, _) = listener.accept().await.unwrap();

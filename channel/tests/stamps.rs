@@ -96,6 +96,7 @@ fn serve_tcp(dials: oneshot::Sender<Dial>, mut signals: Signals) {
         idle_timeout: Duration::from_secs(5),
         tls: None,
         stamping: Stamping::default(),
+        nagle: false,
     };
     dials.send(dial).unwrap();
     let (mut stream, _) = listener.accept().unwrap();

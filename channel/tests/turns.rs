@@ -39,6 +39,7 @@ fn mute(tls: ClientTls) -> (UdpSocket, Dial) {
         idle_timeout: Duration::from_secs(60),
         tls: Some(tls),
         stamping: Stamping::default(),
+        nagle: false,
     };
     (server, dial)
 }

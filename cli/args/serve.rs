@@ -10,7 +10,7 @@ use tokenlag_channel::BaseUrl;
 use tokenlag_probes::{Encoding, StampSource, Transport};
 use tokenlag_proxy::{StateAt, UpstreamApi};
 
-use super::values::duration;
+use super::values::{Switch, duration};
 
 fn one_or_more() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
@@ -114,6 +114,13 @@ pub struct ProxyArgs {
     /// client marks them as safe to be served twice
     #[arg(long, conflicts_with = "no_resumption")]
     pub zero_rtt: bool,
+    /// Nagle's algorithm on the connections that are taken over TCP: a small write waits until what was written before is
+    /// acknowledged
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    pub nagle: Switch,
+    /// The same on those to the upstream
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    pub upstream_nagle: Switch,
     /// Connections that are held at the same time, over TCP and over UDP each; further ones are closed at once
     /// [default: 20000]
     #[arg(long, value_name = "COUNT", value_parser = one_or_more())]

@@ -144,6 +144,13 @@ pub enum Switch {
     Off,
 }
 
+impl Switch {
+    /// It may.
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
 /// Whether processes are bound to cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,4 +1,4 @@
-//! Flags that `compare` and `load` share: how channels are encrypted, who shares them, and who stamps what comes.
+//! Flags that `compare` and `load` share: how channels are encrypted and sent on, who shares them, and who stamps what comes.
 
 use std::path::PathBuf;
 
@@ -26,6 +26,10 @@ pub struct WireArgs {
     /// once (http-cold, http, ws), instead of a connection each
     #[arg(long)]
     pub multiplex: bool,
+    /// Nagle's algorithm on the TCP connections of the rows, at both ends where the proxy is started here: a small write waits
+    /// until what was written before is acknowledged (on: no TCP_NODELAY)
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    pub nagle: Switch,
     /// Who stamps what comes, at the load generator and at what a proxy that is started here reads of its upstream: user (the
     /// process, when its read returns) or kernel (when it is received; where it gives no stamp, user)
     #[arg(long, value_name = "SOURCE", default_value = "user")]

@@ -4,7 +4,6 @@ use serde::Serialize;
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_probes::{Row, StampSource, Transport};
 
-use crate::args::values::Switch;
 use crate::args::wire::WireArgs;
 use crate::exit::Usage;
 
@@ -19,6 +18,8 @@ pub struct Wire {
     pub zero_rtt: bool,
     /// Sessions share their channel.
     pub multiplex: bool,
+    /// TCP holds small writes back (Nagle's algorithm).
+    pub nagle: bool,
     /// Who stamps what comes.
     pub stamp: StampSource,
 }
@@ -31,9 +32,10 @@ impl Wire {
     pub fn new(args: &WireArgs, tls: bool, rows: &[Row]) -> Result<Self, Usage> {
         let wire = Self {
             tls,
-            resumption: args.resumption == Switch::On,
+            resumption: args.resumption.is_on(),
             zero_rtt: args.zero_rtt,
             multiplex: args.multiplex,
+            nagle: args.nagle.is_on(),
             stamp: args.stamp,
         };
         if wire.zero_rtt && !wire.resumption {
@@ -45,6 +47,11 @@ impl Wire {
         if wire.zero_rtt && !rows.iter().any(sends_early_data) {
             return usage(
                 "--zero-rtt: no row can send before its handshake is over; http3 and quic can",
+            );
+        }
+        if wire.nagle && !rows.iter().any(goes_over_tcp) {
+            return usage(
+                "--nagle on: every row goes over UDP, which holds nothing back; take http or ws",
             );
         }
         let encrypted = rows.iter().any(|row| wire.carries_tls(row.transport));
@@ -89,6 +96,11 @@ fn sends_early_data(row: &Row) -> bool {
     matches!(row.transport, Transport::Http3 | Transport::Quic)
 }
 
+fn goes_over_tcp(row: &Row) -> bool {
+    let leg = row.transport.leg().unwrap_or(row.transport);
+    !leg.is_encrypted_always()
+}
+
 fn usage<T>(what: &str) -> Result<T, Usage> {
     Err(Usage(what.to_owned()))
 }
@@ -96,6 +108,7 @@ fn usage<T>(what: &str) -> Result<T, Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::values::Switch;
 
     #[track_caller]
     fn check(args: &WireArgs, tls: bool, row: &str, says: Option<&str>) {
@@ -114,6 +127,7 @@ mod tests {
             resumption,
             zero_rtt,
             multiplex: false,
+            nagle: Switch::Off,
             stamp: StampSource::User,
         };
         check(&args(Switch::Off, false), false, "http/full", None);
@@ -133,6 +147,12 @@ mod tests {
         };
         check(&trusting, false, "ws/full", Some("--trust: every row"));
         check(&trusting, false, "pair-http3/full", None);
+        let held = WireArgs {
+            nagle: Switch::On,
+            ..args(Switch::Off, false)
+        };
+        check(&held, false, "pair-ws/full", None);
+        check(&held, false, "quic/full", Some("every row goes over UDP"));
     }
 
     #[test]

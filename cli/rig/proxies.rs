@@ -56,6 +56,8 @@ pub struct Setup<'a> {
     pub resumption: bool,
     /// Clients may send with the handshake.
     pub zero_rtt: bool,
+    /// Its door's TCP holds small writes back.
+    pub nagle: bool,
     /// Who stamps what the backend sends.
     pub stamp: StampSource,
     /// Where its doors are, if that is behind a link.
@@ -75,6 +77,8 @@ pub struct Leg {
     pub trust: Option<PathBuf>,
     /// Where its doors are and whence it dials, if that is behind a link.
     pub place: Option<Place>,
+    /// TCP holds small writes to there back.
+    pub nagle: bool,
     /// Who stamps what comes from there.
     pub stamp: StampSource,
 }
@@ -127,6 +131,9 @@ impl Rig {
         if setup.zero_rtt {
             args.extend(words(["--zero-rtt"]));
         }
+        if setup.nagle {
+            args.extend(words(["--nagle", "on"]));
+        }
         args.extend(words(["--stamp", &setup.stamp.to_string()]));
         let (ready, pid) = self.add("proxy", args, pinning.proxy, alarm).await?;
         Ok(ProxyAddresses {
@@ -166,6 +173,9 @@ impl Rig {
             "--stamp",
             &leg.stamp.to_string(),
         ]));
+        if leg.nagle {
+            args.extend(words(["--upstream-nagle", "on"]));
+        }
         if let Some(trust) = &leg.trust {
             args.extend(["--upstream-trust".into(), trust.into()]);
         }

@@ -55,6 +55,7 @@ impl Endpoint {
                 idle_timeout: limits.exchange,
                 tls: None,
                 stamping: Stamping::default(),
+                nagle: false,
             },
             path,
             authority: base.authority(),
@@ -72,6 +73,13 @@ impl Endpoint {
     #[must_use]
     pub fn stamped_by(mut self, source: StampSource) -> Self {
         self.dial.stamping = Stamping::new(source);
+        self
+    }
+
+    /// The same, with Nagle's algorithm on or off ([`Dial::nagle`]).
+    #[must_use]
+    pub fn with_nagle(mut self, on: bool) -> Self {
+        self.dial.nagle = on;
         self
     }
 

@@ -60,6 +60,9 @@ pub struct Conditions {
     /// Sessions share one connection; else each has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiplex: Option<bool>,
+    /// TCP holds small writes back (Nagle's algorithm), at both ends of the leg.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nagle: Option<bool>,
     /// Who stamps what the load generator receives, and what the proxy receives of its upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stamp: Option<StampSource>,
@@ -104,6 +107,7 @@ mod tests {
             zero_rtt: Some(false),
             state_at: Some(StateAt::Proxy),
             multiplex: Some(false),
+            nagle: Some(true),
             stamp: Some(StampSource::Kernel),
             link: Some("rtt=40ms".to_owned()),
             tcp_congestion_control: Some("cubic".to_owned()),
@@ -113,7 +117,7 @@ mod tests {
         assert_eq!(json["certificate"], "self-signed");
         assert_eq!(json["state_at"], "proxy");
         assert_eq!(json["stamp"], "kernel");
-        assert_eq!(json.as_object().unwrap().len(), 10);
+        assert_eq!(json.as_object().unwrap().len(), 11);
         assert_eq!(
             serde_json::from_value::<Conditions>(json).unwrap(),
             conditions

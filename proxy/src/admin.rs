@@ -115,6 +115,7 @@ impl Admin {
             "upstream_channel": options.upstream_channel.to_string(),
             "upstream_encoding": options.upstream_encoding.to_string(),
             "stamp": options.stamping.source(),
+            "nagle": options.nagle,
             "state_at": options.state_at,
             "state_responses": options.state_limits.responses,
             "state_bytes": options.state_limits.bytes,

@@ -22,6 +22,7 @@ fn leg(transport: Transport) -> Leg {
         idle_timeout: STALE_WITHIN,
         tls: None,
         stamping: tokenlag_channel::Stamping::default(),
+        nagle: false,
     };
     Leg::new(transport, Encoding::Events, "test".to_owned(), dial)
 }

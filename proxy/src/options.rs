@@ -31,6 +31,8 @@ pub struct ProxyOptions {
     pub resumption: bool,
     /// Whether requests are taken before a QUIC handshake is over (0-RTT), where the client marks them as safe to replay.
     pub zero_rtt: bool,
+    /// Nagle's algorithm on the connections of the TCP door: for those who want to see what it costs.
+    pub nagle: bool,
     /// What clients may take; the number of connections is that of all threads, at each of the two doors.
     pub limits: DoorLimits,
     /// The backend.
@@ -45,6 +47,8 @@ pub struct ProxyOptions {
     pub upstream_encoding: Encoding,
     /// Who stamps what it sends. Every thread books into the same place.
     pub stamping: Stamping,
+    /// Nagle's algorithm on the TCP connections to it ([`tokenlag_channel::Dial::nagle`]).
+    pub upstream_nagle: bool,
     /// What it speaks.
     pub upstream_api: UpstreamApi,
     /// Who keeps finished responses under their ids, so that a request can go on from one by naming it.
@@ -78,12 +82,14 @@ impl ProxyOptions {
             identity: None,
             resumption: true,
             zero_rtt: false,
+            nagle: false,
             limits: DoorLimits::default(),
             upstream,
             upstream_tls: None,
             upstream_channel: Transport::Http,
             upstream_encoding: Encoding::Events,
             stamping: Stamping::default(),
+            upstream_nagle: false,
             upstream_api: UpstreamApi::Auto,
             state_at: StateAt::Proxy,
             state_limits: Limits {

@@ -116,7 +116,7 @@ impl Proxy {
         };
         let tls = server_tls(&options, &identity);
         let http3 = addresses.quic.map(|address| address.port());
-        let door = Door::new(&tls, options.limits, http3)?;
+        let door = Door::new(&tls, options.limits, http3, options.nagle)?;
         Ok(Self {
             options,
             addresses,

@@ -71,6 +71,7 @@ pub(crate) fn dial(options: &ProxyOptions) -> Dial {
             .clone()
             .filter(|_| options.upstream.is_tls()),
         stamping: options.stamping.clone(),
+        nagle: options.upstream_nagle,
     }
 }
 

@@ -54,6 +54,7 @@ fn channel(backend: &mut ScriptedBackend, transport: Transport) -> Channel {
         idle_timeout: PATIENCE,
         tls,
         stamping: tokenlag_channel::Stamping::default(),
+        nagle: false,
     };
     Channel::new(transport, dial)
 }

@@ -118,7 +118,7 @@ impl ServerConnection {
     /// # Errors
     /// The socket refuses its options: the client is gone.
     pub fn new(stream: TcpStream, limits: ExchangeLimits) -> io::Result<Self> {
-        tcp::prepare_accepted(&stream)?;
+        tcp::prepare_accepted(&stream, false)?;
         let socket = Socket::clear(Stamped::new(stream));
         Ok(Self::over(
             socket,

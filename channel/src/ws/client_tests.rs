@@ -51,6 +51,7 @@ async fn no_stamp_is_kept_of_a_message_that_was_handed_on() {
             idle_timeout: PATIENCE,
             tls: None,
             stamping: crate::Stamping::default(),
+            nagle: false,
         });
         let ask = Ask {
             path: "/v1/responses",

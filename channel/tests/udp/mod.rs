@@ -102,6 +102,7 @@ pub fn server_behind(door: &Door, identity: &Identity) -> Server {
         idle_timeout: Duration::from_secs(5),
         tls: Some(ClientTls::trusting(identity.cert_pem.as_bytes()).unwrap()),
         stamping: Stamping::default(),
+        nagle: false,
     };
     let its = Rc::clone(&seen);
     spawn_local(async move {

@@ -30,6 +30,10 @@ fn known(report: &Report) -> Vec<String> {
         true => "sessions share a connection",
         false => "a connection per session",
     });
+    let held = conditions.nagle.map(|on| match on {
+        true => "Nagle on",
+        false => "Nagle off",
+    });
     let stamped = conditions.stamp.map(|source| match source {
         StampSource::Kernel => "stamped by the kernel at receipt",
         StampSource::User => "stamped as reads return",
@@ -47,6 +51,7 @@ fn known(report: &Report) -> Vec<String> {
             .state_at
             .map(|place| format!("state at the {place}")),
         shared.map(str::to_owned),
+        held.map(str::to_owned),
         stamped.map(str::to_owned),
         conditions.link.as_ref().map(|link| format!("link {link}")),
         congestion("TCP", &conditions.tcp_congestion_control),

@@ -42,7 +42,7 @@ impl Drop for Place {
 }
 
 impl Door {
-    /// A door for all threads. `http3` is the UDP port on which HTTP/3 is spoken.
+    /// A door for all threads. `http3` is the UDP port on which HTTP/3 is spoken; with `nagle` TCP may hold small writes back.
     ///
     /// # Errors
     /// The certificate or key cannot be used.
@@ -50,10 +50,11 @@ impl Door {
         tls: &ServerTls,
         limits: DoorLimits,
         http3: Option<u16>,
+        nagle: bool,
     ) -> Result<Self, ChannelError> {
         let alt_svc = http3.map(|port| format!("h3=\":{port}\"; ma={REMEMBERED}").into());
         Ok(Self {
-            acceptor: Acceptor::new(tls, limits)?,
+            acceptor: Acceptor::new(tls, limits)?.with_nagle(nagle),
             most: limits.connections,
             open: Arc::default(),
             alt_svc,
@@ -116,7 +117,7 @@ mod tests {
             connections: most,
             ..DoorLimits::default()
         };
-        Door::new(&tls, limits, Some(8443)).unwrap()
+        Door::new(&tls, limits, Some(8443), false).unwrap()
     }
 
     #[test]

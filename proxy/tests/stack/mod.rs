@@ -139,6 +139,7 @@ pub fn dial(address: SocketAddr, certificate: &str) -> Dial {
         idle_timeout: IDLE,
         tls: Some(ClientTls::trusting(certificate.as_bytes()).unwrap()),
         stamping: Stamping::default(),
+        nagle: false,
     }
 }
 
