@@ -8,75 +8,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nix::time::{ClockId, clock_gettime};
+use tokenlag_instructions::exchanges::{exchange, joined};
 use tokenlag_probes::{
-    CellSample, DeltaKind, Exchange, HopExchange, JoinedExchange, Outcome, Place, Recorder, Row,
-    RunFolder, RunRecord, Stamp, TokenMark, TokenStamps, TraceId, Usage,
+    CellSample, JoinedExchange, Recorder, Row, RunFolder, RunRecord, TokenMark, TokenStamps,
 };
 
 const TOKENS: usize = 1_000;
 /// Exchanges of different stamps: one alone would be predicted.
 const EXCHANGES: u64 = 64;
-
-/// Where delta `k` of exchange `of` stands: about 10 ms after the one before, and never quite; the proxy had it 40 to 140
-/// microseconds earlier.
-fn stamps(of: u64, k: usize) -> (Stamp, Stamp) {
-    let noise = |salt: u64| {
-        let mixed = (of << 32 | (k as u64) << 8 | salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed >> 44
-    };
-    let up = 1_000_000_000 * of + 10_000_000 * (k as u64 + 1) + noise(1);
-    let down = up + 40_000 + noise(2) / 10;
-    (Stamp::from_nanos(up), Stamp::from_nanos(down))
-}
-
-fn exchange(of: u64, tokens: usize) -> Exchange {
-    let started = Stamp::from_nanos(1_000_000_000 * of);
-    let trace = TraceId::from_bits(u128::from(of) + 1);
-    let mut exchange = Exchange::begin(trace, Place::default(), started, started, tokens);
-    exchange.connected = Some(started);
-    exchange.written = Some(started);
-    mark(&mut exchange, of, tokens);
-    exchange.end = exchange.tokens.last().map(|mark| mark.at);
-    exchange.chunks = tokens as u32;
-    exchange.usage = Some(Usage {
-        input: 100,
-        cached_input: None,
-        output: tokens as u64,
-    });
-    exchange.outcome = Outcome::Complete;
-    exchange
-}
-
-/// What the task that owns the exchange does with each token.
-fn mark(exchange: &mut Exchange, of: u64, tokens: usize) {
-    exchange.tokens.extend((0..tokens).map(|k| TokenMark {
-        at: stamps(of, k).1,
-        chunk: k as u32,
-        kind: DeltaKind::Content,
-    }));
-}
-
-fn joined(of: u64, tokens: usize) -> JoinedExchange {
-    let exchange = exchange(of, tokens);
-    let hop = HopExchange {
-        trace: Some(exchange.trace),
-        channel: "ws".to_owned(),
-        in_head: exchange.dispatched,
-        in_body: exchange.dispatched,
-        up_written: Some(exchange.dispatched),
-        up_token: (0..tokens).map(|k| stamps(of, k).0).collect(),
-        out_token: (0..tokens).map(|k| stamps(of, k).0).collect(),
-        up_end: exchange.end,
-        usage: None,
-        up_connected_anew: false,
-        overlapped: false,
-        outcome: Outcome::Complete,
-    };
-    JoinedExchange {
-        exchange,
-        hop: Some(hop),
-    }
-}
 
 /// The parts, and all that is done with the tokens of an exchange from its marks to its line on disk.
 fn recording(criterion: &mut Criterion<ThreadTime>) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use workspace::{is_ours, metadata, packages, root, text};
 
 /// Which of our crates each may depend on; `dev` adds what only its tests and benches may.
-const EDGES: [(&str, &[&str], &[&str]); 10] = [
+const EDGES: [(&str, &[&str], &[&str]); 11] = [
     ("tokenlag-probes", &[], &[]),
     ("tokenlag-dialect", &["tokenlag-probes"], &[]),
     (
@@ -45,6 +45,16 @@ const EDGES: [(&str, &[&str], &[&str]); 10] = [
         &[],
     ),
     (
+        "tokenlag-instructions",
+        &[
+            "tokenlag-channel",
+            "tokenlag-dialect",
+            "tokenlag-probes",
+            "tokenlag-proxy",
+        ],
+        &[],
+    ),
+    (
         "tokenlag",
         &[
             "tokenlag-backend",
@@ -56,7 +66,7 @@ const EDGES: [(&str, &[&str], &[&str]); 10] = [
             "tokenlag-profiling",
             "tokenlag-proxy",
         ],
-        &["tokenlag-scripted"],
+        &["tokenlag-instructions", "tokenlag-scripted"],
     ),
 ];
 

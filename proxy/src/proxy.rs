@@ -187,6 +187,26 @@ impl Proxy {
         }
         Ok(())
     }
+
+    /// Carries traffic on the calling thread alone, and without the admin endpoint, until it is dropped. Must run within a
+    /// [`LocalSet`]. It is there for counting instructions: only where nothing runs beside it, the count is the same each time.
+    ///
+    /// # Errors
+    /// The sockets cannot be used.
+    #[doc(hidden)]
+    pub async fn run_here(self) -> Result<(), ProxyError> {
+        let (_drain, draining) = watch::channel(false);
+        let book = Arc::new(Book::new(&self.options));
+        let tls = server_tls(&self.options, &self.identity);
+        let udp = quic::Door::new(&tls, self.options.limits)?;
+        let (_thread, asked) = Thread::new();
+        let grace = self.options.grace;
+        let worker = Rc::new(Worker::new(self.options, self.door, book, draining));
+        match self.sockets.into_iter().next() {
+            Some(sockets) => serve(worker, sockets, &udp, asked, grace).await,
+            None => Ok(()),
+        }
+    }
 }
 
 fn server_tls(options: &ProxyOptions, identity: &Identity) -> ServerTls {
@@ -202,7 +222,7 @@ fn carry(
     worker: Worker,
     sockets: Sockets,
     udp: &quic::Door,
-    mut asked: Asked,
+    asked: Asked,
     grace: Duration,
 ) -> Result<(), ProxyError> {
     let runtime = runtime::Builder::new_current_thread()
@@ -210,32 +230,40 @@ fn carry(
         .build()
         .map_err(ProxyError::Thread)?;
     let worker = Rc::new(worker);
-    LocalSet::new().block_on(&runtime, async {
-        let listener =
-            tokio::net::TcpListener::from_std(sockets.tcp).map_err(ProxyError::Thread)?;
-        let quic = sockets
-            .udp
-            .map(|socket| front::udp::listen(&worker, socket, udp))
-            .transpose()?;
-        let counting = Rc::clone(&worker);
-        tokio::task::spawn_local(async move {
-            while let Some(tell) = asked.recv().await {
-                // Who does not wait any more need not be told.
-                let _ = tell.send(counting.carried());
-            }
-        });
-        let mut connections = JoinSet::new();
-        accept(&worker, &listener, quic.as_ref(), &mut connections).await;
-        drop(listener);
-        // Idle connections end by themselves; exchanges under way have the grace.
-        let all_done = async { while connections.join_next().await.is_some() {} };
-        let _ = timeout(grace, all_done).await;
-        if let Some(quic) = quic {
-            let _ = timeout(Duration::from_millis(200), quic.close()).await;
+    LocalSet::new().block_on(&runtime, serve(worker, sockets, udp, asked, grace))
+}
+
+/// The same within a thread's runtime.
+async fn serve(
+    worker: Rc<Worker>,
+    sockets: Sockets,
+    udp: &quic::Door,
+    mut asked: Asked,
+    grace: Duration,
+) -> Result<(), ProxyError> {
+    let listener = tokio::net::TcpListener::from_std(sockets.tcp).map_err(ProxyError::Thread)?;
+    let quic = sockets
+        .udp
+        .map(|socket| front::udp::listen(&worker, socket, udp))
+        .transpose()?;
+    let counting = Rc::clone(&worker);
+    tokio::task::spawn_local(async move {
+        while let Some(tell) = asked.recv().await {
+            // Who does not wait any more need not be told.
+            let _ = tell.send(counting.carried());
         }
-        worker.leave_upstream().await;
-        Ok(())
-    })
+    });
+    let mut connections = JoinSet::new();
+    accept(&worker, &listener, quic.as_ref(), &mut connections).await;
+    drop(listener);
+    // Idle connections end by themselves; exchanges under way have the grace.
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(grace, all_done).await;
+    if let Some(quic) = quic {
+        let _ = timeout(Duration::from_millis(200), quic.close()).await;
+    }
+    worker.leave_upstream().await;
+    Ok(())
 }
 
 /// Accepts on both sockets until the drain begins.

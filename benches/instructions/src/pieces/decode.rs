@@ -1,0 +1,42 @@
+//! Reading the event of one delta for its meaning.
+
+use std::hint::black_box;
+
+use tokenlag_dialect::{Decoder, Dialect};
+use tokenlag_probes::Stamp;
+
+use super::Rounds;
+use crate::events;
+
+pub(super) fn responses() -> Rounds {
+    of(Dialect::Responses)
+}
+
+pub(super) fn chat() -> Rounds {
+    of(Dialect::Chat)
+}
+
+pub(super) fn completions() -> Rounds {
+    of(Dialect::Completions)
+}
+
+pub(super) fn anthropic() -> Rounds {
+    of(Dialect::Anthropic)
+}
+
+pub(super) fn ollama() -> Rounds {
+    of(Dialect::Ollama)
+}
+
+fn of(dialect: Dialect) -> Rounds {
+    let bytes = events::wire(dialect);
+    let mut decoder = Decoder::new(dialect, dialect.framing());
+    let mut marks = Vec::with_capacity(16);
+    Box::new(move |rounds| {
+        for _ in 0..rounds {
+            marks.clear();
+            let fed = decoder.feed(Stamp::default(), 0, black_box(&bytes), &mut marks);
+            assert!(fed.is_ok() && marks.len() == 1);
+        }
+    })
+}
