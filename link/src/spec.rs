@@ -267,7 +267,7 @@ impl LinkSpec {
             .rate
             .map(|rate| (u128::from(rate) * span.as_nanos() / 8_000_000_000) as u64);
         way.queue
-            .or(by_rate.map(|bytes| bytes.max(SMALLEST_QUEUE)))
+            .or(by_rate.map(|bytes| bytes.clamp(SMALLEST_QUEUE, units::LARGEST)))
             .unwrap_or(SMALLEST_QUEUE)
     }
 }
@@ -311,7 +311,7 @@ impl fmt::Display for LinkSpec {
                 format!("{prefix}rate={}", show_rate(way.rate)),
                 format!("{prefix}loss={}", way.loss),
             ];
-            if way.rate.is_some() {
+            if way.rate.is_some() || way.queue.is_some() {
                 words.push(format!("{prefix}queue={}", show_size(self.queue_of(way))));
             }
             words
@@ -337,109 +337,4 @@ impl fmt::Display for LinkSpec {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn refusal(text: &str) -> String {
-        LinkSpec::parse(text).expect_err(text).to_string()
-    }
-
-    #[test]
-    fn a_link_is_read_as_people_write_it() {
-        let link = LinkSpec::parse("rtt=40ms, jitter=2ms, rate=100mbit, loss=0.1%").unwrap();
-        assert_eq!(link.rtt(), Duration::from_millis(40));
-        assert_eq!(link.up, link.down);
-        assert_eq!(link.up.rate, Some(100_000_000));
-        // A round trip at the rate: 40 ms of 100 Mbit/s.
-        assert_eq!(link.queue_of(&link.up), 500_000);
-        let odd = LinkSpec::parse("down-rate=50mbit,rate=10mbit,up-delay=30ms,delay=5ms").unwrap();
-        assert_eq!(
-            (odd.up.rate, odd.down.rate),
-            (Some(10_000_000), Some(50_000_000))
-        );
-        assert_eq!(odd.rtt(), Duration::from_millis(35));
-        assert_eq!(odd.queue_of(&odd.up), SMALLEST_QUEUE);
-        let changed = LinkSpec::parse("cross-country,loss=1%,cc=reno").unwrap();
-        assert_eq!(changed.up.loss.mean(), 0.01);
-        assert_eq!(changed.cc.as_deref(), Some("reno"));
-        let opened = LinkSpec::parse("lan,initcwnd=250,idle-restart=off").unwrap();
-        assert_eq!(
-            (opened.initcwnd, opened.idle_restart),
-            (Some(250), Some(false))
-        );
-        assert_eq!(
-            changed.rtt(),
-            LinkSpec::parse("cross-country").unwrap().rtt()
-        );
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_told_in_one_line() {
-        for (text, says) in [
-            ("", "empty"),
-            ("moon", "known: "),
-            ("rtt", "known: "),
-            ("rtt=40", "rtt: write a span"),
-            ("rtt=40ms,rtt=50ms", "twice"),
-            ("rtt=40ms,delay=20ms", "give one of them"),
-            ("speed=1", "no link has 'speed'"),
-            ("up-rtt=1ms", "no link has 'up-rtt'"),
-            ("rtt=1ms,lan", "'lan' is no key=value"),
-            ("rate=fast", "rate: write bits"),
-            ("loss=2", "loss: write a share"),
-            ("queue=100b", "must fit"),
-            ("mtu=500", "mtu: write 1280"),
-            ("cc=../x", "cc: write a name"),
-            ("initcwnd=0", "initcwnd: write 1"),
-            ("idle-restart=maybe", "idle-restart: write on or off"),
-            ("nowhere.toml", "No such file"),
-        ] {
-            let told = refusal(text);
-            assert!(
-                told.contains(says) && !told.contains('\n'),
-                "{text}: {told}"
-            );
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_breaks_the_reader(text in "\\PC{0,80}") {
-            let _ = LinkSpec::parse(&text);
-            let _ = LinkSpec::of_toml(&text);
-        }
-
-        #[test]
-        fn nearly_right_text_is_read_or_told(
-            text in "((up-|down-)?(rtt|delay|jitter|rate|loss|queue|mtu|seed|cc|initcwnd|idle-restart)=[0-9.]{0,4}(ms|mbit|%|kb|ge:|/|on)?,?){0,4}"
-        ) {
-            let _ = LinkSpec::parse(&text);
-        }
-
-        #[test]
-        fn what_is_shown_reads_back(
-            delay in 0u64..1_000_000, jitter in 0u64..100_000, rate in 1u64..10_000_000, loss in 0u32..100_000,
-            reorder in any::<bool>(), seed in any::<u64>(), mtu in 1_280u16.., down in 0u64..1_000_000,
-            initcwnd in proptest::option::of(1u16..), idle_restart in any::<Option<bool>>(),
-        ) {
-            let way = Way {
-                delay: Duration::from_micros(delay),
-                jitter: Duration::from_micros(jitter),
-                rate: Some(rate * 1_000),
-                loss: Loss::Bernoulli { share: f64::from(loss) / 1e6 },
-                queue: Some(70_000),
-            };
-            let link = LinkSpec {
-                down: Way { delay: Duration::from_micros(down), ..way.clone() },
-                up: way, reorder, seed, mtu, cc: None, initcwnd, idle_restart,
-            };
-            let read = LinkSpec::parse(&link.to_string()).unwrap();
-            prop_assert_eq!(read.to_string(), link.to_string());
-            prop_assert_eq!(read.rtt(), link.rtt());
-            prop_assert_eq!(read.up.rate, link.up.rate);
-            prop_assert_eq!((read.initcwnd, read.idle_restart), (initcwnd, idle_restart));
-        }
-    }
-}
+mod tests;

@@ -7,7 +7,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The slowest and the fastest rate, in bits per second.
 const RATES: std::ops::RangeInclusive<u64> = 1_000..=100_000_000_000;
 /// The largest queue, in bytes.
-const LARGEST: u64 = 1 << 30;
+pub(crate) const LARGEST: u64 = 1 << 30;
+/// The smallest share that is not nothing at all: a billionth, less what rounding takes of it.
+const SMALLEST: f64 = 0.999_999e-9;
 
 const SPANS: [(&str, f64); 4] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
 const BITS: [(&str, f64); 4] = [("bit", 1.0), ("kbit", 1e3), ("mbit", 1e6), ("gbit", 1e9)];
@@ -63,9 +65,13 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
         None => (text, 1.0),
     };
     let share = plain(number).map(|it| it / unit);
-    share
+    let share = share
         .filter(|share| *share <= 1.0)
-        .ok_or_else(|| "write a share, as in 0.1%, from 0% to 100%".to_owned())
+        .ok_or_else(|| "write a share, as in 0.1%, from 0% to 100%".to_owned())?;
+    match share == 0.0 || share >= SMALLEST {
+        true => Ok(share),
+        false => Err("at least 0.0000001%, or 0%".to_owned()),
+    }
 }
 
 fn number_with(text: &str, units: &[(&str, f64)]) -> Option<f64> {
@@ -102,11 +108,15 @@ pub(crate) fn show_size(bytes: u64) -> String {
     show(bytes as f64, &BYTES[..3]).unwrap_or_else(|| "0b".to_owned())
 }
 
-/// A share as [`share`] reads it.
-pub(crate) fn show_share(share: f64) -> String {
-    let percent = format!("{:.6}", share * 100.0);
+/// A share as [`share`] reads it: in percent, but where rounding would make it another one.
+pub(crate) fn show_share(given: f64) -> String {
+    let percent = format!("{:.10}", given * 100.0);
     let percent = percent.trim_end_matches('0').trim_end_matches('.');
-    format!("{percent}%")
+    let percent = format!("{percent}%");
+    match share(&percent) == Ok(given) {
+        true => percent,
+        false => given.to_string(),
+    }
 }
 
 /// In the largest unit that leaves something before the point; `None` for nothing at all.
@@ -119,6 +129,8 @@ fn show(value: f64, units: &[(&str, f64)]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -137,21 +149,35 @@ mod tests {
         assert!(size("4096").is_err() && size("2000mib").is_err());
         assert_eq!(share("0.1%"), Ok(0.001));
         assert_eq!(share("1"), Ok(1.0));
+        assert!(share("0.0000001%").is_ok() && share("0.000000001").is_ok());
+        assert!(share("0.00000001%").is_err_and(|told| told.contains("at least")));
         assert!(share("101%").is_err() && share("").is_err() && share("-1%").is_err());
     }
 
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(
+            nanos in 0..=LONGEST.as_nanos() as u64,
+            bits in proptest::option::of(RATES),
+            bytes in 0..=LARGEST,
+            given in prop_oneof![Just(0.0), SMALLEST..1e-6, 1e-6..=1.0],
+        ) {
+            let length = Duration::from_nanos(nanos);
+            prop_assert_eq!(span(&show_span(length)), Ok(length));
+            prop_assert_eq!(rate(&show_rate(bits)), Ok(bits));
+            prop_assert_eq!(size(&show_size(bytes)), Ok(bytes));
+            prop_assert_eq!(share(&show_share(given)), Ok(given));
+        }
+    }
+
     #[test]
-    fn what_is_shown_reads_back() {
-        for nanos in [0, 1_000, 40_000_000, 2_500_000, 1_500_000_000] {
-            let given = Duration::from_nanos(nanos);
-            assert_eq!(span(&show_span(given)), Ok(given));
-        }
-        for bits in [None, Some(1_000), Some(100_000_000), Some(1_500_000_000)] {
-            assert_eq!(rate(&show_rate(bits)), Ok(bits));
-        }
+    fn what_is_shown_is_short() {
         assert_eq!(show_rate(Some(100_000_000)), "100mbit");
         assert_eq!(show_size(256_000), "256kb");
         assert_eq!(show_share(0.001), "0.1%");
         assert_eq!(show_share(0.0), "0%");
+        let billionth = share("0.0000001%").unwrap();
+        assert_eq!(show_share(billionth), "0.0000001%");
+        assert_eq!(show_share(1.0 / 3.0), "0.3333333333333333");
     }
 }
