@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 
 use crate::{LinkError, Side};
 
+mod flow;
 mod tcp;
 mod udp;
 

@@ -1,13 +1,15 @@
-//! UDP datagrams, carried on one by one: each client has a socket of its own towards the server.
+//! UDP datagrams, carried on one by one: each client has a flow of its own towards the server.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{UdpSocket, lookup_host};
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
+
+use super::flow::Flow;
 
 /// Clients of one port at the same time; datagrams of further ones are dropped, as a network may.
 const CLIENTS: usize = 1_024;
@@ -16,16 +18,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The largest datagram.
 const LARGEST: usize = 65_535;
 /// Room for what comes while the thread does something else, in bytes.
-const ROOM: usize = 4 << 20;
+pub(super) const ROOM: usize = 4 << 20;
 
 type Clients = Rc<RefCell<HashMap<SocketAddr, Rc<Flow>>>>;
-
-/// One client's way to the server.
-struct Flow {
-    towards: UdpSocket,
-    /// Something came from the client since this was last looked at.
-    is_used: Cell<bool>,
-}
 
 /// Receives on `door` and carries on to `target`, for as long as it is polled.
 pub(super) async fn carry(door: std::net::UdpSocket, target: (String, u16)) {
@@ -47,6 +42,7 @@ pub(super) async fn carry(door: std::net::UdpSocket, target: (String, u16)) {
             None if clients.borrow().len() >= CLIENTS => continue,
             None => match Flow::open(&target).await {
                 Some(flow) => {
+                    let flow = Rc::new(flow);
                     clients.borrow_mut().insert(client, Rc::clone(&flow));
                     let back = back(Rc::clone(&flow), Rc::clone(&door), client, clients.clone());
                     tokio::task::spawn_local(back);
@@ -55,29 +51,7 @@ pub(super) async fn carry(door: std::net::UdpSocket, target: (String, u16)) {
                 None => continue,
             },
         };
-        flow.is_used.set(true);
-        // One that cannot be sent is lost, as on any network.
-        let _ = flow.towards.send(&datagram[..length]).await;
-    }
-}
-
-impl Flow {
-    async fn open(target: &(String, u16)) -> Option<Rc<Self>> {
-        let to = lookup_host((target.0.as_str(), target.1))
-            .await
-            .ok()?
-            .next()?;
-        let any: SocketAddr = match to {
-            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-            SocketAddr::V6(_) => ([0u16; 8], 0).into(),
-        };
-        let towards = UdpSocket::bind(any).await.ok()?;
-        let _ = socket2::SockRef::from(&towards).set_recv_buffer_size(ROOM);
-        towards.connect(to).await.ok()?;
-        Some(Rc::new(Self {
-            towards,
-            is_used: Cell::new(true),
-        }))
+        flow.send(&datagram[..length]).await;
     }
 }
 
@@ -85,13 +59,11 @@ impl Flow {
 async fn back(flow: Rc<Flow>, door: Rc<UdpSocket>, client: SocketAddr, clients: Clients) {
     let mut datagram = vec![0; LARGEST];
     loop {
-        match timeout(IDLE, flow.towards.recv(&mut datagram)).await {
-            Ok(Ok(length)) => {
+        match timeout(IDLE, flow.receive(&mut datagram)).await {
+            Ok(length) => {
                 let _ = door.send_to(&datagram[..length], client).await;
             }
-            // Nobody is at that port for now.
-            Ok(Err(_)) => tokio::task::yield_now().await,
-            Err(_) if flow.is_used.replace(false) => {}
+            Err(_) if flow.was_used() => {}
             Err(_) => break,
         }
     }
