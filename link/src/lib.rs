@@ -18,6 +18,7 @@ mod side;
 mod spec;
 mod stats;
 mod units;
+mod wait;
 
 pub use check::{Finding, check};
 pub use error::LinkError;

@@ -3,8 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::{Pid, gettid};
 
 use crate::pipe::Pipe;
 use crate::relay::{Clock, Lane, Relay, Shared, Spare};
@@ -27,6 +30,8 @@ pub struct Link {
     /// Dropped, it ends the relay.
     end: Option<UnixStream>,
     relay: Option<JoinHandle<()>>,
+    /// The relay's, as the system counts threads.
+    thread: Pid,
 }
 
 impl Link {
@@ -65,11 +70,16 @@ impl Link {
             end,
             spare: Spare::of(spec.mtu.into()),
         };
+        let (says, said) = mpsc::channel();
         let relay = thread::Builder::new()
             .name("link".to_owned())
-            // Only a poll that is refused ends it early; whoever measures then sees that nothing comes through.
-            .spawn(move || relay.run().unwrap_or_default())
+            .spawn(move || {
+                let _ = says.send(gettid());
+                // Only a poll that is refused ends it early; whoever measures then sees that nothing comes through.
+                relay.run().unwrap_or_default();
+            })
             .map_err(LinkError::system("start a thread", "there are too many"))?;
+        let thread = said.recv().expect("the thread begins by saying it");
         Ok(Self {
             client,
             server,
@@ -77,6 +87,7 @@ impl Link {
             shared,
             end: Some(ours),
             relay: Some(relay),
+            thread,
         })
     }
 
@@ -87,7 +98,9 @@ impl Link {
 
     /// What it did since it was asked last.
     pub fn take_stats(&self) -> LinkStats {
-        std::mem::take(&mut self.shared.stats())
+        // Made before the relay is kept from counting.
+        let fresh = LinkStats::default();
+        std::mem::replace(&mut self.shared.stats(), fresh)
     }
 
     /// What it did since [`Link::take_stats`] was called last.
@@ -95,9 +108,35 @@ impl Link {
         self.shared.stats().clone()
     }
 
+    /// Packets that are on their way now, of those that came in since [`Link::take_stats`] was called last.
+    pub(crate) fn under_way(&self) -> u64 {
+        self.shared.stats().under_way()
+    }
+
+    /// Has the relay run on these cores alone.
+    ///
+    /// # Errors
+    /// There is none of them, or the system refuses.
+    pub fn run_on(&self, cores: &[usize]) -> io::Result<()> {
+        let mut set = CpuSet::new();
+        for core in cores {
+            set.set(*core)?;
+        }
+        Ok(sched_setaffinity(self.thread, &set)?)
+    }
+
+    /// The cores that the relay may run on; none where the system does not tell.
+    pub fn cores(&self) -> Vec<usize> {
+        let Ok(set) = sched_getaffinity(self.thread) else {
+            return Vec::new();
+        };
+        let is_set = |core: &usize| set.is_set(*core).unwrap_or(false);
+        (0..CpuSet::count()).filter(is_set).collect()
+    }
+
     /// CPU time that the relay has used, in nanoseconds; `None` where the system does not tell.
     pub fn cpu_ns(&self) -> Option<u64> {
-        stats::cpu_of(self.shared.thread())
+        stats::cpu_of(self.thread.as_raw())
     }
 
     /// What of it was work, in nanoseconds: without what the relay waited on the processor for packets to be due, which it

@@ -5,30 +5,20 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::prctl::set_timerslack;
-use nix::sys::time::TimeSpec;
-use nix::unistd::gettid;
-use thread_priority::ThreadPriority;
-use thread_priority::unix::{
-    RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
-};
+use nix::sched::sched_getcpu;
 
 use crate::pipe::{Fate, Pipe};
 use crate::releases::Releases;
 use crate::side::Addresses;
 use crate::stats::{LinkStats, WayStats};
+use crate::wait::{self, SPIN, be_punctual};
 
 /// Nanoseconds of a clock that never goes back.
 pub type Clock = fn() -> u64;
 
-/// The thread wakes so long before a packet is due, and waits the rest out on the processor: the kernel wakes a thread some
-/// ten microseconds late. In nanoseconds.
-const SPIN: u64 = 40_000;
 /// Packets read from one side before the other has its turn, and before what is due is looked at.
 const READS: usize = 16;
 /// Bytes of memory that packets under way may take in one direction. At 10 Gbit/s of full packets it is a fifth of a second.
@@ -42,7 +32,6 @@ const SPARE: usize = 6 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     stats: Mutex<LinkStats>,
-    thread: AtomicI32,
     waited: AtomicU64,
 }
 
@@ -50,11 +39,6 @@ impl Shared {
     pub(crate) fn stats(&self) -> MutexGuard<'_, LinkStats> {
         // Counts are whole at any time, whatever became of who wrote them.
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The relay's thread; 0 until it runs.
-    pub(crate) fn thread(&self) -> i32 {
-        self.thread.load(Ordering::Relaxed)
     }
 
     /// Nanoseconds that the relay has waited on the processor.
@@ -86,6 +70,8 @@ pub(crate) struct Lane {
 struct Packet {
     bytes: Box<[u8]>,
     length: usize,
+    /// It was not due at once: only what had to wait can be released late.
+    waits: bool,
 }
 
 impl Packet {
@@ -122,38 +108,34 @@ impl Spare {
 
     /// The packet that the first `length` bytes of `buffer` are; a small one in a buffer of its own size, so that a long way
     /// full of small packets takes no more memory than they are.
-    fn packet(&mut self, buffer: Box<[u8]>, length: usize) -> Packet {
+    fn packet(&mut self, buffer: Box<[u8]>, length: usize, waits: bool) -> Packet {
         if length * 2 > self.size {
             return Packet {
                 bytes: buffer,
                 length,
+                waits,
             };
         }
         let bytes = buffer[..length].into();
         self.give(buffer);
-        Packet { bytes, length }
+        Packet {
+            bytes,
+            length,
+            waits,
+        }
     }
 }
 
 impl Relay {
     /// Relays until it is told to end.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        self.shared
-            .thread
-            .store(gettid().as_raw(), Ordering::Relaxed);
-        // Without it the kernel may wake a thread 50 us late so as to wake several at once (prctl(2)).
-        let _ = set_timerslack(1);
-        go_first();
+        be_punctual();
         // From when to when it has waited on the processor without a break.
         let mut waited: Option<(u64, u64)> = None;
         loop {
             let busy = self.turn();
-            let due = self
-                .lanes
-                .iter()
-                .filter_map(|lane| lane.under_way.next_due());
             let now = (self.clock)();
-            let left = due.min().map(|due| due.saturating_sub(now));
+            let left = self.next_due().map(|due| due.saturating_sub(now));
             let waits = !busy && left.is_some_and(|left| left <= SPIN);
             if waits {
                 waited.get_or_insert((now, now)).1 = now;
@@ -172,13 +154,20 @@ impl Relay {
         }
     }
 
+    /// When the next packet of either direction is due.
+    fn next_due(&self) -> Option<u64> {
+        let dues = self.lanes.iter();
+        dues.filter_map(|lane| lane.under_way.next_due()).min()
+    }
+
     /// Reads what is there and writes what is due; whether anything was.
     fn turn(&mut self) -> bool {
         let mut stats = self.shared.stats();
         let stats = &mut *stats;
         let mut busy = false;
+        let due = self.next_due().unwrap_or(u64::MAX);
         for (way, lane) in self.lanes.iter_mut().enumerate() {
-            busy |= lane.read(way, stats, &mut self.spare, self.clock);
+            busy |= lane.read(way, stats, &mut self.spare, self.clock, due);
         }
         for (way, lane) in self.lanes.iter_mut().enumerate() {
             busy |= lane.write(way, stats, &mut self.spare, self.clock);
@@ -193,18 +182,11 @@ impl Relay {
             self.lanes[1].from.as_fd(),
             self.end.as_fd(),
         ];
-        let mut fds = wanted.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        let limit = nanos
-            .map(|nanos| TimeSpec::new((nanos / 1_000_000_000) as _, (nanos % 1_000_000_000) as _));
-        match ppoll(&mut fds, limit, None) {
-            Ok(_) => {}
-            Err(nix::Error::EINTR) => return Ok(false),
-            Err(error) => return Err(error.into()),
+        let woken = wait::sleep(wanted, nanos)?;
+        if let Ok(core) = sched_getcpu() {
+            self.shared.stats().cores.insert(core);
         }
-        // A device that was deleted is ready at once, for ever, and never has a packet again.
-        let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
-        let is_gone = |fd: &PollFd<'_>| fd.revents().is_none_or(|events| events.intersects(gone));
-        Ok(fds[2].any().unwrap_or(true) || fds[..2].iter().any(is_gone))
+        Ok(woken.ready[2] || woken.gone[..2].contains(&true))
     }
 }
 
@@ -220,7 +202,15 @@ impl Lane {
         }
     }
 
-    fn read(&mut self, way: usize, stats: &mut LinkStats, spare: &mut Spare, clock: Clock) -> bool {
+    /// Reads what is there, but for what must wait because something is due at `due`; whether anything was.
+    fn read(
+        &mut self,
+        way: usize,
+        stats: &mut LinkStats,
+        spare: &mut Spare,
+        clock: Clock,
+        due: u64,
+    ) -> bool {
         for count in 0..READS {
             let mut bytes = spare.take();
             // Nothing there, or a device that is gone: the wait tells.
@@ -229,33 +219,47 @@ impl Lane {
                 return count > 0;
             };
             let now = clock();
-            let packet = &bytes[..length];
-            if !self.is_for_the_other_side(packet) {
-                stats.ignored += 1;
-                spare.give(bytes);
-                continue;
+            self.admit(now, bytes, length, way, stats, spare);
+            if now >= due {
+                break;
             }
-            let of_way = way_of(stats, way);
-            of_way.packets.count(packet);
-            of_way.bytes += length as u64;
-            if self.under_way_bytes + bytes.len() > UNDER_WAY {
-                of_way.overflow += 1;
-                spare.give(bytes);
-                continue;
-            }
-            match self.pipe.admit(now, length) {
-                Fate::Due(due) => {
-                    let packet = spare.packet(bytes, length);
-                    self.under_way_bytes += packet.memory();
-                    self.under_way.push(due, packet);
-                    continue;
-                }
-                Fate::Lost => of_way.lost.count(packet),
-                Fate::QueueFull => of_way.queue_full += 1,
-            }
-            spare.give(bytes);
         }
         true
+    }
+
+    /// A packet, the first `length` of `bytes`, came in at `now`.
+    fn admit(
+        &mut self,
+        now: u64,
+        bytes: Box<[u8]>,
+        length: usize,
+        way: usize,
+        stats: &mut LinkStats,
+        spare: &mut Spare,
+    ) {
+        let packet = &bytes[..length];
+        if !self.is_for_the_other_side(packet) {
+            stats.ignored += 1;
+            return spare.give(bytes);
+        }
+        let of_way = way_of(stats, way);
+        of_way.packets.count(packet);
+        of_way.bytes += length as u64;
+        if self.under_way_bytes + bytes.len() > UNDER_WAY {
+            of_way.overflow += 1;
+            return spare.give(bytes);
+        }
+        match self.pipe.admit(now, length) {
+            Fate::Due(due) => {
+                let waits = due > now;
+                let packet = spare.packet(bytes, length, waits);
+                self.under_way_bytes += packet.memory();
+                return self.under_way.push(due, packet);
+            }
+            Fate::Lost => of_way.lost.count(packet),
+            Fate::QueueFull => of_way.queue_full += 1,
+        }
+        spare.give(bytes);
     }
 
     fn write(
@@ -274,7 +278,9 @@ impl Lane {
             busy = true;
             self.under_way_bytes -= packet.memory();
             let written = (&self.to).write(&packet.bytes[..packet.length]);
-            stats.released(now - due);
+            if packet.waits {
+                stats.released(now - due);
+            }
             let of_way = way_of(stats, way);
             match written {
                 Ok(_) => of_way.delivered += 1,
@@ -298,14 +304,6 @@ impl Lane {
         };
         to.is_some_and(|to| to == self.towards.v4 || to == self.towards.v6)
     }
-}
-
-/// Has the thread run before all that has no such priority (sched(7), SCHED_FIFO): a link is exact on a busy host too, where
-/// others would be let finish their slice of some milliseconds first. Who may not do that has a link that is less exact then,
-/// and the release error says so.
-fn go_first() {
-    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
 }
 
 fn way_of(stats: &mut LinkStats, way: usize) -> &mut WayStats {

@@ -1,5 +1,6 @@
 //! What a link did: packets by their fate, and how exactly they were released.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use hdrhistogram::Histogram;
@@ -64,10 +65,12 @@ pub struct LinkStats {
     pub up: WayStats,
     /// From the server to the client.
     pub down: WayStats,
-    /// How much later than they should packets were released, in nanoseconds.
+    /// How much later than they should packets were released, in nanoseconds; of those that had to wait at all.
     pub release_error: Histogram<u64>,
     /// Packets that were for nobody on the link: neighbours that are looked for, groups.
     pub ignored: u64,
+    /// Cores on which the relay found itself when it woke.
+    pub cores: BTreeSet<usize>,
 }
 
 impl Default for LinkStats {
@@ -78,6 +81,7 @@ impl Default for LinkStats {
             release_error: Histogram::new_with_max(LATEST, DIGITS)
                 .expect("bounds and digits are ones that a histogram can have"),
             ignored: 0,
+            cores: BTreeSet::new(),
         }
     }
 }
@@ -90,6 +94,16 @@ impl LinkStats {
     /// How late the slowest one of a hundred packets was released, in nanoseconds; 0 without a packet.
     pub fn release_error_p99(&self) -> u64 {
         self.release_error.value_at_quantile(0.99)
+    }
+
+    /// Packets that came in and have not met their fate yet, of those that came since the counting began.
+    pub(crate) fn under_way(&self) -> u64 {
+        let ways = [&self.up, &self.down].into_iter();
+        ways.map(|way| {
+            let gone = way.lost.all() + way.queue_full + way.overflow + way.delivered;
+            way.packets.all().saturating_sub(gone)
+        })
+        .sum()
     }
 
     /// Packets that the emulator dropped where the link would not have.
@@ -127,6 +141,17 @@ pub(crate) fn dropped_on_sending(text: &str, device: &str) -> Option<u64> {
     line.split_whitespace().nth(11)?.parse().ok()
 }
 
+/// Datagrams that found no room in the receive buffer of the socket at `port`: `/proc/net/udp`, as it is within the socket's
+/// namespace.
+pub(crate) fn dropped_on_receiving(text: &str, port: u16) -> Option<u64> {
+    let address = format!(":{port:04X}");
+    let line = text.lines().find(|line| {
+        let local = line.split_whitespace().nth(1);
+        local.is_some_and(|local| local.ends_with(&address))
+    })?;
+    line.split_whitespace().last()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +187,16 @@ mod tests {
         assert_eq!(dropped_on_sending(text, "link"), Some(17));
         assert_eq!(dropped_on_sending(text, "lin"), None);
         assert_eq!(dropped_on_sending("link: 1 2", "link"), None);
+    }
+
+    #[test]
+    fn the_system_tells_what_a_socket_had_no_room_for() {
+        let text = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref \
+                    pointer drops\n  349: 020012C6:14E9 00000000:0000 07 0:0 00:0 0 0 0 77 2 0 3\n  350: \
+                    020012C6:04D2 00000000:0000 07 0:0 00:0 0 0 0 78 2 0 41\n";
+        assert_eq!(dropped_on_receiving(text, 1_234), Some(41));
+        assert_eq!(dropped_on_receiving(text, 5_353), Some(3));
+        assert_eq!(dropped_on_receiving(text, 80), None);
+        assert_eq!(dropped_on_receiving("", 80), None);
     }
 }

@@ -249,6 +249,51 @@ fn a_service_of_the_host_is_reached_behind_the_link() {
 }
 
 #[test]
+fn a_relay_runs_where_it_is_put() {
+    with("rtt=1ms", |link| {
+        let all = link.cores();
+        let Some(last) = all.last().copied() else {
+            return;
+        };
+        link.run_on(&[last]).unwrap();
+        assert_eq!(link.cores(), [last]);
+        link.take_stats();
+        let listener = listen(&link.server, link.server.addresses.v4.into());
+        let before = std::thread::available_parallelism().unwrap();
+        connect(&link, listener.local_addr().unwrap());
+        let cores: Vec<usize> = link.stats().cores.into_iter().collect();
+        assert_eq!(cores, [last]);
+        // It is the relay that was put there, and nobody else.
+        assert_eq!(std::thread::available_parallelism().unwrap(), before);
+        assert!(link.run_on(&[]).is_err());
+    });
+}
+
+#[test]
+fn a_service_is_reached_at_the_address_where_it_is() {
+    with("rtt=2ms", |link| {
+        // Many hosts have `localhost` as ::1 first.
+        let service = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = service.local_addr().unwrap().port();
+        let forward = format!("53=localhost:{port}").parse().unwrap();
+        let _forwarder = Forwarder::start(&link.server, &[forward]).unwrap();
+        let echo = thread::spawn(move || {
+            let mut datagram = [0; 100];
+            let (length, from) = service.recv_from(&mut datagram).unwrap();
+            service.send_to(&datagram[..length], from).unwrap();
+        });
+        let client = udp(&link.client, link.client.addresses.v4.into());
+        client
+            .send_to(b"once", (link.server.addresses.v4, 53))
+            .unwrap();
+        let mut datagram = [0; 100];
+        let (length, _) = client.recv_from(&mut datagram).unwrap();
+        assert_eq!(&datagram[..length], b"once");
+        echo.join().unwrap();
+    });
+}
+
+#[test]
 fn a_link_proves_itself() {
     with("rtt=4ms,rate=20mbit,loss=1%,seed=3", |link| {
         let mut stages = 0;
@@ -259,7 +304,14 @@ fn a_link_proves_itself() {
             found.unwrap_or_else(|| panic!("{what}: {findings:#?}"))
         };
         // What a host that does much else cannot spoil.
-        for what in ["TCP loss", "UDP loss", "packets that the emulator dropped"] {
+        for what in [
+            "TCP loss up",
+            "TCP loss down",
+            "UDP loss up",
+            "UDP loss down",
+            "UDP datagrams that did not come",
+            "packets that the emulator dropped",
+        ] {
             assert_eq!(of(what).good, Some(true), "{findings:#?}");
         }
         for what in [
@@ -276,5 +328,38 @@ fn a_link_proves_itself() {
             of("release error").what.ends_with("19mbit"),
             "a little below the line's own"
         );
+    });
+}
+
+#[test]
+fn a_slow_link_is_given_its_time() {
+    // A full packet takes 0.4 s on the line.
+    with("rtt=10ms,rate=30kbit", |link| {
+        let findings = check(&link, now, &mut |_| {});
+        for what in ["TCP connect", "TCP echo", "UDP echo"] {
+            let found = findings.iter().find(|it| it.what.starts_with(what));
+            let found = found.unwrap_or_else(|| panic!("{what}: {findings:#?}"));
+            assert!(found.found.contains("p50"), "{findings:#?}");
+        }
+        for what in ["UDP throughput up", "UDP throughput down"] {
+            let found = findings.iter().find(|it| it.what == what).unwrap();
+            assert_eq!(found.good, Some(true), "{findings:#?}");
+        }
+        let told = |what: &str| findings.iter().filter(|it| it.what == what).count();
+        assert_eq!(told("what is left on the link"), 0, "{findings:#?}");
+        assert_eq!(told("TCP throughput up"), 1);
+        let datagrams = "UDP datagrams that did not come";
+        let found = findings.iter().find(|it| it.what == datagrams).unwrap();
+        assert_eq!(found.good, Some(true), "{findings:#?}");
+    });
+}
+
+#[test]
+fn nothing_waits_on_a_bare_link() {
+    with("rtt=0", |link| {
+        let listener = listen(&link.server, link.server.addresses.v4.into());
+        connect(&link, listener.local_addr().unwrap());
+        let stats = link.stats();
+        assert!(stats.up.delivered >= 2 && stats.release_error.is_empty());
     });
 }

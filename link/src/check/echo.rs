@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::{Clock, Link};
+use crate::{Clock, Link, LinkSpec, Side};
 
-/// The longest that any single step may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that any single step may take, beyond what the link takes for a round trip.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that are made, and bytes that go there and back, at most.
 const CONNECTIONS: u64 = 50;
 const ECHOES: u64 = 500;
@@ -18,6 +18,17 @@ const ECHOES: u64 = 500;
 const LIMIT: u64 = 2_000_000_000;
 /// A datagram that is so much later than it should be is lost.
 const LATE: Duration = Duration::from_millis(500);
+
+/// Who talks with whom.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub(super) client: &'a Side,
+    pub(super) server: &'a Side,
+    /// An address of the server's.
+    pub(super) at: IpAddr,
+    /// The longest that a full packet and its answer take on the way.
+    pub(super) longest: Duration,
+}
 
 /// Connections that were made.
 #[derive(Debug)]
@@ -28,121 +39,147 @@ pub(super) struct Connects {
     pub(super) control: [String; 2],
 }
 
-/// Opens connections to an address of the server's side, one after the other.
-pub(super) fn connects(link: &Link, to: IpAddr, clock: Clock) -> io::Result<Connects> {
-    let listener = listen_at(link, to)?;
-    let to = listener.local_addr()?;
-    let mut took = Vec::new();
-    let mut control = [String::new(), String::new()];
-    let begun = clock();
-    link.client.namespace.within(|| {
-        for _ in 0..CONNECTIONS {
-            let before = clock();
-            let client = TcpStream::connect_timeout(&to, PATIENCE)?;
-            took.push(clock() - before);
-            let (server, _) = listener.accept()?;
-            control = [control_of(&client)?, control_of(&server)?];
-            if clock() - begun > LIMIT {
-                break;
-            }
+/// The longest that a full packet and an answer of that size are on their way over an idle link.
+pub(super) fn longest(spec: &LinkSpec) -> Duration {
+    let bits = u64::from(spec.mtu) * 8;
+    let ways = [&spec.up, &spec.down].map(|way| {
+        let nanos = way.rate.map_or(0, |rate| bits * 1_000_000_000 / rate);
+        way.delay + way.jitter + Duration::from_nanos(nanos)
+    });
+    ways[0] + ways[1]
+}
+
+impl<'a> Ends<'a> {
+    /// The two sides of a link, and this address of the server's.
+    pub(super) fn of(link: &'a Link, at: IpAddr) -> Self {
+        Self {
+            client: &link.client,
+            server: &link.server,
+            at,
+            longest: longest(link.spec()),
         }
-        io::Result::Ok(())
-    })??;
-    Ok(Connects { took, control })
-}
+    }
 
-/// How long a byte takes there and back over TCP, in nanoseconds.
-pub(super) fn tcp(link: &Link, clock: Clock) -> io::Result<Vec<u64>> {
-    let listener = listen(link)?;
-    let to = listener.local_addr()?;
-    thread::scope(|scope| {
-        let server = scope.spawn(move || {
-            let (mut stream, _) = listener.accept()?;
-            prepare(&stream)?;
-            let mut byte = [0];
-            while stream.read(&mut byte)? == 1 {
-                stream.write_all(&byte)?;
-            }
-            io::Result::Ok(())
-        });
-        let took = link.client.namespace.within(|| {
-            let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-            prepare(&stream)?;
-            measured(clock, || {
-                stream.write_all(&[1])?;
-                stream.read_exact(&mut [0])
-            })
-        })?;
-        let served = server.join().unwrap_or_else(|_| Err(broken()));
-        let took = took?;
-        served.map(|()| took)
-    })
-}
-
-/// How long a datagram takes there and back, in nanoseconds; those that were lost are left out.
-pub(super) fn udp(link: &Link, clock: Clock) -> io::Result<Vec<u64>> {
-    let bind = |side: &crate::Side| {
-        let address: SocketAddr = (side.addresses.v4, 0).into();
-        let socket = side.namespace.within(|| UdpSocket::bind(address))??;
-        io::Result::Ok(socket)
-    };
-    let (client, server) = (bind(&link.client)?, bind(&link.server)?);
-    let spec = link.spec();
-    let longest = spec.rtt() + spec.up.jitter + spec.down.jitter;
-    client.set_read_timeout(Some(longest + LATE))?;
-    // A datagram that is lost must not end the echo.
-    server.set_read_timeout(Some(2 * (longest + LATE)))?;
-    client.connect(server.local_addr()?)?;
-    thread::scope(|scope| {
-        let echo = scope.spawn(move || {
-            let mut datagram = [0; 8];
-            // An empty datagram is the end, and so is silence.
-            while let Ok((length @ 1.., from)) = server.recv_from(&mut datagram) {
-                server.send_to(&datagram[..length], from)?;
-            }
-            io::Result::Ok(())
-        });
-        let mut number = 0u64;
+    /// Opens connections, one after the other.
+    pub(super) fn connects(&self, clock: Clock) -> io::Result<Connects> {
+        let listener = self.listen()?;
+        let to = listener.local_addr()?;
         let mut took = Vec::new();
+        let mut control = [String::new(), String::new()];
         let begun = clock();
-        while number < ECHOES && clock() - begun < LIMIT {
-            number += 1;
-            let before = clock();
-            client.send(&number.to_ne_bytes())?;
-            let mut datagram = [0; 8];
-            while let Ok(8) = client.recv(&mut datagram) {
-                // One that came late is no answer to this one.
-                if datagram == number.to_ne_bytes() {
-                    took.push(clock() - before);
+        self.client.namespace.within(|| {
+            for _ in 0..CONNECTIONS {
+                let before = clock();
+                let client = TcpStream::connect_timeout(&to, self.patience())?;
+                took.push(clock() - before);
+                let (server, _) = listener.accept()?;
+                control = [control_of(&client)?, control_of(&server)?];
+                if clock() - begun > LIMIT {
                     break;
                 }
             }
+            io::Result::Ok(())
+        })??;
+        Ok(Connects { took, control })
+    }
+
+    /// How long a byte takes there and back over TCP, in nanoseconds.
+    pub(super) fn tcp(&self, clock: Clock) -> io::Result<Vec<u64>> {
+        let (mut client, mut server) = self.pair()?;
+        thread::scope(|scope| {
+            let server = scope.spawn(move || {
+                let mut byte = [0];
+                while server.read(&mut byte)? == 1 {
+                    server.write_all(&byte)?;
+                }
+                io::Result::Ok(())
+            });
+            let took = measured(clock, || {
+                client.write_all(&[1])?;
+                client.read_exact(&mut [0])
+            });
+            drop(client);
+            let served = server.join().unwrap_or_else(|_| Err(broken()));
+            let took = took?;
+            served.map(|()| took)
+        })
+    }
+
+    /// How long a datagram takes there and back, in nanoseconds; those that were lost are left out.
+    pub(super) fn udp(&self, clock: Clock) -> io::Result<Vec<u64>> {
+        let bind = |side: &Side, address: IpAddr| -> io::Result<UdpSocket> {
+            let address = SocketAddr::new(address, 0);
+            side.namespace.within(|| UdpSocket::bind(address))?
+        };
+        let from = match self.at.is_loopback() {
+            true => self.at,
+            false => self.client.addresses.v4.into(),
+        };
+        let (client, server) = (bind(self.client, from)?, bind(self.server, self.at)?);
+        client.set_read_timeout(Some(self.longest + LATE))?;
+        // A datagram that is lost must not end the echo.
+        server.set_read_timeout(Some(2 * (self.longest + LATE)))?;
+        client.connect(server.local_addr()?)?;
+        thread::scope(|scope| {
+            let echo = scope.spawn(move || {
+                let mut datagram = [0; 8];
+                // An empty datagram is the end, and so is silence.
+                while let Ok((length @ 1.., from)) = server.recv_from(&mut datagram) {
+                    server.send_to(&datagram[..length], from)?;
+                }
+                io::Result::Ok(())
+            });
+            let mut number = 0u64;
+            let mut took = Vec::new();
+            let begun = clock();
+            while number < ECHOES && clock() - begun < LIMIT {
+                number += 1;
+                let before = clock();
+                client.send(&number.to_ne_bytes())?;
+                let mut datagram = [0; 8];
+                while let Ok(8) = client.recv(&mut datagram) {
+                    // One that came late is no answer to this one.
+                    if datagram == number.to_ne_bytes() {
+                        took.push(clock() - before);
+                        break;
+                    }
+                }
+            }
+            client.send(&[])?;
+            let served = echo.join().unwrap_or_else(|_| Err(broken()));
+            served.map(|()| took)
+        })
+    }
+
+    /// A connection's two ends, the client's first.
+    pub(super) fn pair(&self) -> io::Result<(TcpStream, TcpStream)> {
+        let listener = self.listen()?;
+        let to = listener.local_addr()?;
+        let dial = || TcpStream::connect_timeout(&to, self.patience());
+        let client = self.client.namespace.within(dial)??;
+        let (server, _) = listener.accept()?;
+        for stream in [&client, &server] {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(self.patience()))?;
+            stream.set_write_timeout(Some(self.patience()))?;
         }
-        client.send(&[])?;
-        let served = echo.join().unwrap_or_else(|_| Err(broken()));
-        served.map(|()| took)
-    })
-}
+        Ok((client, server))
+    }
 
-/// A listener on the server's side whose accept does not wait for ever.
-pub(super) fn listen(link: &Link) -> io::Result<TcpListener> {
-    listen_at(link, link.server.addresses.v4.into())
-}
+    /// A listener whose accept does not wait for ever.
+    fn listen(&self) -> io::Result<TcpListener> {
+        let address = SocketAddr::new(self.at, 0);
+        let listener = self
+            .server
+            .namespace
+            .within(|| TcpListener::bind(address))??;
+        SockRef::from(&listener).set_read_timeout(Some(self.patience()))?;
+        Ok(listener)
+    }
 
-fn listen_at(link: &Link, address: IpAddr) -> io::Result<TcpListener> {
-    let address = SocketAddr::new(address, 0);
-    let listener = link
-        .server
-        .namespace
-        .within(|| TcpListener::bind(address))??;
-    SockRef::from(&listener).set_read_timeout(Some(PATIENCE))?;
-    Ok(listener)
-}
-
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))
+    fn patience(&self) -> Duration {
+        PATIENCE + 2 * self.longest
+    }
 }
 
 fn measured(clock: Clock, mut step: impl FnMut() -> io::Result<()>) -> io::Result<Vec<u64>> {
@@ -167,4 +204,16 @@ fn control_of(stream: &TcpStream) -> io::Result<String> {
 
 pub(super) fn broken() -> io::Error {
     io::Error::other("the other side's thread broke off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_line_takes_its_time_for_a_packet_each_way() {
+        let spec = LinkSpec::parse("rtt=40ms,up-rate=1kbit,down-rate=12kbit,jitter=1ms").unwrap();
+        // 1,500 bytes are 12,000 bits.
+        assert_eq!(longest(&spec), Duration::from_millis(12_000 + 1_000 + 42));
+    }
 }

@@ -1,38 +1,36 @@
 //! How much comes through: TCP as fast as it will, UDP at a pace.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::prctl::set_timerslack;
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use socket2::SockRef;
 
-use super::echo::{PATIENCE, broken, listen, prepare};
-use crate::{Clock, Link};
+use super::echo::{Ends, broken, longest};
+use crate::{Clock, Link, Side, stats};
 
 /// How long TCP sends, and how much of it is its start, in nanoseconds.
-const TCP: u64 = 3_000_000_000;
-const START: u64 = 1_000_000_000;
+pub(super) const TCP: u64 = 3_000_000_000;
+pub(super) const START: u64 = 1_000_000_000;
 /// How long UDP sends, in nanoseconds.
-const UDP: u64 = 2_000_000_000;
-/// Silence that ends a receiver, beyond the link's own round trip.
+pub(super) const UDP: u64 = 2_000_000_000;
+/// Silence that ends a receiver, beyond the longest that the link takes.
 const SILENCE: Duration = Duration::from_millis(300);
 /// IPv4's and UDP's headers, in bytes.
 const HEADERS: usize = 28;
 /// Room for what comes while the receiver does not run, in bytes.
-const ROOM: usize = 8 << 20;
+const ROOM: usize = 16 << 20;
 const CHUNK: usize = 256 * 1024;
 
 /// Payload bits per second that TCP brings through after its start.
 pub(super) fn tcp(link: &Link, down: bool, clock: Clock) -> io::Result<f64> {
-    let listener = listen(link)?;
-    let to = listener.local_addr()?;
-    let dial = || TcpStream::connect_timeout(&to, PATIENCE);
-    let client = link.client.namespace.within(dial)??;
-    let (server, _) = listener.accept()?;
-    prepare(&client)?;
-    prepare(&server)?;
+    let ends = Ends::of(link, link.server.addresses.v4.into());
+    let (client, server) = ends.pair()?;
     let (mut from, to) = match down {
         true => (server, client),
         false => (client, server),
@@ -72,8 +70,12 @@ fn received(mut stream: TcpStream, clock: Clock) -> io::Result<f64> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flood {
     pub(super) sent: u64,
+    /// IP bits per second that were sent.
+    pub(super) offered: f64,
     pub(super) received: u64,
-    /// IP bits per second, from the first that came to the last.
+    /// What came and found no room in the receiver's buffer: no fault of the link's.
+    pub(super) no_room: u64,
+    /// IP bits per second that came out of the link, from the first datagram to the last.
     pub(super) rate: f64,
 }
 
@@ -83,50 +85,78 @@ pub(super) fn udp(link: &Link, down: bool, rate: u64, clock: Clock) -> io::Resul
         true => (&link.server, &link.client),
         false => (&link.client, &link.server),
     };
-    let bind = |side: &crate::Side| {
+    let bind = |side: &Side| {
         let address: SocketAddr = (side.addresses.v4, 0).into();
         side.namespace.within(|| UdpSocket::bind(address))?
     };
     let (sender, receiver) = (bind(from)?, bind(to)?);
-    let _ = SockRef::from(&receiver).set_recv_buffer_size(ROOM);
-    let spec = link.spec();
-    let jitter = spec.up.jitter.max(spec.down.jitter);
-    receiver.set_read_timeout(Some(SILENCE + spec.rtt() + jitter))?;
-    sender.connect(receiver.local_addr()?)?;
-    let packet = usize::from(spec.mtu);
+    // Beyond the system's limit where that is allowed.
+    if setsockopt(&receiver, RcvBufForce, &ROOM).is_err() {
+        let _ = SockRef::from(&receiver).set_recv_buffer_size(ROOM);
+    }
+    receiver.set_read_timeout(Some(SILENCE + longest(link.spec())))?;
+    let door = receiver.local_addr()?;
+    sender.connect(door)?;
+    let packet = usize::from(link.spec().mtu);
     let gap = (packet as u64 * 8_000_000_000 / rate).max(1);
+    let has_sent = AtomicBool::new(false);
     thread::scope(|scope| {
-        let sending = scope.spawn(move || {
-            // The pace is finer than what the kernel rounds sleeps to.
-            let _ = set_timerslack(1);
-            let datagram = vec![0; packet - HEADERS];
-            let begun = clock();
-            let mut sent = 0;
-            while sent * gap < UDP {
-                let early = (begun + sent * gap).saturating_sub(clock());
-                if early > 0 {
-                    thread::sleep(Duration::from_nanos(early));
-                }
-                sender.send(&datagram)?;
-                sent += 1;
-            }
-            io::Result::Ok(sent)
+        let sending = scope.spawn(|| {
+            let sent = paced(&sender, packet - HEADERS, gap, clock);
+            has_sent.store(true, Ordering::Release);
+            sent
         });
         let mut datagram = vec![0; packet];
         let (mut received, mut first, mut last) = (0u64, 0, 0);
-        while receiver.recv(&mut datagram).is_ok() {
-            last = clock();
-            if received == 0 {
-                first = last;
+        loop {
+            // A sender that waits for a core is no end of what is sent.
+            let is_over = has_sent.load(Ordering::Acquire);
+            match receiver.recv(&mut datagram) {
+                Ok(_) => {
+                    last = clock();
+                    if received == 0 {
+                        first = last;
+                    }
+                    received += 1;
+                }
+                Err(_) if is_over => break,
+                Err(_) => {}
             }
-            received += 1;
         }
-        let sent = sending.join().unwrap_or_else(|_| Err(broken()))?;
-        let bits = received.saturating_sub(1) * packet as u64 * 8;
+        let (sent, took) = sending.join().unwrap_or_else(|_| Err(broken()))?;
+        let table = to
+            .namespace
+            .within(|| fs::read_to_string("/proc/thread-self/net/udp"))??;
+        let no_room = stats::dropped_on_receiving(&table, door.port()).unwrap_or(0);
+        let bits = |packets: u64| packets as f64 * packet as f64 * 8e9;
         Ok(Flood {
             sent,
+            offered: bits(sent) / took.max(1) as f64,
             received,
-            rate: bits as f64 * 1e9 / (last - first).max(1) as f64,
+            no_room,
+            rate: bits((received + no_room).saturating_sub(1)) / (last - first).max(1) as f64,
         })
     })
+}
+
+/// Sends datagrams of so many bytes, `gap` nanoseconds apart; how many, and how long that took.
+fn paced(sender: &UdpSocket, bytes: usize, gap: u64, clock: Clock) -> io::Result<(u64, u64)> {
+    // The pace is finer than what the kernel rounds sleeps to.
+    let _ = set_timerslack(1);
+    let datagram = vec![0; bytes];
+    let begun = clock();
+    let mut sent = 0;
+    loop {
+        let early = (begun + sent * gap).saturating_sub(clock());
+        if early > 0 {
+            thread::sleep(Duration::from_nanos(early));
+        }
+        // One that the system cannot keep up with sends less, and no longer.
+        let took = clock() - begun;
+        if sent * gap >= UDP || took >= UDP + UDP / 2 {
+            return Ok((sent, took));
+        }
+        sender.send(&datagram)?;
+        sent += 1;
+    }
 }

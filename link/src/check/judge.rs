@@ -1,25 +1,22 @@
 //! What was asked beside what was found, in words, and whether the one fits the other.
 
+mod emulator;
+mod traffic;
+
+use std::fmt::Write;
 use std::io;
 
 use super::Finding;
 use super::echo::Connects;
 use super::flood::Flood;
-use crate::units::{show_rate, show_span};
+use crate::units::show_span;
 use crate::{Link, LinkSpec, LinkStats, Way};
 
-/// What the kernel and two sockets may add to a link's own time at the median, in nanoseconds.
+/// What the kernel and two sockets may add to a link's own time, in nanoseconds: at the median, and of the slowest.
 const SOCKETS: u64 = 500_000;
-/// How late the slowest one of a hundred packets may be released, in nanoseconds.
-const RELEASE: u64 = 200_000;
-/// What an unshaped link carries at least, in bits per second.
-const UNSHAPED: f64 = 1e9;
-/// Standard deviations within which the losses must lie: one run in a thousand is outside by chance.
-const DEVIATIONS: f64 = 3.29;
-/// The relay is the bottleneck where it has so much of a core.
-const BUSY: f64 = 0.9;
-/// Headers of IPv4 and TCP with timestamps, in bytes.
-const HEADERS: u16 = 52;
+const SLOWEST: u64 = 2_000_000;
+/// Round trips of which the slowest one of a hundred can be told; of fewer it is the slowest one of ten.
+const MANY: usize = 100;
 
 /// Puts findings together.
 pub(super) struct Judge<'a> {
@@ -54,7 +51,7 @@ impl<'a> Judge<'a> {
         match found {
             Err(error) => self.failed(what, error),
             Ok(Connects { took, control }) => {
-                self.spans(what, took);
+                self.spans(what, took, !self.loses(), None);
                 let [client, server] = control;
                 let asked = self.spec.cc.clone();
                 let good = asked.as_ref().map(|it| it == client && it == server);
@@ -68,14 +65,27 @@ impl<'a> Judge<'a> {
         }
     }
 
-    pub(super) fn echoes(&mut self, what: &str, took: &io::Result<Vec<u64>>) {
+    /// Round trips over the link, beside those that the machine has by itself.
+    pub(super) fn echoes(
+        &mut self,
+        what: &str,
+        took: &io::Result<Vec<u64>>,
+        own: &io::Result<Vec<u64>>,
+    ) {
+        // What TCP lost it sends again, which takes its time.
+        let is_whole = !what.starts_with("TCP") || !self.loses();
         match took {
             Err(error) => self.failed(what, error),
-            Ok(took) => self.spans(what, took),
+            Ok(took) => self.spans(what, took, is_whole, own.as_deref().ok()),
         }
     }
 
-    fn spans(&mut self, what: &str, took: &[u64]) {
+    fn loses(&self) -> bool {
+        self.spec.up.loss.mean() + self.spec.down.loss.mean() > 0.0
+    }
+
+    /// The median and the slowest; of what `is_whole` both are judged.
+    fn spans(&mut self, what: &str, took: &[u64], is_whole: bool, own: Option<&[u64]>) {
         let (least, most) = self.round_trip();
         let asked = match self.spec.up.jitter + self.spec.down.jitter {
             jitter if jitter.is_zero() => show_span(self.spec.rtt()),
@@ -85,11 +95,15 @@ impl<'a> Judge<'a> {
                 show_span(self.spec.rtt() + jitter)
             ),
         };
-        let (Some(p50), Some(p99)) = (quantile(took, 0.5), quantile(took, 0.99)) else {
+        let Some((p50, name, slow)) = middle_and_slow(took) else {
             return self.add(what, asked, "nothing came back".to_owned(), Some(false));
         };
-        let good = (least..=most + SOCKETS).contains(&p50);
-        let found = format!("p50 {}, p99 {} ({})", ms(p50), ms(p99), took.len());
+        let is_slow = is_whole && slow > most + SLOWEST;
+        let good = (least..=most + SOCKETS).contains(&p50) && !is_slow;
+        let mut found = format!("p50 {}, {name} {} ({})", ms(p50), ms(slow), took.len());
+        if let Some((p50, name, slow)) = own.and_then(middle_and_slow) {
+            let _ = write!(found, "; without the link {}, {name} {}", ms(p50), ms(slow));
+        }
         self.add(what, asked, found, Some(good));
     }
 
@@ -103,100 +117,15 @@ impl<'a> Judge<'a> {
         (least, least + more)
     }
 
-    pub(super) fn tcp(
-        &mut self,
-        name: &str,
-        way: &Way,
-        found: &io::Result<f64>,
-        work: Option<(u64, u64)>,
-    ) {
-        let what = format!("TCP throughput {name}");
-        let rate = match found {
-            Ok(rate) => *rate,
-            Err(error) => return self.failed(&what, error),
-        };
-        // What loss leaves is the congestion control's doing, not the link's.
-        let loses = self.spec.up.loss.mean() + self.spec.down.loss.mean() > 0.0;
-        let (asked, good) = match way.rate {
-            Some(most) => {
-                let share = f64::from(self.spec.mtu - HEADERS) / f64::from(self.spec.mtu);
-                let most = most as f64 * share;
-                let asked = format!("up to {}", mbit(most));
-                (
-                    asked,
-                    (!loses).then_some(rate > 0.85 * most && rate < 1.02 * most),
-                )
-            }
-            None => {
-                let is_bare = self.spec.rtt().is_zero() && !loses;
-                ("unlimited".to_owned(), is_bare.then_some(rate >= UNSHAPED))
-            }
-        };
-        // The sending took a second longer than what is counted.
-        let busy = work.map(|(before, after)| (after - before) as f64 / 3e9);
-        let beside = busy.map_or(String::new(), |busy| {
-            format!("; the relay worked for {:.0} % of a core", busy * 100.0)
-        });
-        self.add(&what, asked, mbit(rate) + &beside, good);
-    }
-
-    pub(super) fn udp(&mut self, name: &str, rate: u64, found: &io::Result<Flood>) {
-        let what = format!("UDP throughput {name}");
-        let loss = match name {
-            "down" => self.spec.down.loss,
-            _ => self.spec.up.loss,
-        };
-        let most = rate as f64 * (1.0 - loss.mean());
-        match found {
-            Err(error) => self.failed(&what, error),
-            Ok(flood) => {
-                let asked = format!("{} (at most {})", mbit(most), show_rate(Some(rate)));
-                let good = (flood.rate / most - 1.0).abs() < 0.02 + 3.0 * loss.mean().min(0.01);
-                self.add(&what, asked, mbit(flood.rate), Some(good));
-            }
-        }
-    }
-
-    /// The emulator's own count of what it lost, of either protocol.
-    pub(super) fn loss(&mut self, protocol: &str, stats: &LinkStats) {
-        self.overflow += stats.overflow();
-        let (mut packets, mut lost, mut expected, mut variance) = (0, 0, 0.0, 0.0);
-        for (way, count) in [(&self.spec.up, &stats.up), (&self.spec.down, &stats.down)] {
-            let (came, gone) = match protocol {
-                "TCP" => (count.packets.tcp, count.lost.tcp),
-                _ => (count.packets.udp, count.lost.udp),
-            };
-            // What the queue dropped never reached the line.
-            let reached = came.saturating_sub(count.queue_full);
-            packets += reached;
-            lost += gone;
-            expected += reached as f64 * way.loss.mean();
-            variance += reached as f64 * way.loss.variance();
-        }
-        let spread = DEVIATIONS * variance.sqrt();
-        let good = (lost as f64 - expected).abs() <= spread + f64::from(u8::from(spread > 0.0));
-        let asked = format!("{expected:.0} +- {spread:.0} of {packets} packets");
-        self.add(
-            &format!("{protocol} loss"),
-            asked,
-            lost.to_string(),
-            Some(good),
-        );
-    }
-
-    pub(super) fn steady(
-        &mut self,
-        rate: u64,
-        stats: &LinkStats,
-        floods: &[io::Result<Flood>],
-        work: Option<(u64, u64)>,
-    ) {
-        let (mut sent, mut received) = (0, 0);
+    /// Datagrams of a steady stream, by what became of them.
+    pub(super) fn datagrams(&mut self, stats: &LinkStats, floods: &[io::Result<Flood>]) {
+        let (mut sent, mut received, mut no_room) = (0, 0, 0);
         for flood in floods {
             match flood {
                 Ok(flood) => {
                     sent += flood.sent;
                     received += flood.received;
+                    no_room += flood.no_room;
                 }
                 Err(error) => self.failed("a steady stream", error),
             }
@@ -204,42 +133,15 @@ impl<'a> Judge<'a> {
         let gone = stats.up.lost.udp + stats.down.lost.udp;
         let gone = gone + stats.up.queue_full + stats.down.queue_full + stats.overflow();
         let missing = sent - received;
+        let asked = match no_room {
+            0 => format!("{gone}, as the relay counts"),
+            _ => format!("{gone}, as the relay counts, and {no_room} that a full buffer dropped"),
+        };
         self.add(
             "UDP datagrams that did not come",
-            format!("{gone}, as the relay counts"),
+            asked,
             format!("{missing} of {sent}"),
-            Some(missing == gone),
-        );
-        let p99 = stats.release_error_p99();
-        let p50 = stats.release_error.value_at_quantile(0.5);
-        self.add(
-            &format!("release error at {}", show_rate(Some(rate))),
-            format!("p99 at most {}", ms(RELEASE)),
-            format!("p50 {}, p99 {}", ms(p50), ms(p99)),
-            Some(p99 <= RELEASE),
-        );
-        if let Some((before, after)) = work {
-            // Two floods of two seconds.
-            let share = (after - before) as f64 / 4e9;
-            self.add(
-                &format!("the relay's work at {}", show_rate(Some(rate))),
-                format!("below {:.0} % of a core", BUSY * 100.0),
-                format!("{:.0} %", share * 100.0),
-                Some(share < BUSY),
-            );
-        }
-    }
-
-    /// What is late because of others on the same host is no fault of the relay's.
-    pub(super) fn stolen(&mut self, found: Option<((u64, u64), (u64, u64))>) {
-        let Some((before, after)) = found else { return };
-        let all = after.0.saturating_sub(before.0).max(1);
-        let stolen = after.1.saturating_sub(before.1) as f64 / all as f64;
-        self.add(
-            "time that the hypervisor took meanwhile",
-            "none, for an exact release".to_owned(),
-            format!("{:.1} %", stolen * 100.0),
-            None,
+            Some(missing == gone + no_room),
         );
     }
 
@@ -253,6 +155,15 @@ impl<'a> Judge<'a> {
         );
         self.findings
     }
+}
+
+/// The median, and the slowest one of a hundred or of ten, with its name.
+fn middle_and_slow(took: &[u64]) -> Option<(u64, &'static str, u64)> {
+    let (name, share) = match took.len() >= MANY {
+        true => ("p99", 0.99),
+        false => ("p90", 0.9),
+    };
+    Some((quantile(took, 0.5)?, name, quantile(took, share)?))
 }
 
 fn quantile(values: &[u64], share: f64) -> Option<u64> {
@@ -271,13 +182,4 @@ fn mbit(rate: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_values_that_were_there() {
-        assert_eq!(quantile(&[], 0.5), None);
-        assert_eq!(quantile(&[3, 1, 2], 0.5), Some(2));
-        assert_eq!(quantile(&[3, 1, 2], 0.99), Some(3));
-    }
-}
+mod tests;

@@ -1,0 +1,112 @@
+//! What is good, what is not, and what cannot be told.
+
+use super::super::own::Lateness;
+use super::*;
+
+#[test]
+fn quantiles_are_values_that_were_there() {
+    assert_eq!(quantile(&[], 0.5), None);
+    assert_eq!(quantile(&[3, 1, 2], 0.5), Some(2));
+    assert_eq!(quantile(&[3, 1, 2], 0.99), Some(3));
+    assert_eq!(middle_and_slow(&[5; 20]), Some((5, "p90", 5)));
+    assert_eq!(middle_and_slow(&[5; 100]), Some((5, "p99", 5)));
+}
+
+fn judged(spec: &str, judge: impl FnOnce(&mut Judge<'_>)) -> Vec<Finding> {
+    let spec = LinkSpec::parse(spec).unwrap();
+    let mut of_spec = Judge {
+        spec: &spec,
+        findings: Vec::new(),
+        overflow: 0,
+    };
+    judge(&mut of_spec);
+    of_spec.findings
+}
+
+#[test]
+fn one_slow_echo_is_borne_and_many_are_not() {
+    let took = |slow: usize| Ok([vec![40_100_000; 200 - slow], vec![49_000_000; slow]].concat());
+    for (slow, good) in [(2, true), (3, false)] {
+        let found = judged("rtt=40ms", |judge| {
+            judge.echoes("TCP echo", &took(slow), &Ok(vec![30_000; 100]));
+        });
+        assert_eq!(found[0].good, Some(good), "{found:?}");
+        assert!(
+            found[0].found.contains("without the link 0.030 ms"),
+            "{found:?}"
+        );
+    }
+    // What was lost comes a timeout later.
+    let lossy = judged("rtt=40ms,loss=1%", |judge| {
+        judge.echoes("TCP echo", &took(5), &Err(io::ErrorKind::TimedOut.into()));
+    });
+    assert_eq!(lossy[0].good, Some(true), "{lossy:?}");
+}
+
+#[test]
+fn a_full_receive_buffer_is_no_fault_of_the_link() {
+    let flood = Flood {
+        sent: 10_000,
+        offered: 125e6,
+        received: 7_000,
+        no_room: 1_000,
+        rate: 100e6,
+    };
+    let spec = LinkSpec::parse("rate=100mbit").unwrap();
+    let full = judged("rate=100mbit", |judge| {
+        judge.udp("up", &spec.up, 100_000_000, &Ok(flood));
+    });
+    assert_eq!(full[0].good, Some(true));
+    assert!(
+        full[0].found.contains("1000 came to a full receive buffer"),
+        "{full:?}"
+    );
+    // A sender that sends less than the line takes shows nothing, unless less than that comes.
+    for (offered, rate, good) in [(90e6, 89.9e6, None), (90e6, 80e6, Some(false))] {
+        let weak = Flood {
+            offered,
+            rate,
+            ..flood
+        };
+        let found = judged("rate=100mbit", |judge| {
+            judge.udp("up", &spec.up, 100_000_000, &Ok(weak));
+        });
+        assert_eq!(found[0].good, good, "{found:?}");
+        assert!(
+            found[0].found.contains("only 90.0 Mbit/s could be sent"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_release_that_nothing_waited_for_is_not_judged() {
+    let found = judged("rtt=0", |judge| {
+        judge.release(
+            100,
+            &LinkStats::default(),
+            &Err(io::ErrorKind::Other.into()),
+        );
+    });
+    assert_eq!(found[0].good, None);
+    let mut late = LinkStats::default();
+    late.released(300_000);
+    let own = |nanos: u64| {
+        let mut there = LinkStats::default().release_error;
+        there.saturating_record(nanos);
+        Ok(Lateness {
+            woken: there.clone(),
+            there,
+        })
+    };
+    for (nanos, is_told) in [(1_000, false), (250_000, true)] {
+        let found = judged("rtt=1ms", |judge| judge.release(100, &late, &own(nanos)));
+        assert_eq!(found[0].good, Some(false));
+        assert_eq!(
+            found[0].found.contains("late by itself"),
+            is_told,
+            "{found:?}"
+        );
+        assert!(found[1].what.contains("this machine's own"));
+    }
+}
