@@ -9,8 +9,13 @@ mod aiperf;
 mod cell;
 mod cpu;
 mod generator;
+mod goals;
 mod proxy;
+mod raw;
+#[path = "../stolen.rs"]
+mod stolen;
 mod table;
+mod tally;
 mod truth;
 mod wanted;
 
@@ -19,7 +24,7 @@ use std::process::ExitCode;
 use tokenlag_probes::{Clock, MonoClock};
 use tokenlag_scripted::{Pace, Script, ScriptedBackend};
 
-use crate::cell::{Cell, Way};
+use crate::cell::{Bench, Cell, Path, Way};
 use crate::cpu::Cores;
 use crate::generator::Lanes;
 use crate::proxy::RunningProxy;
@@ -66,30 +71,31 @@ fn run(wanted: &Wanted) -> Result<(), String> {
         )?),
         false => None,
     };
-    let mut serial = 0;
     let mut table = table::Table::begin(wanted, cores);
+    let mut bench = Bench {
+        backend: &backend,
+        cores,
+        serial: 0,
+    };
     let ends = wanted.limit.map(|limit| MonoClock.now() + limit);
     let is_over = || ends.is_some_and(|ends| MonoClock.now() >= ends);
     // What needs the fewest cores comes first: where time runs out, it is for what overloads a small machine.
-    for &way in &wanted.ways {
-        for &cell in &wanted.cells {
-            for &channel in &wanted.channels {
-                if !way.has(channel) {
-                    continue;
-                }
-                if is_over() {
-                    table.leave_out(cell, way, channel);
-                    continue;
-                }
-                let lane = match (&proxy, way) {
-                    (Some(proxy), Way::Proxy) => proxy.lane(channel)?,
-                    _ => lanes.lane(channel)?,
-                };
-                let found =
-                    cell.measure(&backend, lane, proxy.as_ref(), way, cores, &mut serial)?;
-                table.row(cell, way, channel, &found);
-            }
+    for (way, cell, channel) in wanted.rows() {
+        if is_over() {
+            table.leave_out(cell, way, channel);
+            continue;
         }
+        let proxy = proxy.as_ref().filter(|_| way == Way::Proxy);
+        let path = Path {
+            lane: match proxy {
+                Some(proxy) => proxy.lane(channel)?,
+                None => lanes.lane(channel)?,
+            },
+            proxy,
+            raw: way.has_raw(channel).then(|| backend.address()),
+        };
+        let (ours, raw) = bench.measure(cell, path)?;
+        table.rows(cell, way, channel, &ours, raw.as_ref());
     }
     if let Some(command) = &wanted.aiperf {
         for &cell in &wanted.cells {
@@ -105,10 +111,10 @@ fn run(wanted: &Wanted) -> Result<(), String> {
 
 /// The cells that run where none is named: what the goals are stated for, and one that overloads two cores.
 const CELLS: [Cell; 6] = [
-    Cell::new(1, 1, 300, 12),
-    Cell::new(16, 1, 300, 6),
-    Cell::new(64, 1, 300, 6),
-    Cell::new(256, 10, 80, 4),
-    Cell::new(1_000, 20, 60, 3),
-    Cell::new(1_000, 10, 100, 3),
+    Cell::new(1, 1, 300, 3, 4),
+    Cell::new(16, 1, 300, 2, 4),
+    Cell::new(64, 1, 300, 2, 4),
+    Cell::new(256, 10, 80, 2, 3),
+    Cell::new(1_000, 20, 60, 2, 3),
+    Cell::new(1_000, 10, 100, 2, 3),
 ];

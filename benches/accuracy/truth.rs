@@ -31,7 +31,6 @@ pub struct Errors {
     pub lost: u64,
     /// Exchanges to which nothing was written, as where no connection could be had.
     pub unanswered: u64,
-    pub exchanges: usize,
     /// What only a proxy has.
     pub proxied: Option<Proxied>,
 }
@@ -55,45 +54,107 @@ pub struct Proxied {
     pub unjoined: u64,
 }
 
-pub fn compare(
-    exchanges: &[JoinedExchange],
-    emissions: &HashMap<TraceId, Vec<Stamp>>,
-    requests: &[ReceivedRequest],
-) -> Errors {
-    let mut errors = Errors::default();
-    let (mut ttft, mut gaps) = (Vec::new(), Vec::new());
-    let (mut measured, mut truth) = (Vec::new(), Vec::new());
-    let mut sides = Sides::default();
-    let empty = Vec::new();
-    for JoinedExchange { exchange, hop } in exchanges {
-        let emitted = emissions.get(&exchange.trace).unwrap_or(&empty);
-        let tokens: Vec<Stamp> = exchange.tokens.iter().map(|mark| mark.at).collect();
-        errors.lost += (emitted.len() as u64).saturating_sub(tokens.len() as u64);
-        errors.unanswered += u64::from(emitted.is_empty());
-        errors.exchanges += 1;
+/// Measured values beside true ones, collected.
+#[derive(Default)]
+pub struct Comparison {
+    ttft: Vec<f64>,
+    gaps: Vec<f64>,
+    measured: Vec<f64>,
+    truth: Vec<f64>,
+    lost: u64,
+    unanswered: u64,
+    sides: Sides,
+}
+
+/// Emissions of each exchange, as the instrument kept them.
+pub type Emissions = HashMap<TraceId, Vec<Stamp>>;
+
+impl Comparison {
+    /// Adds the tokens of one exchange, as they were stamped; gives what was emitted.
+    pub fn add<'a>(
+        &mut self,
+        trace: TraceId,
+        tokens: &[Stamp],
+        emissions: &'a Emissions,
+    ) -> &'a [Stamp] {
+        let emitted = emissions.get(&trace).map_or(&[][..], Vec::as_slice);
+        self.lost += (emitted.len() as u64).saturating_sub(tokens.len() as u64);
+        self.unanswered += u64::from(emitted.is_empty());
         if let (Some(token), Some(emission)) = (tokens.first(), emitted.first()) {
-            ttft.push(token.since(*emission) as f64);
+            self.ttft.push(token.since(*emission) as f64);
         }
         for (ours, theirs) in tokens.windows(2).zip(emitted.windows(2)) {
             let gap = ours[1].since(ours[0]) as f64;
             let true_gap = theirs[1].since(theirs[0]) as f64;
-            measured.push(gap);
-            truth.push(true_gap);
-            gaps.push((gap - true_gap).abs());
+            self.measured.push(gap);
+            self.truth.push(true_gap);
+            self.gaps.push((gap - true_gap).abs());
         }
-        match hop {
-            Some(hop) => sides.add(exchange, hop, &tokens, emitted),
-            None => sides.unjoined += u64::from(exchange.outcome == Outcome::Complete),
+        emitted
+    }
+
+    /// Adds what the load generator measured, and the proxy where there is one.
+    pub fn add_joined(
+        &mut self,
+        exchanges: &[JoinedExchange],
+        emissions: &Emissions,
+        requests: &[ReceivedRequest],
+    ) {
+        for JoinedExchange { exchange, hop } in exchanges {
+            let tokens: Vec<Stamp> = exchange.tokens.iter().map(|mark| mark.at).collect();
+            let emitted = self.add(exchange.trace, &tokens, emissions);
+            match hop {
+                Some(hop) => self.sides.add(exchange, hop, &tokens, emitted),
+                None => self.sides.unjoined += u64::from(exchange.outcome == Outcome::Complete),
+            }
+        }
+        self.sides.requested(requests);
+    }
+
+    /// Where a round begins.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            ttft: self.ttft.len(),
+            gap: self.truth.len(),
         }
     }
-    errors.ttft = Spread::of(ttft);
-    errors.gap = Spread::of(gaps);
-    errors.gap_measured = Spread::of(measured);
-    errors.gap_true = Spread::of(truth);
-    if !sides.tap.is_empty() {
-        errors.proxied = Some(sides.finish(requests));
+
+    /// The round that began there.
+    pub fn glance(&self, mark: Mark) -> Glance {
+        let p99 = |gaps: &[f64]| Spread::of(gaps[mark.gap..].to_vec()).p99;
+        Glance {
+            ttft: Spread::of(self.ttft[mark.ttft..].to_vec()).mean,
+            told: p99(&self.measured),
+            emitted: p99(&self.truth),
+        }
     }
-    errors
+
+    pub fn finish(self) -> Errors {
+        Errors {
+            ttft: Spread::of(self.ttft),
+            gap: Spread::of(self.gaps),
+            gap_measured: Spread::of(self.measured),
+            gap_true: Spread::of(self.truth),
+            lost: self.lost,
+            unanswered: self.unanswered,
+            proxied: (!self.sides.tap.is_empty()).then(|| self.sides.finish()),
+        }
+    }
+}
+
+/// So many values there were before.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    ttft: usize,
+    gap: usize,
+}
+
+/// A round in three figures: the mean error of ttft, and the 99th percentiles of the gaps, as they were told and emitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance {
+    pub ttft: f64,
+    pub told: f64,
+    pub emitted: f64,
 }
 
 /// What both ends say, collected.
@@ -105,6 +166,8 @@ struct Sides {
     recorder: Recorder,
     /// By trace: the leg, and the first emission.
     models: HashMap<TraceId, (i64, Stamp)>,
+    /// The leg's error.
+    model: Vec<f64>,
     legs: f64,
     unjoined: u64,
 }
@@ -139,12 +202,15 @@ impl Sides {
         }
     }
 
-    fn finish(self, requests: &[ReceivedRequest]) -> Proxied {
+    fn requested(&mut self, requests: &[ReceivedRequest]) {
         let of_request = |request: &ReceivedRequest| {
             let (model, emission) = self.models.get(&request.trace?)?;
             Some((model - emission.since(request.at)) as f64)
         };
-        let model = requests.iter().filter_map(of_request).collect();
+        self.model.extend(requests.iter().filter_map(of_request));
+    }
+
+    fn finish(self) -> Proxied {
         let reported = self.recorder.summary(Metric::TokenOverhead);
         let truth = Spread::of(self.overhead);
         Proxied {
@@ -152,7 +218,7 @@ impl Sides {
             late: Spread::of(self.late),
             overhead_mean: reported.map_or(f64::NAN, |found| found.mean - truth.mean),
             overhead_p99: reported.map_or(f64::NAN, |found| found.p99 as f64 - truth.p99),
-            model: Spread::of(model),
+            model: Spread::of(self.model),
             legs: self.legs,
             unjoined: self.unjoined,
         }

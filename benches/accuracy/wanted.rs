@@ -23,9 +23,6 @@ pub struct Wanted {
     pub tokenizer: String,
 }
 
-/// How long a run of everything may begin further cells.
-const WHOLE: Duration = Duration::from_secs(9 * 60);
-
 const CHANNELS: [Transport; 6] = [
     Transport::HttpCold,
     Transport::Http,
@@ -56,13 +53,22 @@ impl Wanted {
                 ));
             }
         }
-        if wanted.cells.is_empty() && wanted.ways.is_empty() && wanted.channels.is_empty() {
-            wanted.limit = wanted.limit.or(Some(WHOLE));
-        }
         fill(&mut wanted.cells, &CELLS);
         fill(&mut wanted.ways, &[Way::Direct, Way::Proxy]);
         fill(&mut wanted.channels, &CHANNELS);
         Ok(wanted)
+    }
+
+    /// What is measured, in this order.
+    pub fn rows(&self) -> Vec<(Way, Cell, Transport)> {
+        let mut rows = Vec::new();
+        for &way in &self.ways {
+            for &cell in &self.cells {
+                let channels = self.channels.iter().filter(|channel| way.has(**channel));
+                rows.extend(channels.map(|&channel| (way, cell, channel)));
+            }
+        }
+        rows
     }
 
     fn take(&mut self, word: &str) -> Option<()> {
@@ -97,7 +103,8 @@ impl Wanted {
                 streams,
                 millis,
                 (1_200 / millis.max(1)).clamp(20, 300) as u32,
-                4,
+                2,
+                3,
             );
             self.cells.push(known.copied().unwrap_or(other));
         } else {
