@@ -177,8 +177,12 @@ impl ScriptedBackend {
 
     /// How late it was since this was asked last: what the instrument's own error is.
     pub fn take_lateness(&self) -> Lateness {
-        let histogram = std::mem::take(&mut *locked(&self.shared.late));
-        Lateness::of(&histogram, *locked(&self.shared.pace))
+        Lateness::of(&self.take_late(), *locked(&self.shared.pace))
+    }
+
+    /// The same as a histogram in nanoseconds, for who adds several.
+    pub fn take_late(&self) -> SignedHistogram {
+        std::mem::take(&mut *locked(&self.shared.late))
     }
 
     /// The last requests, oldest first, of every path.

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
@@ -114,13 +115,17 @@ pub(crate) fn conduct(inbox: &Receiver<Play>, shared: &Shared, wanted: Pace) {
             continue;
         }
         if left.is_some_and(|left| left <= 0)
-            && let Some(mut entry) = queue.pop()
-            && let Some(at) = entry.running.write(shared)
+            && let Some(mut entry) = queue.peek_mut()
         {
-            number += 1;
-            entry.number = number;
-            entry.at = at;
-            queue.push(entry);
+            match entry.running.write(shared) {
+                Some(at) => {
+                    number += 1;
+                    entry.number = number;
+                    entry.at = at;
+                }
+                None => drop(PeekMut::pop(entry)),
+            }
+            continue;
         }
         std::hint::spin_loop();
     }
@@ -159,6 +164,7 @@ impl Running {
             What::Events { bytes, deltas } => {
                 http::chunk(&mut self.bytes, &bytes);
                 self.deltas = deltas;
+                self.play.playback.reuse(bytes);
             }
             What::End { bytes, ending } => {
                 self.ending = Some(ending);

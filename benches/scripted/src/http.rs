@@ -211,7 +211,7 @@ pub(crate) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     if data.is_empty() {
         return;
     }
-    out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+    write!(out, "{:x}\r\n", data.len()).expect("a Vec takes every byte");
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
 }

@@ -61,6 +61,10 @@ pub(crate) struct Playback {
     last: u32,
     /// Events that wait for the next write.
     pending: Vec<u8>,
+    /// How long the last write was: the next is about as long.
+    length: usize,
+    /// The text of one event: kept, since what is allocated for each token is paid between tokens that are due.
+    text: String,
     queue: VecDeque<Step>,
 }
 
@@ -88,6 +92,8 @@ impl Playback {
             next: 1,
             last,
             pending: Vec::new(),
+            length: 0,
+            text: String::new(),
             queue: VecDeque::new(),
         }
     }
@@ -110,6 +116,14 @@ impl Playback {
         self.queue.pop_front()
     }
 
+    /// Takes the memory of a write that has left, for one that comes.
+    pub(crate) fn reuse(&mut self, mut bytes: Vec<u8>) {
+        if self.pending.capacity() == 0 {
+            bytes.clear();
+            self.pending = bytes;
+        }
+    }
+
     /// The head, with or without the events before the first delta, and the pings.
     fn head(&mut self) {
         self.stage = Stage::Deltas;
@@ -129,6 +143,7 @@ impl Playback {
 
     fn deltas_of_one_write(&mut self) {
         let mut deltas = 0;
+        self.pending.reserve(self.length);
         loop {
             let event_last = self.last.min(self.next + self.script.tokens_per_event - 1);
             match self.script.malformed {
@@ -136,8 +151,9 @@ impl Playback {
                     self.reply.malformed(&mut self.pending);
                 }
                 _ => {
-                    let text = text(self.next, event_last);
-                    self.reply.delta(&text, &mut self.pending);
+                    self.text.clear();
+                    write_text(&mut self.text, self.next, event_last);
+                    self.reply.delta(&self.text, &mut self.pending);
                     deltas += 1;
                 }
             }
@@ -155,9 +171,8 @@ impl Playback {
     fn pieces(&mut self, due: Stamp, deltas: u32) {
         let events = std::mem::take(&mut self.pending);
         let writes = self.script.writes_per_event as usize;
+        self.length = events.len();
         if writes <= 1 && !events.is_empty() {
-            // The next write is about as long.
-            self.pending.reserve(events.len());
             let what = What::Events {
                 bytes: events,
                 deltas,
@@ -200,8 +215,12 @@ impl Playback {
 /// The text of tokens `first` to `last`: ` t1 t2`.
 pub(crate) fn text(first: u32, last: u32) -> String {
     let mut text = String::with_capacity(8 * (last + 1).saturating_sub(first) as usize);
+    write_text(&mut text, first, last);
+    text
+}
+
+fn write_text(text: &mut String, first: u32, last: u32) {
     for token in first..=last {
         write!(text, " t{token}").expect("a String takes all that is written");
     }
-    text
 }
