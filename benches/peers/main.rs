@@ -7,6 +7,7 @@
 
 mod bare;
 mod cores;
+mod generators;
 mod install;
 mod load;
 mod origin;
@@ -86,15 +87,20 @@ fn run(wanted: Wanted) -> Result<(), String> {
     cores::bind(cores.generator)?;
     let parts: [fn(&mut Bench<'_>) -> Result<(), String>; 4] =
         [proxy::part, sse::part, load::part, bare::part];
+    let mut failed = Vec::new();
     for (name, part) in wanted::PARTS.into_iter().zip(parts) {
         if bench.wanted.has_part(name)
             && let Err(message) = part(&mut bench)
         {
             bench.table.absent(&format!("the rest of {name}"), &message);
+            failed.push(name);
         }
     }
     bench.table.end();
-    Ok(())
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(format!("not whole: {}", failed.join(", "))),
+    }
 }
 
 impl Bench<'_> {

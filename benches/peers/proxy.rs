@@ -83,10 +83,10 @@ fn measure(side: &Side, origin: &Origin, requests: usize, span: Duration) -> io:
     let trips = one_by_one(side.address, requests)?;
     let before = spent();
     let sent = at_rate(side.address, CONNECTIONS, GAP, span)?;
-    let idle = (spent() - before) as f64 / sent as f64;
+    let idle = spent().saturating_sub(before) as f64 / sent as f64;
     let (before, answered) = (spent(), origin.requests());
     let flood = as_many_as_go(side.address, CONNECTIONS, span)?;
-    let busy = (spent() - before) as f64;
+    let busy = spent().saturating_sub(before) as f64;
     if origin.requests() - answered < flood.requests {
         return Err(io::Error::other("it answered without the origin"));
     }

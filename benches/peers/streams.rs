@@ -103,7 +103,7 @@ impl Streams {
         let end = generator
             .join()
             .map_err(|_| "the generator panicked".to_owned())??;
-        let spent = tested.map_or(0, Process::cpu) - spent;
+        let spent = tested.map_or(0, Process::cpu).saturating_sub(spent);
         let emissions = backend.take_emissions();
         let mut late = Vec::with_capacity(self.all_tokens() as usize);
         for exchange in &end.exchanges {

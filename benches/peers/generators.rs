@@ -1,0 +1,126 @@
+//! The load generators' command lines.
+
+use std::fs;
+use std::path::Path;
+
+use tokenlag_probes::TraceId;
+
+use crate::install::Program;
+use crate::process::Process;
+
+/// Connections, each with one request under way.
+pub const CONNECTIONS: &str = "64";
+
+/// A generator, and how it is started: with the number of its turn.
+pub struct Generator {
+    pub name: &'static str,
+    program: Program,
+    arguments: Box<dyn Fn(u32) -> Vec<String>>,
+    turn: u32,
+}
+
+impl Generator {
+    /// Starts it once more, on `core`; what it says goes to a file in `folder`.
+    pub fn start(&mut self, (core, folder): (usize, &Path)) -> Result<Process, String> {
+        self.turn += 1;
+        let arguments = (self.arguments)(self.turn);
+        let mut process = Process::start(self.name, &self.program, arguments, core, folder)?;
+        process.ignore_output();
+        Ok(process)
+    }
+}
+
+/// tokenlag's own, with a folder in `folder` for each run. Sessions of one turn share their connections.
+pub fn tokenlag(folder: &Path, url: String, more: &[&str]) -> Generator {
+    let words =
+        "load --model scripted --turns 1 --multiplex --num-warmups 0 --ui none --allow-untrusted";
+    let mut common: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    common.extend(["--url".to_owned(), url]);
+    common.extend(more.iter().map(|&word| word.to_owned()));
+    let folder = folder.to_owned();
+    Generator {
+        name: "tokenlag",
+        program: Program::at(env!("CARGO_BIN_EXE_tokenlag")),
+        arguments: Box::new(move |turn| {
+            let out = format!("--out={}/run-{turn}", folder.display());
+            [&common[..], &[out]].concat()
+        }),
+        turn: 0,
+    }
+}
+
+/// oha, posting what is in the file `body` to `target`.
+pub fn oha(body: &Path, target: String) -> Result<Generator, String> {
+    let body = body.display().to_string();
+    let words = format!("--no-tui -c {CONNECTIONS} -z 10m -m POST -T application/json -D");
+    let mut arguments: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    arguments.extend([body, "-H".to_owned(), traceparent(": "), target]);
+    Ok(Generator {
+        name: "oha",
+        program: Program::of_peer("oha")?,
+        arguments: Box::new(move |_| arguments.clone()),
+        turn: 0,
+    })
+}
+
+/// wrk, the same, told by a script.
+pub fn wrk(body: &Path, target: String) -> Result<Generator, String> {
+    let script = body.with_file_name("post.lua");
+    let lines = format!(
+        "wrk.method = 'POST'\nwrk.body = io.open('{}'):read('*a')\n\
+         wrk.headers['content-type'] = 'application/json'\nwrk.headers['accept'] = 'text/event-stream'\n\
+         wrk.headers['{}'\n",
+        body.display(),
+        traceparent("'] = '")
+    );
+    write(&script, lines.as_bytes())?;
+    let words = format!(
+        "-t 1 -c {CONNECTIONS} -d 10m -s {} {target}",
+        script.display()
+    );
+    let arguments: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    Ok(Generator {
+        name: "wrk",
+        program: Program::of_peer("wrk")?,
+        arguments: Box::new(move |_| arguments.clone()),
+        turn: 0,
+    })
+}
+
+fn traceparent(between: &str) -> String {
+    format!(
+        "traceparent{between}{}",
+        TraceId::from_bits(1).traceparent()
+    )
+}
+
+/// Writes a file that a generator reads.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// AIPerf: so many streams side by side, requests in all, and tokens of each.
+pub fn aiperf(
+    folder: &Path,
+    url: String,
+    [count, requests, tokens]: [String; 3],
+) -> Result<Generator, String> {
+    let words = "profile -m scripted --endpoint-type chat --streaming --tokenizer builtin --ui none --isl 64";
+    let mut arguments: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let artifacts = folder.join("aiperf").display().to_string();
+    for (flag, value) in [
+        ("--url", url),
+        ("--concurrency", count),
+        ("--request-count", requests),
+        ("--osl", tokens),
+        ("--output-artifact-dir", artifacts),
+    ] {
+        arguments.extend([flag.to_owned(), value]);
+    }
+    Ok(Generator {
+        name: "aiperf",
+        program: Program::of_peer("aiperf")?,
+        arguments: Box::new(move |_| arguments.clone()),
+        turn: 0,
+    })
+}
