@@ -72,14 +72,37 @@ pub struct CellSample {
 
 #[derive(Clone, Debug)]
 struct RawValues {
+    /// The first values, from which everything is computed once the block is over.
     kept: Vec<i64>,
     count: u64,
     exchanges: u64,
     /// The count when an exchange was last booked.
     booked: u64,
+    beyond: Beyond,
+}
+
+/// Of values that came after the bound was reached: what they say together.
+#[derive(Clone, Copy, Debug)]
+struct Beyond {
     sum: i128,
     min: i64,
     max: i64,
+}
+
+impl Beyond {
+    const NONE: Self = Self {
+        sum: 0,
+        min: i64::MAX,
+        max: i64::MIN,
+    };
+
+    fn take(&mut self, values: &[i64]) {
+        for &nanos in values {
+            self.min = self.min.min(nanos);
+            self.max = self.max.max(nanos);
+        }
+        self.sum += exact_sum(values);
+    }
 }
 
 impl Default for RawValues {
@@ -173,35 +196,23 @@ impl RawValues {
             count: 0,
             exchanges: 0,
             booked: 0,
-            sum: 0,
-            min: i64::MAX,
-            max: i64::MIN,
+            beyond: Beyond::NONE,
         }
     }
 
     #[inline]
     fn record(&mut self, nanos: i64, most: usize) {
-        self.min = self.min.min(nanos);
-        self.max = self.max.max(nanos);
-        self.count += 1;
-        self.sum += i128::from(nanos);
-        if self.kept.len() < most {
-            self.kept.push(nanos);
-        }
+        self.record_all(&[nanos], most);
     }
 
     fn record_all(&mut self, values: &[i64], most: usize) {
-        let (mut min, mut max) = (self.min, self.max);
-        for &nanos in values {
-            min = min.min(nanos);
-            max = max.max(nanos);
-        }
-        (self.min, self.max) = (min, max);
         self.count += values.len() as u64;
-        self.sum += exact_sum(values);
-        let room = most.saturating_sub(self.kept.len());
-        self.kept
-            .extend_from_slice(&values[..values.len().min(room)]);
+        let room = most.saturating_sub(self.kept.len()).min(values.len());
+        let (kept, beyond) = values.split_at(room);
+        self.kept.extend_from_slice(kept);
+        if !beyond.is_empty() {
+            self.beyond.take(beyond);
+        }
     }
 
     /// Of one value or more; `sorted` is room to sort in.
@@ -210,14 +221,15 @@ impl RawValues {
         sorted.extend_from_slice(&self.kept);
         sorted.sort_unstable();
         let at = |quantile: f64| sorted[nearest_rank(quantile, sorted.len() as u64) as usize - 1];
+        let sum = self.beyond.sum + exact_sum(sorted);
         CellFigure {
             count: self.count,
             exchanges: self.exchanges,
-            mean: self.sum as f64 / self.count as f64,
+            mean: sum as f64 / self.count as f64,
             p50: at(0.5),
             p99: at(0.99),
-            min: self.min,
-            max: self.max,
+            min: self.beyond.min.min(sorted[0]),
+            max: self.beyond.max.max(sorted[sorted.len() - 1]),
             beyond_bound: self.count - sorted.len() as u64,
         }
     }
