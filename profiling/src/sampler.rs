@@ -7,6 +7,9 @@ use pprof::{Frames, ProfilerGuard, Symbol};
 
 use crate::stacks::{Frame, Stacks};
 
+/// The most that may be asked for: beyond it the kernel gives no more.
+pub const MOST_HERTZ: u64 = 250;
+
 /// The kernel's tick bounds how often a process can be interrupted for its CPU time, at 250 Hz on usual systems; a rate that
 /// is no divisor of it does not fall into step with what the program does at regular times.
 pub const HERTZ: i32 = 199;
@@ -51,7 +54,7 @@ impl Sampling {
         let builder = pprof::ProfilerGuardBuilder::default();
         // Unwinding from within the unwinder is asking for trouble, and no cost of a program that runs well.
         let builder = builder
-            .frequency(hertz.clamp(1, 1_000))
+            .frequency(hertz.clamp(1, MOST_HERTZ as i32))
             .blocklist(&["libgcc"]);
         let guard = builder.build()?;
         Ok(Self { guard })

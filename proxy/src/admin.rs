@@ -23,6 +23,7 @@ use crate::book::Book;
 use crate::carried::{ByChannel, Thread, gathered};
 use crate::exposition::prometheus_text;
 use crate::options::ProxyOptions;
+use crate::profiling::{self, Profiling};
 use crate::proxy::Addresses;
 
 /// The most records of one answer of `/exchanges`; the cursor leads on to the rest.
@@ -44,6 +45,8 @@ const INDEX: &str = "tokenlag proxy\n\n\
     GET  /distance                  how far the upstream is: the round trip of a connection that is made and closed\n\
     GET  /clock                     when this request came and when it was answered, by the clock that stamps exchanges\n\
     GET  /certificate               what QUIC clients must trust, PEM\n\
+    GET  /debug/pprof/profile?seconds=N     what the process does meanwhile, for pprof's readers\n\
+    GET  /debug/pprof/flamegraph?seconds=N  the same as a picture\n\
     POST /shutdown                  finish what is under way, then exit\n";
 
 /// Answers on the admin address.
@@ -62,10 +65,11 @@ pub(crate) struct Admin {
     /// The name of the clock that stamps exchanges.
     clock: Option<String>,
     started: (SystemTime, Stamp),
+    profiling: Rc<Profiling>,
 }
 
 /// One answer.
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     reason: &'static str,
     kind: &'static str,
@@ -73,7 +77,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn ok(kind: &'static str, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn ok(kind: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status: 200,
             reason: "OK",
@@ -82,7 +86,7 @@ impl Answer {
         }
     }
 
-    fn error(status: u16, reason: &'static str, message: &str) -> Self {
+    pub(crate) fn error(status: u16, reason: &'static str, message: &str) -> Self {
         Self {
             status,
             reason,
@@ -141,6 +145,7 @@ impl Admin {
             certificate: certificate.to_owned(),
             clock: clock_name(),
             started: (wall_clock(), MonoClock.now()),
+            profiling: Profiling::new(!addresses.admin.ip().is_loopback()),
         }
     }
 
@@ -370,8 +375,17 @@ async fn converse(
             "/metrics" => admin.gather().await,
             _ => {}
         }
+        let profile = incoming.head.path().strip_prefix(profiling::PATH);
         let answer = match (&*incoming.head.method, incoming.head.path()) {
             ("GET" | "HEAD", "/distance") => admin.distance().await,
+            (method, _) if let Some(path) = profile => {
+                let query = incoming.head.target.split_once('?').map_or("", |(_, it)| it);
+                select! {
+                    answer = admin.profiling.answer(method, path, query) => answer,
+                    // Nobody waits for it any more: the process need not be sampled.
+                    () = client.hung_up() => return Ok(()),
+                }
+            }
             _ => admin.answer(&incoming, client.read_at(), *draining.borrow()),
         };
         let mut fields = vec![("content-type", answer.kind), ("cache-control", "no-store")];

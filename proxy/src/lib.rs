@@ -21,6 +21,7 @@ mod opening;
 mod options;
 mod outlet;
 mod pooled;
+mod profiling;
 mod proxy;
 mod question;
 mod refusal;

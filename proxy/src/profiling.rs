@@ -1,0 +1,274 @@
+//! Profiles of this process on the admin endpoint, taken while it carries traffic: one at a time, for a bounded time, and not
+//! on an address that others can reach.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokenlag_profiling::sampler::HERTZ;
+use tokenlag_profiling::{
+    Sampling, SamplingError, Stacks, Title, flamegraph, protobuf, sampler, tidy,
+};
+use tokio::task::{spawn_blocking, spawn_local};
+use tokio::time::sleep;
+
+use crate::admin::Answer;
+
+/// Where they are.
+pub(crate) const PATH: &str = "/debug/pprof/";
+
+/// The longest that a profile may take, in seconds.
+const LONGEST: u64 = 300;
+/// How long one takes where nothing is said.
+const USUAL: u64 = 30;
+
+const OCTETS: &str = "application/octet-stream";
+const SVG: &str = "image/svg+xml";
+
+/// Profiles that are asked for, and the one that is being taken.
+#[derive(Default)]
+pub(crate) struct Profiling {
+    /// Others can reach the admin endpoint.
+    public: bool,
+    /// What was started, and waits to be stopped.
+    started: RefCell<Option<Started>>,
+    /// Counts those.
+    serial: Cell<u64>,
+}
+
+struct Started {
+    serial: u64,
+    sampling: Sampling,
+    wanted: Wanted,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    seconds: u64,
+    /// Samples in a second of CPU time.
+    hertz: u64,
+    /// With all frames, those too that only pass calls on.
+    raw: bool,
+}
+
+impl std::fmt::Debug for Profiling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Profiling").finish_non_exhaustive()
+    }
+}
+
+impl Profiling {
+    /// Profiles of an endpoint that is `public`, or is not.
+    pub(crate) fn new(public: bool) -> Rc<Self> {
+        Rc::new(Self {
+            public,
+            ..Self::default()
+        })
+    }
+
+    /// The answer to `method` at `path` below [`PATH`]. Dropped before it is there, it ends the sampling.
+    pub(crate) async fn answer(self: &Rc<Self>, method: &str, path: &str, query: &str) -> Answer {
+        if self.public {
+            let why = "profiles are not taken on an address that others can reach: they show what the process does, and cost \
+                       it time; have --admin on 127.0.0.1 and reach it through a tunnel (ssh -L, kubectl port-forward)";
+            return Answer::error(403, "Forbidden", why);
+        }
+        let wanted = match Wanted::read(query) {
+            Ok(wanted) => wanted,
+            Err(why) => return Answer::error(400, "Bad Request", &why),
+        };
+        let answered = match (method, path) {
+            ("GET", "profile") => self.sampled(wanted).await.and_then(some).map(|stacks| {
+                let packed = protobuf::encode(&stacks, wanted.hertz as f64);
+                Answer::ok(OCTETS, packed)
+            }),
+            ("GET", "flamegraph") => self.sampled(wanted).await.and_then(some).and_then(drawn),
+            ("POST", "start") => self.start(wanted).await,
+            ("POST", "stop") => self.stop().await,
+            (_, "profile" | "flamegraph") => Err(wrong_method("GET")),
+            (_, "start" | "stop") => Err(wrong_method("POST")),
+            _ => Err(Answer::error(
+                404,
+                "Not Found",
+                "GET /debug/pprof/profile?seconds=N is pprof's protobuf, GET /debug/pprof/flamegraph?seconds=N an SVG",
+            )),
+        };
+        answered.unwrap_or_else(|error| error)
+    }
+
+    /// What the process does from now on, for as long as is wanted.
+    async fn sampled(&self, wanted: Wanted) -> Result<Stacks, Answer> {
+        if self.started.borrow().is_some() {
+            return Err(refused(&SamplingError::Running));
+        }
+        let sampling = begun(wanted.hertz).await?;
+        sleep(Duration::from_secs(wanted.seconds)).await;
+        resolved(sampling, wanted.raw).await
+    }
+
+    /// Begins a profile that [`Profiling::stop`] ends, or that is given up after its seconds.
+    async fn start(self: &Rc<Self>, wanted: Wanted) -> Result<Answer, Answer> {
+        if self.started.borrow().is_some() {
+            return Err(refused(&SamplingError::Running));
+        }
+        let sampling = begun(wanted.hertz).await?;
+        let serial = self.serial.get() + 1;
+        self.serial.set(serial);
+        self.started.replace(Some(Started {
+            serial,
+            sampling,
+            wanted,
+        }));
+        let profiling = Rc::clone(self);
+        spawn_local(async move {
+            sleep(Duration::from_secs(wanted.seconds)).await;
+            let left = |started: &mut Started| started.serial == serial;
+            profiling.started.borrow_mut().take_if(left);
+        });
+        Ok(Answer::ok("text/plain; charset=utf-8", "sampling\n"))
+    }
+
+    /// The profile that was started; it may have no sample.
+    async fn stop(&self) -> Result<Answer, Answer> {
+        let started = self.started.borrow_mut().take();
+        let Some(Started {
+            sampling, wanted, ..
+        }) = started
+        else {
+            let why = "no profile was started, or its seconds are over";
+            return Err(Answer::error(409, "Conflict", why));
+        };
+        let stacks = resolved(sampling, wanted.raw).await?;
+        let packed = protobuf::encode(&stacks, wanted.hertz as f64);
+        Ok(Answer::ok(OCTETS, packed))
+    }
+}
+
+impl Wanted {
+    fn read(query: &str) -> Result<Self, String> {
+        let mut wanted = Self {
+            seconds: USUAL,
+            hertz: HERTZ.unsigned_abs().into(),
+            raw: false,
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let bounded = |most: u64| {
+                let number = value
+                    .parse()
+                    .ok()
+                    .filter(|number| (1..=most).contains(number));
+                number.ok_or_else(|| {
+                    format!("{name}={value}: {name} is a whole number from 1 to {most}")
+                })
+            };
+            match (name, value) {
+                ("seconds", _) => wanted.seconds = bounded(LONGEST)?,
+                ("hz", _) => wanted.hertz = bounded(sampler::MOST_HERTZ)?,
+                ("raw", "0" | "1") => wanted.raw = value == "1",
+                _ => {
+                    return Err(format!(
+                        "'{pair}' says nothing here: seconds=1..{LONGEST}, hz=1..{}, raw=1",
+                        sampler::MOST_HERTZ
+                    ));
+                }
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+fn wrong_method(right: &'static str) -> Answer {
+    Answer::error(405, "Method Not Allowed", right)
+}
+
+fn refused(error: &SamplingError) -> Answer {
+    match error {
+        SamplingError::Running => Answer::error(409, "Conflict", &error.to_string()),
+        error => Answer::error(500, "Internal Server Error", &error.to_string()),
+    }
+}
+
+/// On a thread beside: the first one reads the program's debug information, and health is asked for meanwhile.
+async fn begun(hertz: u64) -> Result<Sampling, Answer> {
+    let hertz = i32::try_from(hertz).unwrap_or(HERTZ);
+    let started = spawn_blocking(move || Sampling::start(hertz)).await;
+    started
+        .map_err(|_| fallen())?
+        .map_err(|error| refused(&error))
+}
+
+/// On a thread beside, too: names are looked up while traffic goes on.
+async fn resolved(sampling: Sampling, raw: bool) -> Result<Stacks, Answer> {
+    let finished = spawn_blocking(move || {
+        let stacks = sampling.finish()?;
+        Ok(if raw { stacks } else { tidy(&stacks) })
+    });
+    let finished = finished.await.map_err(|_| fallen())?;
+    finished.map_err(|error| refused(&error))
+}
+
+fn fallen() -> Answer {
+    Answer::error(500, "Internal Server Error", "the sampler failed")
+}
+
+fn some(stacks: Stacks) -> Result<Stacks, Answer> {
+    match stacks.total() {
+        0 => Err(Answer::error(
+            503,
+            "Service Unavailable",
+            "not one sample: the process used hardly any CPU time meanwhile; ask while it carries traffic, or for more seconds",
+        )),
+        _ => Ok(stacks),
+    }
+}
+
+fn drawn(stacks: Stacks) -> Result<Answer, Answer> {
+    let title = Title {
+        title: "tokenlag proxy".to_owned(),
+        subtitle: format!("{} samples of CPU time", stacks.total()),
+    };
+    let svg = flamegraph::svg(&stacks, &title);
+    let svg =
+        svg.map_err(|error| Answer::error(500, "Internal Server Error", &error.to_string()))?;
+    Ok(Answer::ok(SVG, svg))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_bounded() {
+        let usual = Wanted {
+            seconds: 30,
+            hertz: 199,
+            raw: false,
+        };
+        assert_eq!(Wanted::read(""), Ok(usual));
+        let asked = Wanted {
+            seconds: 300,
+            hertz: 97,
+            raw: true,
+        };
+        assert_eq!(Wanted::read("seconds=300&hz=97&raw=1"), Ok(asked));
+        for wrong in [
+            "seconds=301",
+            "seconds=0",
+            "seconds=-1",
+            "seconds=x",
+            "seconds",
+            "hz=251",
+            "raw=2",
+            "second=1",
+        ] {
+            assert!(Wanted::read(wrong).is_err(), "{wrong}");
+        }
+        assert!(
+            Wanted::read("seconds=301")
+                .unwrap_err()
+                .contains("1 to 300")
+        );
+    }
+}
