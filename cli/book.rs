@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokenlag_loadgen::{CellEnd, CellName, Lane, Observer, Sink};
+use tokenlag_loadgen::{BaseUrl, CellEnd, CellName, Lane, Observer, Sink};
 use tokenlag_probes::{
     Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row,
     StampSource, TraceId, Transport, Unjoined, Warning, clock, join,
@@ -13,11 +13,11 @@ use tokenlag_probes::{
 
 use crate::admin::{Admin, Fetched};
 use crate::clocks::Clocks;
-use crate::cpu::Usage;
 use crate::kept::Kept;
 use crate::ledger::{Closing, Ledger};
 use crate::legs::Legs;
 use crate::lost::Lost;
+use crate::price::Account;
 use crate::progress::Display;
 use crate::rig::{Alarm, Sidecar};
 use crate::writer::{Entry, Failed, Writer};
@@ -38,7 +38,7 @@ pub struct Book {
     display: Rc<Display>,
     alarm: Alarm,
     /// What generator and proxy had used when the cell began.
-    before: [Option<Usage>; 2],
+    before: Account,
     lost: Lost,
     /// The intervals are as narrow as they were to become.
     enough: bool,
@@ -85,6 +85,18 @@ impl Proxy {
             _ => Vec::new(),
         }
     }
+
+    /// Where those processes say what they used.
+    fn admins(&self, row: Row) -> Vec<BaseUrl> {
+        let sidecars = self.sidecars.iter().filter(|it| it.is_for(row));
+        let beside = sidecars.map(|it| it.admin.clone());
+        match self.pid {
+            Some(_) if row.transport != Transport::Direct => {
+                beside.chain([self.admin.base().clone()]).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Book {
@@ -106,7 +118,7 @@ impl Book {
             proxy,
             display,
             alarm,
-            before: [None; 2],
+            before: Account::default(),
             lost: Lost::default(),
             enough: false,
         })
@@ -159,18 +171,29 @@ impl Book {
         }
     }
 
-    /// What generator and the row's proxies have used.
-    fn usages(&self, row: Row) -> [Option<Usage>; 2] {
-        let carrying = self.proxy.as_ref().map(|proxy| proxy.carrying(row));
-        let pids = carrying.filter(|pids| !pids.is_empty());
-        [Usage::of_this_thread(), pids.and_then(Usage::of_all)]
+    /// The row's turn begins: what generator and the row's proxies used before it.
+    async fn open_account(&mut self, row: Row) {
+        let proxy = self.proxy.as_ref();
+        let pids = proxy.map_or_else(Vec::new, |proxy| proxy.carrying(row));
+        let admins = proxy.map_or_else(Vec::new, |proxy| proxy.admins(row));
+        let opened = Account::opened(&pids, &admins);
+        let opened = self.alarm.stop.or_within(LAST_FETCH, opened).await;
+        self.before = opened.unwrap_or_default();
     }
 
-    fn counters(&self, lane: &Lane, end: &CellEnd) -> Counters {
+    /// The row's turn is over: enters what it cost.
+    async fn close_account(&mut self, row: Row, counters: &mut Counters) {
+        let proxy = self.proxy.as_ref();
+        let pids = proxy.map_or_else(Vec::new, |proxy| proxy.carrying(row));
+        let after = Account::now(&pids);
+        let admins = proxy.map_or_else(Vec::new, |proxy| proxy.admins(row));
+        let closed = self.alarm.stop.or_within(LAST_FETCH, after.closed(&admins));
+        let after = closed.await.unwrap_or(after);
+        after.enter_since(&self.before, counters);
+    }
+
+    fn counters(lane: &Lane, end: &CellEnd) -> Counters {
         let channels = end.counters;
-        let after = self.usages(lane.row);
-        let spent = |who: usize| Some(after[who]?.since(&self.before[who]?));
-        let (client, proxy) = (spent(0), spent(1));
         let encrypted = lane.endpoint.dial.tls.is_some();
         let by_kernel = lane.endpoint.dial.stamping.source() == StampSource::Kernel;
         let if_stamped = |count: u64| by_kernel.then_some(count);
@@ -189,12 +212,7 @@ impl Book {
             handshakes_made: if_encrypted(channels.connections_opened),
             handshakes_resumed: if_encrypted(channels.handshakes_resumed),
             early_data_accepted: if_encrypted(channels.early_data_accepted),
-            client_cpu_ns: client.map(|(cpu, ..)| cpu),
-            client_run_queue: client.map(|(_, queue, _)| queue),
-            client_context_switches: client.map(|(.., switches)| switches),
-            proxy_cpu_ns: proxy.map(|(cpu, ..)| cpu),
-            proxy_run_queue: proxy.map(|(_, queue, _)| queue),
-            proxy_context_switches: proxy.map(|(.., switches)| switches),
+            ..Counters::default()
         }
     }
 
@@ -299,7 +317,7 @@ impl Observer for Book {
         // A run that is stopped measures nothing more.
         let begun = self.alarm.stop.or_within(LAST_FETCH, begin).await;
         begun.transpose()?;
-        self.before = self.usages(lane.row);
+        self.open_account(lane.row).await;
         Ok(())
     }
 
@@ -310,7 +328,8 @@ impl Observer for Book {
         end: CellEnd,
     ) -> anyhow::Result<()> {
         let row = lane.row;
-        let counters = self.counters(lane, &end);
+        let mut counters = Self::counters(lane, &end);
+        self.close_account(row, &mut counters).await;
         self.lost.add(row, &end);
         let asked = self.ask_the_time(row, true).await;
         asked.context("the run cannot go on")?;

@@ -3,15 +3,22 @@
 use std::fs;
 use std::path::Path;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use nix::unistd::gettid;
-use tokenlag_probes::RunQueue;
+use tokenlag_probes::{ProcessUsage, RunQueue};
 
 /// What a process used up to now, over all its threads that are alive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    cpu_ns: u64,
-    run_queue: RunQueue,
-    context_switches: u64,
+    /// CPU time in nanoseconds, user and system.
+    pub cpu_ns: u64,
+    /// Waits for a core.
+    pub run_queue: RunQueue,
+    /// Context switches that a thread asked for: it had to wait for something.
+    pub voluntary_switches: u64,
+    /// Those that it did not ask for: another was given its core.
+    pub involuntary_switches: u64,
 }
 
 impl Usage {
@@ -46,46 +53,55 @@ impl Usage {
         let mut fields = schedstat.split_whitespace().map(|field| field.parse().ok());
         let (cpu_ns, delay_ns, timeslices) = (fields.next()??, fields.next()??, fields.next()??);
         let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-        let context_switches = status
-            .lines()
-            .filter_map(|line| line.split_once("ctxt_switches:"))
-            .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
-            .sum();
+        let switches = |kind: &str| -> u64 {
+            let mut counts = status.lines().filter_map(|line| line.strip_prefix(kind));
+            let count = counts.next().and_then(|count| count.trim().parse().ok());
+            count.unwrap_or(0)
+        };
         Some(Self {
             cpu_ns,
             run_queue: RunQueue {
                 delay_ns,
                 timeslices,
             },
-            context_switches,
+            voluntary_switches: switches("voluntary_ctxt_switches:"),
+            involuntary_switches: switches("nonvoluntary_ctxt_switches:"),
         })
     }
 
     fn add(&mut self, other: &Self) {
         self.cpu_ns += other.cpu_ns;
         self.run_queue.add(&other.run_queue);
-        self.context_switches += other.context_switches;
+        self.voluntary_switches += other.voluntary_switches;
+        self.involuntary_switches += other.involuntary_switches;
     }
 
-    /// What was used since `earlier`: CPU time, waits, context switches.
-    pub fn since(&self, earlier: &Self) -> (u64, RunQueue, u64) {
-        let run_queue = RunQueue {
-            delay_ns: self
-                .run_queue
-                .delay_ns
-                .saturating_sub(earlier.run_queue.delay_ns),
-            timeslices: self
-                .run_queue
-                .timeslices
-                .saturating_sub(earlier.run_queue.timeslices),
-        };
-        (
-            self.cpu_ns.saturating_sub(earlier.cpu_ns),
-            run_queue,
-            self.context_switches
-                .saturating_sub(earlier.context_switches),
-        )
+    /// What was used since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let since = |now: u64, then: u64| now.saturating_sub(then);
+        Self {
+            cpu_ns: since(self.cpu_ns, earlier.cpu_ns),
+            run_queue: self.run_queue.since(&earlier.run_queue),
+            voluntary_switches: since(self.voluntary_switches, earlier.voluntary_switches),
+            involuntary_switches: since(self.involuntary_switches, earlier.involuntary_switches),
+        }
     }
+
+    /// Context switches of both kinds.
+    pub fn switches(&self) -> u64 {
+        self.voluntary_switches + self.involuntary_switches
+    }
+}
+
+/// User and system time of the calling thread apart; `None` where the system does not tell.
+pub fn modes_of_this_thread() -> Option<ProcessUsage> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+    let nanos = |time: nix::sys::time::TimeVal| u64::try_from(time.num_nanoseconds()).unwrap_or(0);
+    Some(ProcessUsage {
+        user_ns: nanos(usage.user_time()),
+        system_ns: nanos(usage.system_time()),
+        allocations: None,
+    })
 }
 
 #[cfg(test)]
@@ -101,13 +117,27 @@ mod tests {
         for i in 0..20_000_000u64 {
             sum = std::hint::black_box(sum.wrapping_add(i));
         }
-        let (cpu_ns, ..) = Usage::of(pid).unwrap().since(&before);
-        assert!(cpu_ns > 0);
-        let (cpu_ns, ..) = Usage::of_this_thread().unwrap().since(&before_here);
-        assert!(cpu_ns > 0);
+        assert!(Usage::of(pid).unwrap().since(&before).cpu_ns > 0);
+        let here = Usage::of_this_thread().unwrap().since(&before_here);
+        assert!(here.cpu_ns > 0);
+        let modes = modes_of_this_thread().unwrap();
+        assert!(modes.user_ns + modes.system_ns >= here.cpu_ns / 2);
         assert_eq!(Usage::of(u32::MAX), None);
         let both = Usage::of_all([pid, pid]).unwrap();
         assert!(both.cpu_ns >= 2 * before.cpu_ns);
         assert_eq!(Usage::of_all([pid, u32::MAX]), None);
+    }
+    #[test]
+    fn a_thread_that_waits_switches_by_its_own_will() {
+        let before = Usage::of_this_thread().unwrap();
+        for _ in 0..20 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let spent = Usage::of_this_thread().unwrap().since(&before);
+        assert!(spent.voluntary_switches >= 20, "{spent:?}");
+        assert_eq!(
+            spent.switches(),
+            spent.voluntary_switches + spent.involuntary_switches
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod alarm;
+mod allocations;
 mod args;
 mod book;
 mod certificates;
@@ -30,6 +31,7 @@ mod output;
 mod pinning;
 mod plan;
 mod plan_file;
+mod price;
 mod program;
 mod progress;
 mod report;

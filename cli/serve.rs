@@ -18,7 +18,7 @@ use crate::args::serve::{ChildArgs, ProxyArgs};
 use crate::exit::{Exit, Usage};
 use crate::rig::Ready;
 use crate::signals::{self, Ends};
-use crate::{certificates, output, pinning};
+use crate::{allocations, certificates, output, pinning};
 
 /// Runs `tokenlag proxy`.
 pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
@@ -52,6 +52,7 @@ pub fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
         threads: args.threads,
         exchanges: args.exchanges,
         grace: args.grace,
+        allocations: allocations::counter(),
         ..ProxyOptions::new(args.listen, args.upstream)
     };
     let target = options.upstream.clone();

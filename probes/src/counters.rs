@@ -121,14 +121,36 @@ counters! {
     handshakes_resumed, Whole;
     /// Handshakes whose early data (0-RTT) the other end accepted.
     early_data_accepted, Whole;
+    /// Packets that the client sent: TCP segments of connections that were looked at as they closed, or UDP datagrams.
+    packets_sent, PerToken;
+    /// Packets that the client received.
+    packets_received, PerToken;
+    /// TCP segments that the client sent again, or QUIC packets of its own that it took for lost.
+    packets_lost, Whole;
     /// CPU time of the load generator's measuring thread, user and system.
     client_cpu_ns, PerToken;
+    /// What of it the thread was in user mode, as the kernel shares it out.
+    client_cpu_user_ns, PerToken;
+    /// What of it the thread was in the kernel.
+    client_cpu_system_ns, PerToken;
     /// CPU time of the proxy, user and system.
     proxy_cpu_ns, PerToken;
-    /// Context switches of the load generator, voluntary and not.
+    /// What of it the proxy's threads were in user mode, as the kernel shares it out.
+    proxy_cpu_user_ns, PerToken;
+    /// What of it the proxy's threads were in the kernel.
+    proxy_cpu_system_ns, PerToken;
+    /// Context switches of the load generator's measuring thread, voluntary and not.
     client_context_switches, PerToken;
+    /// Those that it did not ask for: another thread was given its core.
+    client_involuntary_switches, PerToken;
     /// Context switches of the proxy, voluntary and not.
     proxy_context_switches, PerToken;
+    /// Those that its threads did not ask for.
+    proxy_involuntary_switches, PerToken;
+    /// Allocations of the load generator's process. Counted where that was built in.
+    client_allocations, PerToken;
+    /// Allocations of the proxy's process. Counted where that was built in.
+    proxy_allocations, PerToken;
 }
 
 enum Share {

@@ -27,6 +27,7 @@ pub mod stats;
 mod suspicions;
 pub mod sweep;
 pub mod table;
+pub mod usage;
 pub mod verdict;
 
 pub use bootstrap::IntervalMethod;
@@ -51,8 +52,9 @@ pub use precision::{Precision, Until};
 pub use receipt::{Receipts, StampSource, TakenWakeups, Wakeups};
 pub use record::{Calibration, Cell, Host, Parts, RunRecord, Seeds};
 pub use recorder::{Recorder, Tallies};
-pub use report::{Recorders, Report, RowReport, Saving, Versus};
+pub use report::{PriceChange, Recorders, Report, RowReport, Saving, Versus};
 pub use row::{Encoding, ReadStamp, Row, State, Transport};
 pub use stats::{Change, Difference, Statistic, change};
 pub use sweep::Sweep;
+pub use usage::ProcessUsage;
 pub use verdict::{Verdict, Warning};

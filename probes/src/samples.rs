@@ -134,6 +134,9 @@ pub(crate) fn cell(sketch: &RowSketch, block: u32, order: u32) -> Cell {
             channel_bytes_received: Some(61 * 32 + 16),
             connections_opened: Some(1),
             client_cpu_ns: Some(4_000 * 32),
+            client_cpu_user_ns: Some(1_500 * 32),
+            client_cpu_system_ns: Some(2_500 * 32),
+            client_context_switches: Some(40),
             ..Counters::default()
         },
         leg: sketch.row.transport.is_pair().then(leg),

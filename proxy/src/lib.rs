@@ -30,6 +30,7 @@ mod sockets;
 mod tap;
 mod translation;
 mod upstream;
+mod usage;
 mod wakeups;
 mod worker;
 

@@ -71,6 +71,8 @@ pub struct ProxyOptions {
     pub patience: Patience,
     /// How long exchanges under way may go on after a shutdown was asked for.
     pub grace: Duration,
+    /// How many allocations the process made, for `/usage`. `None` where nobody counts them.
+    pub allocations: Option<fn() -> u64>,
 }
 
 impl ProxyOptions {
@@ -108,6 +110,7 @@ impl ProxyOptions {
                 idle: Duration::from_secs(300),
             },
             grace: Duration::from_secs(30),
+            allocations: None,
         }
     }
 }

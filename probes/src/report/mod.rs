@@ -1,5 +1,6 @@
 //! The report: a pure function from a run's record and histograms to what tables, JSON and HTML show.
 
+mod price;
 mod rows;
 mod savings;
 
@@ -21,6 +22,7 @@ use crate::row::{ReadStamp, Row};
 use crate::stats::{Change, Statistic};
 use crate::verdict::Verdict;
 
+pub use price::PriceChange;
 pub use savings::Saving;
 
 /// The version of `report.json`'s shape.
@@ -121,6 +123,9 @@ pub struct RowReport {
     pub leg: BTreeMap<String, f64>,
     /// Changes against the baselines.
     pub versus: Vec<Versus>,
+    /// How what a token costs differs from the baselines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub price_versus: Vec<PriceChange>,
 }
 
 /// An overhead less what physics leaves, in nanoseconds.

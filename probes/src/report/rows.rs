@@ -11,7 +11,7 @@ use crate::recorder::{Recorder, Tallies};
 use crate::row::{Row, Transport};
 use crate::stats::Statistic;
 
-use super::{Net, RowReport, Versus};
+use super::{Net, RowReport, Versus, price};
 
 /// Figures in which each row is compared with the baselines.
 const COMPARED: [Metric; 5] = [
@@ -51,6 +51,7 @@ pub(super) fn report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) 
             .leg_of(row)
             .map_or_else(BTreeMap::new, |leg| leg.shown(tallies.tokens)),
         versus: all_versus(record, row),
+        price_versus: price::changes(record, row),
     }
 }
 

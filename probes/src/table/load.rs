@@ -5,7 +5,7 @@ use crate::report::{Report, RowReport};
 use super::grid::{Cell, Grid};
 use super::notes::notes;
 use super::quantity::{TimeUnit, three_digits};
-use super::{Style, carried, conditions};
+use super::{Style, carried, conditions, price};
 
 /// The table of each row, its throughput, and the verdict.
 pub fn load(report: &Report, style: Style) -> String {
@@ -16,6 +16,7 @@ pub fn load(report: &Report, style: Style) -> String {
         .collect();
     let conditions = conditions::conditions(report, style.columns());
     parts.extend((!conditions.is_empty()).then_some(conditions));
+    parts.extend(price::price(report, style));
     parts.extend(carried::carried(report, style));
     let notes = notes(report, style.columns());
     parts.extend((!notes.is_empty()).then_some(notes));

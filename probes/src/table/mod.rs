@@ -10,6 +10,7 @@ mod legs;
 mod load;
 mod notes;
 mod precision;
+mod price;
 mod quantity;
 mod savings;
 mod sentence;
