@@ -14,7 +14,7 @@ use crate::pipe::{Fate, Pipe};
 use crate::releases::Releases;
 use crate::side::Addresses;
 use crate::stats::{LinkStats, WayStats};
-use crate::wait::{self, SPIN, be_punctual};
+use crate::wait::{self, Spinning, be_punctual};
 
 /// Nanoseconds of a clock that never goes back.
 pub type Clock = fn() -> u64;
@@ -132,11 +132,18 @@ impl Relay {
         be_punctual();
         // From when to when it has waited on the processor without a break.
         let mut waited: Option<(u64, u64)> = None;
+        let mut spinning = Spinning::default();
         loop {
             let busy = self.turn();
             let now = (self.clock)();
             let left = self.next_due().map(|due| due.saturating_sub(now));
-            let waits = !busy && left.is_some_and(|left| left <= SPIN);
+            let waits = match left {
+                Some(left) if !busy => spinning.waits(now, left),
+                _ => {
+                    spinning.rests(now);
+                    false
+                }
+            };
             if waits {
                 waited.get_or_insert((now, now)).1 = now;
             } else if let Some((from, to)) = waited.take() {
@@ -146,7 +153,7 @@ impl Relay {
                 _ if busy => {}
                 _ if waits => std::hint::spin_loop(),
                 left => {
-                    if self.wait(left.map(|left| left - SPIN))? {
+                    if self.wait(left.map(|left| spinning.sleep(left)))? {
                         return Ok(());
                     }
                 }

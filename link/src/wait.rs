@@ -11,9 +11,57 @@ use thread_priority::unix::{
     thread_native_id,
 };
 
-/// A thread wakes so long before the moment, and waits the rest out on the processor: the kernel wakes one some ten
-/// microseconds late. In nanoseconds.
-pub(crate) const SPIN: u64 = 40_000;
+/// The kernel wakes a thread some ten microseconds late, and one in a hundred times a hundred: a thread wakes so long before the
+/// moment, and waits the rest out on the processor. The long wait is for moments that are rare. In nanoseconds.
+const SPIN: u64 = 40_000;
+const LONG: u64 = 120_000;
+/// Long waits take half of a core at most, over some time: in nanoseconds of waiting, what was saved up for them at most.
+const SAVED: u64 = 1_000_000;
+
+/// How long a thread waits on the processor. Pure: the moment comes in as an argument.
+#[derive(Debug, Default)]
+pub(crate) struct Spinning {
+    saved: u64,
+    last: u64,
+    is_spinning: bool,
+}
+
+impl Spinning {
+    /// Whether the thread, which has nothing else to do at `now`, waits on the processor for what is due in `left`.
+    pub(crate) fn waits(&mut self, now: u64, left: u64) -> bool {
+        self.pass(now);
+        let longest = match self.is_spinning || self.saved >= LONG {
+            true => LONG,
+            false => SPIN,
+        };
+        self.is_spinning = left <= longest;
+        self.is_spinning
+    }
+
+    /// The thread does something else at `now`.
+    pub(crate) fn rests(&mut self, now: u64) {
+        self.pass(now);
+        self.is_spinning = false;
+    }
+
+    /// How long it may sleep where what is due in `left` is not waited for yet.
+    pub(crate) fn sleep(&self, left: u64) -> u64 {
+        let early = left.saturating_sub(LONG);
+        match early > 0 && self.saved + early / 2 >= LONG {
+            true => early,
+            false => left.saturating_sub(SPIN),
+        }
+    }
+
+    fn pass(&mut self, now: u64) {
+        let half = (now - self.last) / 2;
+        self.last = now;
+        self.saved = match self.is_spinning {
+            true => self.saved.saturating_sub(half),
+            false => (self.saved + half).min(SAVED),
+        };
+    }
+}
 
 /// Makes the calling thread as punctual as it may be.
 pub(crate) fn be_punctual() {
@@ -63,4 +111,40 @@ pub(crate) fn sleep<const N: usize>(
             events.is_none_or(|events| events.intersects(gone))
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The share of the time that is waited on the processor where something is due every `gap` nanoseconds, and nothing else
+    /// takes any time.
+    fn share(gap: u64) -> f64 {
+        let (mut now, mut spun) = (0, 0);
+        let mut spinning = Spinning::default();
+        for number in 1..=1_000 {
+            let due = number * gap;
+            while now < due {
+                let left = due - now;
+                let step = match spinning.waits(now, left) {
+                    true => left.min(1_000),
+                    false => spinning.sleep(left).max(1),
+                };
+                spun += if spinning.is_spinning { step } else { 0 };
+                now += step;
+            }
+            spinning.rests(now);
+        }
+        spun as f64 / now as f64
+    }
+
+    #[test]
+    fn rare_moments_are_waited_for_long_and_dense_ones_are_not() {
+        let rare = share(10_000_000);
+        assert!((rare - 0.012).abs() < 0.001, "{rare}");
+        let dense = share(120_000);
+        assert!((0.33..0.6).contains(&dense), "{dense}");
+        assert!(share(300_000) < 0.5);
+        assert_eq!(share(30_000), 1.0, "too dense for any sleep");
+    }
 }

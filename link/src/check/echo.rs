@@ -28,6 +28,8 @@ pub(super) struct Ends<'a> {
     pub(super) at: IpAddr,
     /// The longest that a full packet and its answer take on the way.
     pub(super) longest: Duration,
+    /// How long the client sleeps before each echo; what it oversleeps counts for the echo.
+    pub(super) sleep: Duration,
 }
 
 /// Connections that were made.
@@ -57,6 +59,7 @@ impl<'a> Ends<'a> {
             server: &link.server,
             at,
             longest: longest(link.spec()),
+            sleep: Duration::ZERO,
         }
     }
 
@@ -94,7 +97,7 @@ impl<'a> Ends<'a> {
                 }
                 io::Result::Ok(())
             });
-            let took = measured(clock, || {
+            let took = self.measured(clock, || {
                 client.write_all(&[1])?;
                 client.read_exact(&mut [0])
             });
@@ -134,7 +137,7 @@ impl<'a> Ends<'a> {
             let begun = clock();
             while number < ECHOES && clock() - begun < LIMIT {
                 number += 1;
-                let before = clock();
+                let before = self.moment(clock);
                 client.send(&number.to_ne_bytes())?;
                 let mut datagram = [0; 8];
                 while let Ok(8) = client.recv(&mut datagram) {
@@ -177,23 +180,36 @@ impl<'a> Ends<'a> {
         Ok(listener)
     }
 
+    fn measured(
+        &self,
+        clock: Clock,
+        mut step: impl FnMut() -> io::Result<()>,
+    ) -> io::Result<Vec<u64>> {
+        let mut took = Vec::new();
+        let begun = clock();
+        for _ in 0..ECHOES {
+            let before = self.moment(clock);
+            step()?;
+            took.push(clock() - before);
+            if clock() - begun > LIMIT {
+                break;
+            }
+        }
+        Ok(took)
+    }
+
+    /// The moment from which an echo counts.
+    fn moment(&self, clock: Clock) -> u64 {
+        let moment = clock() + self.sleep.as_nanos() as u64;
+        if !self.sleep.is_zero() {
+            thread::sleep(self.sleep);
+        }
+        moment
+    }
+
     fn patience(&self) -> Duration {
         PATIENCE + 2 * self.longest
     }
-}
-
-fn measured(clock: Clock, mut step: impl FnMut() -> io::Result<()>) -> io::Result<Vec<u64>> {
-    let mut took = Vec::new();
-    let begun = clock();
-    for _ in 0..ECHOES {
-        let before = clock();
-        step()?;
-        took.push(clock() - before);
-        if clock() - begun > LIMIT {
-            break;
-        }
-    }
-    Ok(took)
 }
 
 fn control_of(stream: &TcpStream) -> io::Result<String> {

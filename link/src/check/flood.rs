@@ -21,6 +21,9 @@ pub(super) const START: u64 = 1_000_000_000;
 pub(super) const UDP: u64 = 2_000_000_000;
 /// Silence that ends a receiver, beyond the longest that the link takes.
 const SILENCE: Duration = Duration::from_millis(300);
+/// Spans in which datagrams are counted, in nanoseconds, and datagrams in one of which a rate can be told.
+const SPAN: u64 = 100_000_000;
+const MANY: u64 = 200;
 /// IPv4's and UDP's headers, in bytes.
 const HEADERS: usize = 28;
 /// Room for what comes while the receiver does not run, in bytes.
@@ -75,8 +78,31 @@ pub(super) struct Flood {
     pub(super) received: u64,
     /// What came and found no room in the receiver's buffer: no fault of the link's.
     pub(super) no_room: u64,
-    /// IP bits per second that came out of the link, from the first datagram to the last.
+    /// IP bits per second that came out of the link.
     pub(super) rate: f64,
+}
+
+/// How much came in spans of [`SPAN`].
+#[derive(Debug, Default)]
+struct Spans(Vec<u64>);
+
+impl Spans {
+    /// One more, so long after the first.
+    fn count(&mut self, after: u64) {
+        let at = (after / SPAN) as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        self.0[at] += 1;
+    }
+
+    /// Datagrams in the usual span, without the last, which is not whole; `None` where they are too few to tell. A sender or a
+    /// receiver that had no core for a while leaves it as it is.
+    fn usual(&self) -> Option<u64> {
+        let mut whole = self.0.split_last()?.1.to_vec();
+        whole.sort_unstable();
+        whole.get(whole.len() / 2).copied().filter(|it| *it >= MANY)
+    }
 }
 
 /// Sends datagrams of the link's size, `rate` IP bits in a second.
@@ -108,6 +134,7 @@ pub(super) fn udp(link: &Link, down: bool, rate: u64, clock: Clock) -> io::Resul
         });
         let mut datagram = vec![0; packet];
         let (mut received, mut first, mut last) = (0u64, 0, 0);
+        let mut spans = Spans::default();
         loop {
             // A sender that waits for a core is no end of what is sent.
             let is_over = has_sent.load(Ordering::Acquire);
@@ -118,6 +145,7 @@ pub(super) fn udp(link: &Link, down: bool, rate: u64, clock: Clock) -> io::Resul
                         first = last;
                     }
                     received += 1;
+                    spans.count(last - first);
                 }
                 Err(_) if is_over => break,
                 Err(_) => {}
@@ -129,12 +157,17 @@ pub(super) fn udp(link: &Link, down: bool, rate: u64, clock: Clock) -> io::Resul
             .within(|| fs::read_to_string("/proc/thread-self/net/udp"))??;
         let no_room = stats::dropped_on_receiving(&table, door.port()).unwrap_or(0);
         let bits = |packets: u64| packets as f64 * packet as f64 * 8e9;
+        // What the receiver missed is in no span.
+        let rate = match spans.usual().filter(|_| no_room == 0) {
+            Some(usual) => bits(usual) / SPAN as f64,
+            None => bits((received + no_room).saturating_sub(1)) / (last - first).max(1) as f64,
+        };
         Ok(Flood {
             sent,
             offered: bits(sent) / took.max(1) as f64,
             received,
             no_room,
-            rate: bits((received + no_room).saturating_sub(1)) / (last - first).max(1) as f64,
+            rate,
         })
     })
 }
@@ -158,5 +191,28 @@ fn paced(sender: &UdpSocket, bytes: usize, gap: u64, clock: Clock) -> io::Result
         }
         sender.send(&datagram)?;
         sent += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_leaves_the_usual_span_as_it_is() {
+        let mut spans = Spans::default();
+        for number in 0..5_000u64 {
+            // A millisecond each, three in it; nothing for a third of a second, and then what waited.
+            let at = number / 3 * 1_000_000;
+            let held = (400_000_000..700_000_000).contains(&at);
+            spans.count(if held { 700_000_000 } else { at });
+        }
+        assert_eq!(spans.usual(), Some(300));
+        let mut few = Spans::default();
+        for number in 0..100 {
+            few.count(number * 10_000_000);
+        }
+        assert_eq!(few.usual(), None);
+        assert_eq!(Spans::default().usual(), None);
     }
 }

@@ -2,16 +2,21 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use super::echo;
-use crate::wait::{self, SPIN, be_punctual};
+use crate::wait::{self, Spinning, be_punctual};
 use crate::{Clock, Link, LinkStats, namespace::on_a_thread};
 
 /// Moments that are waited for, and how far they lie apart in nanoseconds: full packets of 100 Mbit/s.
 const MOMENTS: u64 = 8_000;
 const APART: u64 = 120_000;
+
+/// The shortest and the longest sleep before an echo.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// How late a thread is that waits as the relay does, in nanoseconds, where no packet is there.
 #[derive(Debug)]
@@ -32,20 +37,26 @@ impl Lateness {
                 there: LinkStats::default().release_error,
             };
             let begun = clock();
+            let mut spinning = Spinning::default();
             for number in 1..=MOMENTS {
                 let moment = begun + number * APART;
-                let asked = moment - SPIN;
-                let left = asked.saturating_sub(clock());
-                if left > 0 {
-                    wait::sleep([], Some(left))?;
-                    late.woken.saturating_record(clock().saturating_sub(asked));
+                loop {
+                    let now = clock();
+                    if now >= moment {
+                        spinning.rests(now);
+                        late.there.saturating_record(now - moment);
+                        break;
+                    }
+                    let left = moment - now;
+                    if spinning.waits(now, left) {
+                        std::hint::spin_loop();
+                        continue;
+                    }
+                    let asked = spinning.sleep(left);
+                    wait::sleep([], Some(asked))?;
+                    late.woken
+                        .saturating_record((clock() - now).saturating_sub(asked));
                 }
-                let mut now = clock();
-                while now < moment {
-                    std::hint::spin_loop();
-                    now = clock();
-                }
-                late.there.saturating_record(now - moment);
             }
             Ok(late)
         })
@@ -64,7 +75,8 @@ impl Lateness {
     }
 }
 
-/// How long a byte and a datagram take there and back within the client's side of `link`, in nanoseconds.
+/// How long a byte and a datagram take there and back within the client's side of `link`, in nanoseconds, for a client that
+/// slept for a round trip before: threads that slept wait longer for a core than such as did not.
 pub(super) struct Echoes {
     pub(super) tcp: io::Result<Vec<u64>>,
     pub(super) udp: io::Result<Vec<u64>>,
@@ -76,7 +88,8 @@ impl Echoes {
             client: &link.client,
             server: &link.client,
             at: Ipv4Addr::LOCALHOST.into(),
-            longest: std::time::Duration::ZERO,
+            longest: Duration::ZERO,
+            sleep: link.spec().rtt().clamp(SHORTEST, LONGEST),
         };
         Self {
             tcp: ends.tcp(clock),
