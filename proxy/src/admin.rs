@@ -25,6 +25,7 @@ use crate::exposition::prometheus_text;
 use crate::options::ProxyOptions;
 use crate::profiling::{self, Profiling};
 use crate::proxy::Addresses;
+use crate::usage;
 
 /// The most records of one answer of `/exchanges`; the cursor leads on to the rest.
 const PAGE: usize = 4096;
@@ -44,6 +45,7 @@ const INDEX: &str = "tokenlag proxy\n\n\
     GET  /config                    what the proxy was told, and what the upstream turned out to speak\n\
     GET  /distance                  how far the upstream is: the round trip of a connection that is made and closed\n\
     GET  /clock                     when this request came and when it was answered, by the clock that stamps exchanges\n\
+    GET  /usage                     CPU time that the process used, user and system, JSON\n\
     GET  /certificate               what QUIC clients must trust, PEM\n\
     GET  /debug/pprof/profile?seconds=N     what the process does meanwhile, for pprof's readers\n\
     GET  /debug/pprof/flamegraph?seconds=N  the same as a picture\n\
@@ -66,6 +68,7 @@ pub(crate) struct Admin {
     clock: Option<String>,
     started: (SystemTime, Stamp),
     profiling: Rc<Profiling>,
+    allocations: Option<fn() -> u64>,
 }
 
 /// One answer.
@@ -146,6 +149,7 @@ impl Admin {
             clock: clock_name(),
             started: (wall_clock(), MonoClock.now()),
             profiling: Profiling::new(!addresses.admin.ip().is_loopback()),
+            allocations: options.allocations,
         }
     }
 
@@ -200,6 +204,7 @@ impl Admin {
             ("GET" | "HEAD", "/metrics") => self.metrics(incoming),
             ("GET" | "HEAD", "/config") => self.config(),
             ("GET" | "HEAD", "/clock") => self.clock(received),
+            ("GET" | "HEAD", "/usage") => self.usage(),
             ("GET" | "HEAD", "/certificate") => Answer::ok(PEM, self.certificate.as_str()),
             ("GET" | "HEAD", "/exchanges") => self.exchanges(query),
             ("GET" | "HEAD", "/histograms") => self.histograms(),
@@ -220,6 +225,17 @@ impl Admin {
         reply.replied = MonoClock.now();
         let mut body = Vec::with_capacity(192);
         push_line(&mut body, &reply);
+        Answer::ok(JSON, body)
+    }
+
+    /// What the process used since it began.
+    fn usage(&self) -> Answer {
+        let Some(usage) = usage::so_far(self.allocations) else {
+            let why = "the system does not tell what this process used";
+            return Answer::error(503, "Service Unavailable", why);
+        };
+        let mut body = Vec::with_capacity(128);
+        push_line(&mut body, &usage);
         Answer::ok(JSON, body)
     }
 
