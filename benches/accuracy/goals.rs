@@ -64,8 +64,12 @@ pub fn said_of(cell: Cell, stamp: StampSource, ours: &Found, raw: &Found) -> Vec
         ours.errors.gap_measured.p99 / 1e6,
     );
     if (cell.streams, cell.gap) == (PUBLISHED.0, PUBLISHED.1) {
+        let (raw_ttft, raw_told) = (
+            raw.errors.ttft.mean / 1e6,
+            raw.errors.gap_measured.p99 / 1e6,
+        );
         let line = format!(
-            "{name}, direct, http: ttft error {ttft:.3} ms, gap p99 {told:.3} ms ({})",
+            "{name}, direct, http: mean ttft error {ttft:.3} ms, gap p99 {told:.3} ms (raw-socket client beside it {raw_ttft:.3} and {raw_told:.3}; {})",
             PUBLISHED.2
         );
         return vec![line];
