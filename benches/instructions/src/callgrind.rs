@@ -14,11 +14,16 @@ const TUNABLES: &str =
 pub enum CountError {
     /// There is no valgrind, or it cannot be started.
     #[error(
-        "cannot start valgrind: {0}; install it (apt-get install valgrind) so that `valgrind` is found"
+        "cannot start {valgrind}: {source}; install valgrind (apt-get install valgrind), and see to it that it is found"
     )]
-    NoValgrind(std::io::Error),
+    NoValgrind {
+        /// What was to be started.
+        valgrind: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
     /// It did not bring the program to its end.
-    #[error("valgrind ended with {status} as it ran `{program}`; it said: {said}")]
+    #[error("valgrind ended with {status} as it ran {program}; it said: {said}")]
     Failed {
         /// How it ended.
         status: std::process::ExitStatus,
@@ -36,21 +41,23 @@ pub enum CountError {
 #[derive(Debug)]
 pub struct Counting {
     child: Child,
+    valgrind: String,
     program: String,
 }
 
 impl Counting {
-    /// Starts `program` with `arguments`. Its environment is the same wherever it is started: the environment lies on the stack,
-    /// and moves what comes after.
+    /// Starts `program` with `arguments` under `valgrind`, a command or its path. The program's environment is the same wherever it
+    /// is started: it lies on the stack, and moves what comes after.
     ///
     /// # Errors
     /// There is no valgrind.
     pub fn start<S: AsRef<OsStr>>(
+        valgrind: &str,
         program: &Path,
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Self, CountError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut command = Command::new("valgrind");
+        let mut command = Command::new(valgrind);
         command
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             .arg(program)
@@ -62,7 +69,8 @@ impl Counting {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         Ok(Self {
-            child: command.spawn().map_err(CountError::NoValgrind)?,
+            child: command.spawn().map_err(no(valgrind))?,
+            valgrind: valgrind.to_owned(),
             program: program.display().to_string(),
         })
     }
@@ -72,10 +80,7 @@ impl Counting {
     /// # Errors
     /// It failed, or its count could not be read.
     pub fn finish(self) -> Result<u64, CountError> {
-        let output = self
-            .child
-            .wait_with_output()
-            .map_err(CountError::NoValgrind)?;
+        let output = self.child.wait_with_output().map_err(no(&self.valgrind))?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             return Err(CountError::Failed {
@@ -85,6 +90,13 @@ impl Counting {
             });
         }
         collected(&said).ok_or_else(|| CountError::NoCount(last_words(&said)))
+    }
+}
+
+fn no(valgrind: &str) -> impl FnOnce(std::io::Error) -> CountError {
+    |source| CountError::NoValgrind {
+        valgrind: valgrind.to_owned(),
+        source,
     }
 }
 
@@ -100,14 +112,15 @@ pub fn collected(said: &str) -> Option<u64> {
     after.split_whitespace().next()?.parse().ok()
 }
 
-/// The end of a text, as much as an error can show.
+/// The end of what was said, as much as an error can show. The program's own words come before valgrind's.
 fn last_words(said: &str) -> String {
-    let lines: Vec<&str> = said
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    let from = lines.len().saturating_sub(4);
-    lines[from..].join(" | ")
+    let lines = || said.lines().filter(|line| !line.trim().is_empty());
+    let mut words: Vec<&str> = lines().filter(|line| !line.starts_with("==")).collect();
+    if words.is_empty() {
+        words.extend(lines());
+    }
+    let from = words.len().saturating_sub(4);
+    words[from..].join(" | ")
 }
 
 #[cfg(test)]
@@ -149,9 +162,33 @@ Collected : 77
     }
 
     #[test]
-    fn last_words_are_few() {
-        let said = "a\n\nb\nc\nd\ne\n";
-        assert_eq!(last_words(said), "b | c | d | e");
+    fn last_words_are_few_and_the_programs_own() {
+        assert_eq!(last_words("a\n\nb\nc\nd\ne\n"), "b | c | d | e");
+        assert_eq!(last_words("it broke\n==1== Collected : 5\n"), "it broke");
+        assert_eq!(last_words("==1== no memory\n"), "==1== no memory");
         assert_eq!(last_words(""), "");
+    }
+
+    fn counted_by(valgrind: &str) -> String {
+        let counted = Counting::start(valgrind, Path::new("true"), ["--inner"]);
+        let counted = counted.and_then(Counting::finish);
+        counted.expect_err("it is no valgrind").to_string()
+    }
+
+    #[test]
+    fn a_valgrind_that_is_missing_or_another_is_told() {
+        let said = counted_by("valgrind-that-nobody-has");
+        assert!(
+            said.starts_with("cannot start valgrind-that-nobody-has: "),
+            "{said}"
+        );
+        assert!(said.contains("apt-get install valgrind"), "{said}");
+        let said = counted_by("false");
+        assert!(
+            said.starts_with("valgrind ended with exit status: 1"),
+            "{said}"
+        );
+        let said = counted_by("true");
+        assert!(said.starts_with("this valgrind tells no number"), "{said}");
     }
 }

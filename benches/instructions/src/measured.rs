@@ -43,7 +43,7 @@ pub fn measure(program: &Path, mut tell: impl FnMut(&str, f64)) -> Result<Measur
 fn round(program: &Path, piece: &Piece) -> Result<f64, CountError> {
     let start = |rounds: u64| {
         let arguments = ["--inner".to_owned(), piece.label(), rounds.to_string()];
-        Counting::start(program, arguments)
+        Counting::start("valgrind", program, arguments)
     };
     let (once, twice) = (start(piece.rounds)?, start(2 * piece.rounds)?);
     // Both are waited for, whatever becomes of the first.
