@@ -18,6 +18,7 @@ use crate::ledger::{Closing, Ledger};
 use crate::legs::Legs;
 use crate::lost::Lost;
 use crate::price::Account;
+use crate::profile::{End, Profiler, RowProfile};
 use crate::progress::Display;
 use crate::rig::{Alarm, Sidecar};
 use crate::writer::{Entry, Failed, Writer};
@@ -42,6 +43,8 @@ pub struct Book {
     lost: Lost,
     /// The intervals are as narrow as they were to become.
     enough: bool,
+    /// Samples both ends, where that was asked for.
+    profiler: Option<Profiler>,
 }
 
 /// When exchanges are written down.
@@ -108,6 +111,7 @@ impl Book {
         proxy: Option<Proxy>,
         display: Rc<Display>,
         alarm: Alarm,
+        profiler: Option<Profiler>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             desk: Desk::Open(Writer::start(ledger)?),
@@ -121,7 +125,14 @@ impl Book {
             before: Account::default(),
             lost: Lost::default(),
             enough: false,
+            profiler,
         })
+    }
+
+    /// What was sampled up to now.
+    pub fn take_profiles(&mut self) -> Vec<RowProfile> {
+        let profiler = self.profiler.take();
+        profiler.map_or_else(Vec::new, Profiler::into_rows)
     }
 
     /// Closes the books: everything is on disk, and the report is made.
@@ -216,6 +227,19 @@ impl Book {
         }
     }
 
+    /// The proxies that carry a row, with their admin endpoints.
+    fn sampled(&self, row: Row) -> Vec<(End, BaseUrl)> {
+        let Some(proxy) = &self.proxy else {
+            return Vec::new();
+        };
+        let beside = proxy.sidecars.iter().filter(|it| it.is_for(row));
+        let mut ends: Vec<_> = beside.map(|it| (End::Sidecar, it.admin.clone())).collect();
+        if row.transport != Transport::Direct {
+            ends.push((End::Proxy, proxy.admin.base().clone()));
+        }
+        ends
+    }
+
     /// What went between the row's sidecars; `None` where there are none, or they do not tell before the run is stopped.
     async fn between_sidecars(&mut self, row: Row) -> anyhow::Result<Option<Counters>> {
         let end = self.legs.end(row, complete(self.kept.exchanges()));
@@ -302,6 +326,7 @@ impl Observer for Book {
     type Error = anyhow::Error;
 
     async fn cell_starts(&mut self, lane: &Lane, name: &CellName) -> anyhow::Result<()> {
+        let sampled = self.sampled(lane.row);
         self.display
             .stage(&format!("block {} {}", name.block + 1, lane.row));
         let asked = self.ask_the_time(lane.row, false).await;
@@ -317,6 +342,11 @@ impl Observer for Book {
         // A run that is stopped measures nothing more.
         let begun = self.alarm.stop.or_within(LAST_FETCH, begin).await;
         begun.transpose()?;
+        if let Some(profiler) = &mut self.profiler {
+            let begun = self.alarm.stop.or_within(LAST_FETCH, profiler.begin(&sampled));
+            let begun = begun.await;
+            begun.transpose().context("the run cannot go on")?;
+        }
         self.open_account(lane.row).await;
         Ok(())
     }
@@ -330,6 +360,12 @@ impl Observer for Book {
         let row = lane.row;
         let mut counters = Self::counters(lane, &end);
         self.close_account(row, &mut counters).await;
+        let sampled = self.sampled(row);
+        if let Some(profiler) = &mut self.profiler {
+            let over = profiler.end(row, self.kept.exchanges(), &sampled);
+            let over = self.alarm.stop.or_within(LAST_FETCH, over).await;
+            over.transpose().context("the run cannot go on")?;
+        }
         self.lost.add(row, &end);
         let asked = self.ask_the_time(row, true).await;
         asked.context("the run cannot go on")?;
@@ -364,6 +400,9 @@ impl Observer for Book {
     }
 
     fn is_enough(&self) -> bool {
-        self.enough
+        match &self.profiler {
+            Some(profiler) => profiler.is_enough(),
+            None => self.enough,
+        }
     }
 }

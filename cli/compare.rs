@@ -1,6 +1,6 @@
 //! `tokenlag compare`: every row in turn, on what is given or on what is started for the run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -10,10 +10,12 @@ use crate::args::compare::CompareArgs;
 use crate::book::Proxy;
 use crate::ends::{Ends, Starter};
 use crate::exit::Exit;
+use crate::finish::Outcome;
 use crate::link::{Linked, check_proxy};
 use crate::measure::{self, Measured, Run};
 use crate::pinning::{self, Pinning};
 use crate::plan::Plan;
+use crate::profile::Wanted;
 use crate::rig::{Alarm, Rig};
 use crate::{admin, alarm, finish, floor, host, lanes, models, signals, topology};
 
@@ -23,16 +25,43 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
         // In an orderly way: what was measured is kept.
         signals::end_with(parent, Signal::SIGTERM)?;
     }
-    let mut plan = Plan::of_compare(&args)?;
+    let plan = Plan::of_compare(&args)?;
+    let Done { place, outcome } = measure_all(&args, plan, "compare", None)?;
+    finish::tell(outcome, &place, &args.output)
+}
+
+/// A comparison that was run.
+pub struct Done {
+    /// Its folder.
+    pub place: PathBuf,
+    /// How it ended.
+    pub outcome: anyhow::Result<Outcome>,
+}
+
+/// Runs what `plan` says for `command`, with a profile where one is wanted.
+///
+/// # Errors
+/// It cannot begin.
+pub fn measure_all(
+    args: &CompareArgs,
+    mut plan: Plan,
+    command: &'static str,
+    profile: Option<Wanted>,
+) -> anyhow::Result<Done> {
     check_proxy(&args.linked, args.proxy.as_ref())?;
     // Before any thread is started, and while this one may still run on any core: so may the link's.
     let mut link = Linked::up(&args.linked)?;
     plan.link = link.as_ref().map(Linked::plan);
-    let place = measure::claim(args.output.out.as_deref(), "compare")?;
+    let place = measure::claim(args.output.out.as_deref(), command)?;
     let outcome = alarm::block_on(async {
         let (alarm, interrupted) = alarm::alarm();
         let mut rig = Rig::default();
-        let measured = measured(&args, &mut plan, link.as_mut(), &place, &mut rig, &alarm).await;
+        let asked = Asked {
+            args,
+            command,
+            profile,
+        };
+        let measured = measured(asked, &mut plan, link.as_mut(), &place, &mut rig, &alarm).await;
         let casualty = match &measured {
             Ok(measured) if measured.broken.is_none() => rig.casualty(),
             _ => rig.casualty_behind_trouble().await,
@@ -41,17 +70,25 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Exit> {
         finish::outcome(measured, casualty, &interrupted)
     });
     measure::unclaim(&place);
-    finish::tell(outcome, &place, &args.output)
+    Ok(Done { place, outcome })
+}
+
+/// What was asked for on the command line.
+struct Asked<'a> {
+    args: &'a CompareArgs,
+    command: &'static str,
+    profile: Option<Wanted>,
 }
 
 async fn measured(
-    args: &CompareArgs,
+    asked: Asked<'_>,
     plan: &mut Plan,
     mut link: Option<&mut Linked>,
     place: &Path,
     rig: &mut Rig,
     alarm: &Alarm,
 ) -> anyhow::Result<Measured> {
+    let args = asked.args;
     let pinning = Pinning::choose(plan.pin);
     let starter = Starter {
         args,
@@ -90,7 +127,7 @@ async fn measured(
         link.enter()?;
     }
     let run = Run {
-        command: "compare",
+        command: asked.command,
         plan,
         model,
         lanes: lanes::lanes(plan, &ends),
@@ -107,6 +144,7 @@ async fn measured(
         pinning,
         place,
         output: &args.output,
+        profile: asked.profile,
     };
     run.measure(alarm).await
 }

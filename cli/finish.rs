@@ -19,6 +19,13 @@ pub struct Outcome {
     early: Option<anyhow::Error>,
 }
 
+impl Outcome {
+    /// What was measured, and why it ended early, if it did.
+    pub fn into_parts(self) -> (Measured, Option<anyhow::Error>) {
+        (self.measured, self.early)
+    }
+}
+
 /// Puts together what is known of a run's end. A child that died is the cause of whatever else went wrong.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! GET, for the little that the command asks beside its load: health, models, stamps.
+//! Requests, for the little that the command asks beside its load: health, models, stamps, profiles.
 
 use std::time::Duration;
 
@@ -25,6 +25,25 @@ pub async fn get(
     headers: &[(String, String)],
     limit: Duration,
 ) -> anyhow::Result<Vec<u8>> {
+    ask("GET", base, trust, path, headers, limit).await
+}
+
+/// The answer to a POST without a body to `path` at `base`, in clear.
+///
+/// # Errors
+/// Those of [`get`].
+pub async fn post(base: &BaseUrl, path: &str, limit: Duration) -> anyhow::Result<Vec<u8>> {
+    ask("POST", base, None, path, &[], limit).await
+}
+
+async fn ask(
+    method: &str,
+    base: &BaseUrl,
+    trust: Option<&ClientTls>,
+    path: &str,
+    headers: &[(String, String)],
+    limit: Duration,
+) -> anyhow::Result<Vec<u8>> {
     let scheme = if base.is_tls() { "https" } else { "http" };
     let url = format!("{scheme}://{}{path}", base.authority());
     let tls = match (base.is_tls(), trust) {
@@ -32,18 +51,19 @@ pub async fn get(
         (true, Some(trust)) => Some(trust.clone()),
         (true, None) => Some(ClientTls::of_system()?),
     };
-    let work = request(base, tls, path, headers, limit);
+    let work = request(method, base, tls, path, headers, limit);
     let (status, body) = tokio::time::timeout(limit, work)
         .await
-        .with_context(|| format!("GET {url}: no answer within {limit:?}"))??;
+        .with_context(|| format!("{method} {url}: no answer within {limit:?}"))??;
     if status != 200 {
         let excerpt: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-        bail!("GET {url}: status {status}: {}", excerpt.trim());
+        bail!("{method} {url}: status {status}: {}", excerpt.trim());
     }
     Ok(body)
 }
 
 async fn request(
+    method: &str,
     base: &BaseUrl,
     tls: Option<ClientTls>,
     path: &str,
@@ -62,14 +82,14 @@ async fn request(
         nagle: false,
     };
     let mut wire = Vec::with_capacity(256);
-    start_request(&mut wire, "GET", path, &base.authority());
+    start_request(&mut wire, method, path, &base.authority());
     for (name, value) in headers {
         push_field(&mut wire, name.as_bytes(), value.as_bytes());
     }
     wire.extend_from_slice(b"connection: close\r\n\r\n");
     let mut connection = from_home(Connection::dial(&dial)).await?.connection;
     connection.send(&wire).await?;
-    let mut response = connection.response("GET", limit).await?;
+    let mut response = connection.response(method, limit).await?;
     let mut body = Vec::new();
     while let Some(chunk) = connection.chunk(&mut response, limit).await? {
         body.extend_from_slice(&chunk.bytes);

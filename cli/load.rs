@@ -70,6 +70,7 @@ async fn measured(
         warnings: Vec::new(),
         place,
         output: &args.output,
+        profile: None,
     };
     run.measure(alarm).await
 }

@@ -32,6 +32,7 @@ mod pinning;
 mod plan;
 mod plan_file;
 mod price;
+mod profile;
 mod program;
 mod progress;
 mod report;
@@ -76,6 +77,7 @@ fn run() -> anyhow::Result<Exit> {
     match command {
         Command::Compare(args) => compare::run(*args),
         Command::Load(args) => load::run(*args),
+        Command::Profile(args) => profile::run(*args),
         Command::Proxy(args) => serve::proxy(*args),
         #[cfg(feature = "backend")]
         Command::Backend(args) => serve::backend(args),

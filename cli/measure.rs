@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::link::Linked;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
+use crate::profile::{Profiler, RowProfile, Wanted};
 use crate::progress::Display;
 use crate::rig::{Alarm, NOTHING_MEASURED};
 use crate::sweep::INDEX;
@@ -54,6 +55,8 @@ pub struct Run<'a> {
     pub place: &'a Path,
     /// What to keep and to show.
     pub output: &'a OutputArgs,
+    /// Whether and how both ends are sampled.
+    pub profile: Option<Wanted>,
 }
 
 /// A run that was measured, to its end or not.
@@ -66,6 +69,8 @@ pub struct Measured {
     pub ended: Ended,
     /// Why it could not go on.
     pub broken: Option<anyhow::Error>,
+    /// What was sampled, where that was asked for.
+    pub profiles: Vec<RowProfile>,
 }
 
 impl Run<'_> {
@@ -82,6 +87,9 @@ impl Run<'_> {
             counts.clone(),
             self.plan.exchanges(),
         ));
+        let rows = self.lanes.len();
+        let profiler = self.profile.map(|wanted| Profiler::new(wanted, rows));
+        let profiler = profiler.transpose()?;
         display.stage("warming up");
         let mut shared = self.shared(counts, alarm);
         let calibrated = calibrated(&shared, &self.lanes[0], &mut record).await;
@@ -130,6 +138,7 @@ impl Run<'_> {
             self.proxy,
             display.clone(),
             alarm.clone(),
+            profiler,
         )?;
         let run = campaign.run(&shared, &mut book);
         let outcome = if self.plan.blocks > 1 {
@@ -145,12 +154,14 @@ impl Run<'_> {
         let ended = outcome.as_ref().copied().unwrap_or(Ended::Stopped);
         let broken = outcome.err();
         let doubts = self.link.map(Linked::doubts).unwrap_or_default();
+        let profiles = book.take_profiles();
         match (book.close(ended == Ended::Whole, doubts), broken) {
             (Ok((report, told)), broken) => Ok(Measured {
                 report,
                 told,
                 ended,
                 broken,
+                profiles,
             }),
             // What went wrong first is the cause.
             (Err(_), Some(broken)) => Err(broken),

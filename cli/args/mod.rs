@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod link;
 pub mod load;
+pub mod profile;
 pub mod report;
 pub mod serve;
 pub mod shared;
@@ -34,6 +35,8 @@ pub enum Command {
     Compare(Box<compare::CompareArgs>),
     /// One load test of an OpenAI-compatible URL over one channel
     Load(Box<load::LoadArgs>),
+    /// Run the load of compare over each channel and show where both ends' CPU time goes: flamegraphs, and what differs
+    Profile(Box<profile::ProfileArgs>),
     /// The sidecar: takes requests on any channel and relays them to an HTTP upstream
     Proxy(Box<serve::ProxyArgs>),
     /// A real local model behind an OpenAI-compatible server

@@ -3,6 +3,7 @@
 mod compare;
 mod flags;
 mod load;
+mod profile;
 mod wire;
 
 use std::time::Duration;

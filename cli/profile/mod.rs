@@ -1,0 +1,82 @@
+//! `tokenlag profile`: the same load over each channel, CPU profiles of both ends, and what differs between them.
+
+mod files;
+mod sampling;
+mod summary;
+mod table;
+
+use nix::sys::signal::Signal;
+
+pub use sampling::{End, Profiler, RowProfile, Wanted};
+
+use crate::args::profile::ProfileArgs;
+use crate::args::values::Output;
+use crate::compare::{self, Done};
+use crate::exit::Exit;
+use crate::plan::Plan;
+use crate::{output, signals};
+use summary::Summary;
+
+/// What an end's profile is to reach where nothing is said.
+const RESOLUTION: f64 = 0.05;
+const QUICK_RESOLUTION: f64 = 0.1;
+
+/// Runs the command.
+pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
+    if let Some(parent) = args.compare.die_with_parent {
+        signals::end_with(parent, Signal::SIGTERM)?;
+    }
+    let plan = Plan::of_profile(&args)?;
+    let usual = match args.compare.quick {
+        true => QUICK_RESOLUTION,
+        false => RESOLUTION,
+    };
+    let wanted = Wanted {
+        resolution: args.resolution.unwrap_or(usual),
+        sampler: args.sampler,
+    };
+    let baseline = plan.work.baselines.first().copied();
+    let Done { place, outcome } =
+        compare::measure_all(&args.compare, plan, "profile", Some(wanted))?;
+    let (measured, early) = match outcome {
+        Ok(outcome) => outcome.into_parts(),
+        Err(error) => {
+            // Turns that were over before something broke may have been kept.
+            output::note(&format!(
+                "what there is of the run is in {}",
+                place.display()
+            ));
+            return Err(error);
+        }
+    };
+    let summary = Summary::of(&measured.profiles, wanted, baseline, args.raw);
+    files::write(&place, &summary)?;
+    let shown = summary.shown();
+    match args.compare.output.output {
+        Output::Json => output::result(&(serde_json::to_string_pretty(&shown)? + "\n"))?,
+        Output::Table | Output::Csv => output::result(&table::text(&shown))?,
+    }
+    for line in &measured.told {
+        output::note(line);
+    }
+    output::note(&format!(
+        "flamegraphs and pprof files are in {}",
+        place.join(files::FOLDER).display()
+    ));
+    if let Some(reason) = early {
+        output::failure(&reason);
+        return Ok(Exit::Failed);
+    }
+    if shown
+        .rows
+        .iter()
+        .flat_map(|row| &row.ends)
+        .all(|end| end.samples == 0)
+    {
+        output::error(
+            "not one sample was taken: the run used hardly any CPU time; give it more load or a longer --duration",
+        );
+        return Ok(Exit::Failed);
+    }
+    Ok(Exit::Good)
+}

@@ -1,0 +1,236 @@
+//! What a run's profiles say, as one value: for the table, for `profile.json`, and for the files beside it.
+
+use serde::Serialize;
+use tokenlag_probes::Row;
+use tokenlag_profiling::difference::{FunctionChange, changes, resolution, samples_for};
+use tokenlag_profiling::sampler::HERTZ;
+use tokenlag_profiling::{Side, Stacks, tidy};
+
+use super::sampling::{End, RowProfile, Wanted};
+use crate::args::profile::Sampler;
+
+/// The form of `profile.json`.
+const SCHEMA: &str = "tokenlag.profile/1";
+/// Functions that are listed of each profile.
+const FUNCTIONS: usize = 40;
+
+/// Profiles and what follows from them.
+pub struct Summary {
+    wanted: Wanted,
+    baseline: Option<Row>,
+    pub profiles: Vec<Profile>,
+}
+
+/// One end's profile of one row.
+pub struct Profile {
+    pub row: Row,
+    pub end: End,
+    pub stacks: Stacks,
+    tokens: u64,
+    run_ns: f64,
+}
+
+/// What is shown of all of them.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    schema: &'static str,
+    pub sampler: Sampler,
+    /// Samples in a second of CPU time.
+    pub hertz: f64,
+    /// How far any function's share was to be off at most.
+    pub resolution_wanted: f64,
+    /// What the others are compared with.
+    pub baseline: Option<String>,
+    pub rows: Vec<ShownRow>,
+    pub differences: Vec<ShownDifference>,
+}
+
+/// A row's profiles.
+#[derive(Debug, Serialize)]
+pub struct ShownRow {
+    pub row: String,
+    pub tokens: u64,
+    pub ends: Vec<ShownEnd>,
+}
+
+/// One profile.
+#[derive(Debug, Serialize)]
+pub struct ShownEnd {
+    pub end: End,
+    pub samples: u64,
+    /// Samples of whose stack nothing is known.
+    pub lost: u64,
+    /// CPU time for each token; `None` where no token came.
+    pub cpu_ns_per_token: Option<f64>,
+    /// How far that may be off by sampling, to either side; 95 %.
+    pub error_ns: Option<f64>,
+    /// How far any function's share may be off; 95 %. `None` without samples.
+    pub resolution: Option<f64>,
+    /// How long such a run must take for what was wanted; `None` where it is reached, or without samples.
+    pub needs_s: Option<f64>,
+    /// The functions that the CPU was in most, and how often.
+    pub functions: Vec<ShownFunction>,
+    pub files: Vec<String>,
+}
+
+/// A function of a profile.
+#[derive(Debug, Serialize)]
+pub struct ShownFunction {
+    function: String,
+    own_samples: u64,
+    total_samples: u64,
+}
+
+/// What changed from the baseline to another row, at one end.
+#[derive(Debug, Serialize)]
+pub struct ShownDifference {
+    pub row: String,
+    pub end: End,
+    pub baseline: String,
+    /// The functions whose own time changed most.
+    pub functions: Vec<FunctionChange>,
+    pub file: String,
+}
+
+impl Summary {
+    /// Of what was sampled; with all frames where they are wanted `raw`.
+    pub fn of(rows: &[RowProfile], wanted: Wanted, baseline: Option<Row>, raw: bool) -> Self {
+        let mut profiles = Vec::new();
+        for row in rows {
+            for (end, stacks) in &row.ends {
+                profiles.push(Profile {
+                    row: row.row,
+                    end: *end,
+                    stacks: if raw { stacks.clone() } else { tidy(stacks) },
+                    tokens: row.tokens,
+                    run_ns: row.run_ns,
+                });
+            }
+        }
+        profiles.sort_by_key(|profile| profile.end);
+        Self {
+            wanted,
+            baseline,
+            profiles,
+        }
+    }
+
+    /// Samples in a second of CPU time.
+    pub fn hertz(&self) -> f64 {
+        f64::from(HERTZ)
+    }
+
+    /// Pairs of a baseline's profile and another row's, where both can be compared.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Profile, &Profile)> {
+        let others =
+            (self.profiles.iter()).filter(|it| Some(it.row) != self.baseline && it.is_priced());
+        others.filter_map(|other| {
+            let first = |it: &&Profile| {
+                Some(it.row) == self.baseline && it.end == other.end && it.is_priced()
+            };
+            Some((self.profiles.iter().find(first)?, other))
+        })
+    }
+
+    /// The CPU time of a profile, over what was carried.
+    pub fn side<'a>(&self, profile: &'a Profile) -> Side<'a> {
+        Side {
+            stacks: &profile.stacks,
+            period_ns: 1e9 / self.hertz(),
+            work: profile.tokens as f64,
+        }
+    }
+
+    /// All of it in words and numbers.
+    pub fn shown(&self) -> Shown {
+        let mut rows: Vec<ShownRow> = Vec::new();
+        for profile in &self.profiles {
+            let row = profile.row.to_string();
+            let end = self.end(profile);
+            match rows.iter_mut().find(|shown| shown.row == row) {
+                Some(shown) => shown.ends.push(end),
+                None => rows.push(ShownRow {
+                    row,
+                    tokens: profile.tokens,
+                    ends: vec![end],
+                }),
+            }
+        }
+        let difference = |(first, other): (&Profile, &Profile)| {
+            let mut functions = changes(&self.side(first), &self.side(other));
+            functions.truncate(FUNCTIONS);
+            ShownDifference {
+                row: other.row.to_string(),
+                end: other.end,
+                baseline: first.row.to_string(),
+                functions,
+                file: other.difference_file(),
+            }
+        };
+        Shown {
+            schema: SCHEMA,
+            sampler: self.wanted.sampler,
+            hertz: self.hertz(),
+            resolution_wanted: self.wanted.resolution,
+            baseline: self.baseline.map(|row| row.to_string()),
+            rows,
+            differences: self.pairs().map(difference).collect(),
+        }
+    }
+
+    fn end(&self, profile: &Profile) -> ShownEnd {
+        let samples = profile.stacks.total();
+        let cost = profile.is_priced().then(|| self.side(profile).cost());
+        let enough = samples_for(self.wanted.resolution);
+        let needs = profile.run_ns / 1e9 * enough as f64 / samples as f64;
+        let mut functions: Vec<ShownFunction> = (profile.stacks.functions().into_iter())
+            .map(|(function, share)| ShownFunction {
+                function: function.to_owned(),
+                own_samples: share.own,
+                total_samples: share.total,
+            })
+            .collect();
+        functions.sort_by_key(|it| std::cmp::Reverse(it.own_samples));
+        functions.truncate(FUNCTIONS);
+        ShownEnd {
+            end: profile.end,
+            samples,
+            lost: profile.stacks.lost(),
+            cpu_ns_per_token: cost.map(|(cost, _)| cost),
+            error_ns: cost.map(|(_, error)| error),
+            resolution: (samples > 0).then(|| resolution(samples)),
+            needs_s: (samples > 0 && samples < enough).then_some(needs),
+            functions,
+            files: match samples {
+                0 => Vec::new(),
+                _ => profile.files().to_vec(),
+            },
+        }
+    }
+}
+
+impl Profile {
+    /// There is something whose price per token can be told.
+    fn is_priced(&self) -> bool {
+        self.tokens > 0 && self.stacks.total() > 0
+    }
+
+    /// What its files' names begin with.
+    fn stem(&self) -> String {
+        format!(
+            "{}.{}",
+            self.row.to_string().replace('/', "-"),
+            self.end.name()
+        )
+    }
+
+    /// Flamegraph, folded stacks, pprof's protobuf.
+    pub fn files(&self) -> [String; 3] {
+        ["svg", "folded", "pb.gz"].map(|kind| format!("{}.{kind}", self.stem()))
+    }
+
+    /// The flamegraph of its difference from the baseline.
+    pub fn difference_file(&self) -> String {
+        format!("{}.diff.svg", self.stem())
+    }
+}
