@@ -1,9 +1,21 @@
 //! A demangled name in short: the path without generic arguments, closures' marks and the hash of a build.
 
+use crate::place::module_of;
+
 /// The function's path as a person says it. Understands what both of rustc's manglings become (`{{closure}}` and
-/// `{closure#0}`), and leaves alone what is no Rust path.
-pub(crate) fn shorten(name: &str) -> String {
-    let path = without_marks(&path_of(name.trim()));
+/// `{closure#0}`), and leaves alone what is no Rust path. A bare name, which is what is known of an inlined function, stands in
+/// the module that its `file` is.
+pub(crate) fn shorten(name: &str, file: &str) -> String {
+    let mut path = without_marks(&path_of(name.trim()));
+    if !path.contains("::")
+        && let Some(module) = module_of(file)
+    {
+        path = match &*path {
+            // A closure, or the body of an async function.
+            "" => module,
+            path => format!("{module}::{path}"),
+        };
+    }
     let path = match path.strip_prefix("ring_core_") {
         // ring puts its version into the names of its assembly.
         Some(rest) => rest
@@ -196,14 +208,32 @@ mod tests {
             ("Unknown", "Unknown"),
             ("{{closure}}", "{{closure}}"),
         ] {
-            assert_eq!(shorten(name), short, "{name}");
+            assert_eq!(shorten(name, ""), short, "{name}");
         }
+    }
+
+    #[test]
+    fn inlined_functions_stand_in_their_files() {
+        let ours = "/x/proxy/src/relay.rs";
+        assert_eq!(shorten("step", ours), "proxy::relay::step");
+        assert_eq!(
+            shorten("{async_fn#0}<proxy::Outlet, alloc::alloc::Global>", ours),
+            "proxy::relay"
+        );
+        assert_eq!(
+            shorten("{impl#2}<T>", "/x/tokio-1.54.0/src/task/mod.rs"),
+            "tokio::task"
+        );
+        assert_eq!(
+            shorten("tokenlag_proxy::relay::Relay::step", ours),
+            "proxy::relay::Relay::step"
+        );
     }
 
     proptest! {
         #[test]
         fn any_name_has_a_short_one(name in "[a-z:<> {}&é\\->as]{0,60}") {
-            prop_assert!(name.trim().is_empty() || !shorten(&name).is_empty());
+            prop_assert!(name.trim().is_empty() || !shorten(&name, "").is_empty());
         }
     }
 }

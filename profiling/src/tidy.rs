@@ -78,7 +78,7 @@ pub fn tidy(stacks: &Stacks) -> Stacks {
 
 /// What is shown of each function.
 #[derive(Default)]
-struct Names(HashMap<String, Shown>);
+struct Names(HashMap<(String, String), Shown>);
 
 #[derive(Clone)]
 enum Shown {
@@ -98,7 +98,7 @@ impl Names {
         let mut tidied = vec![root];
         let mut runtime = None;
         for frame in frames {
-            match self.shown(&frame.function) {
+            match self.shown(frame) {
                 Shown::Work(name) => {
                     runtime = None;
                     push(&mut tidied, &name, frame);
@@ -113,13 +113,11 @@ impl Names {
         tidied
     }
 
-    fn shown(&mut self, function: &str) -> Shown {
-        if let Some(shown) = self.0.get(function) {
-            return shown.clone();
-        }
-        let shown = show(function);
-        self.0.insert(function.to_owned(), shown.clone());
-        shown
+    fn shown(&mut self, frame: &Frame) -> Shown {
+        let key = (frame.function.clone(), frame.file.clone());
+        let shown = self.0.entry(key);
+        let shown = shown.or_insert_with(|| show(&frame.function, &frame.file));
+        shown.clone()
     }
 }
 
@@ -139,8 +137,8 @@ fn push(stack: &mut Vec<Arc<Frame>>, name: &str, frame: &Frame) {
     }
 }
 
-fn show(function: &str) -> Shown {
-    let name = shorten(function);
+fn show(function: &str, file: &str) -> Shown {
+    let name = shorten(function, file);
     if ENTRY.contains(&&*name) {
         return Shown::Glue(None);
     }
