@@ -69,9 +69,14 @@ pub fn end_with(parent: i32, with: nix::sys::signal::Signal) -> anyhow::Result<(
 /// Takes a signal from now on, unless this process was started to ignore it: `nohup` starts a process that is to outlive its
 /// terminal so, and a handler would undo it. Needs a runtime. Without a handler a signal keeps its usual meaning.
 pub fn taken(number: Number) -> Option<Signal> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let take = || signal(SignalKind::from_raw(number as i32)).ok();
-    (!ignores(&status, number)).then(take).flatten()
+    (!is_ignored(number)).then(take).flatten()
+}
+
+/// Whether this process ignores the signal.
+pub fn is_ignored(number: Number) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&status, number)
 }
 
 /// Returns when such a signal came; never where none is taken.

@@ -1,6 +1,8 @@
 //! `tokenlag link`, and `--link`, as users run them. Where this process may make no namespaces, each test checks that the
 //! error says what is missing.
 
+#[path = "link/signals.rs"]
+mod signals;
 mod support;
 
 use std::fs;
@@ -12,8 +14,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use support::{
     assert_code, assert_tells, compared, heeding_signals, json, rows_of, run, stderr, stdout,
     tokenlag, wait_until,
@@ -250,24 +250,6 @@ fn nothing_is_left_of_a_link_that_was_killed() {
         namespace_of(&pid).is_none() && !is_used(&namespace)
     });
     assert_eq!(host(), before);
-}
-
-#[test]
-fn a_signal_is_the_commands_to_act_upon() {
-    if !may_link() {
-        return;
-    }
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let script = "trap 'exit 5' TERM INT; echo $$; while :; do sleep 0.02; done";
-        let (child, pid) = started(script);
-        let namespace = namespace_of(&pid).expect("the command runs");
-        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert_code(&output, 5);
-        wait_until("the command's network is gone", PATIENCE, || {
-            !is_used(&namespace)
-        });
-    }
 }
 
 #[test]

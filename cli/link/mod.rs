@@ -3,6 +3,7 @@
 mod check;
 mod home;
 mod linked;
+mod passing;
 mod run;
 
 use std::path::Path;

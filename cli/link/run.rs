@@ -7,12 +7,13 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getpgrp, tcgetpgrp};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tokenlag_link::{Forwarder, Link, LinkSpec};
 use tokio::process::Command;
 
 use super::CLOCK;
+use super::passing::{self, Passing};
 use crate::alarm::block_on;
 use crate::args::link::LinkArgs;
 use crate::exit::Exit;
@@ -23,6 +24,8 @@ const NOT_STARTED: u8 = 127;
 
 /// Runs `args.command` behind a link.
 pub fn command(spec: LinkSpec, args: &LinkArgs) -> anyhow::Result<Exit> {
+    // Before any thread is started.
+    let passing = Passing::keep()?;
     let link = Link::up(spec, CLOCK)?;
     // Its thread stays in the host's network, which this one leaves.
     let _forwarder = Forwarder::start(&link.server, &args.forward)?;
@@ -30,7 +33,7 @@ pub fn command(spec: LinkSpec, args: &LinkArgs) -> anyhow::Result<Exit> {
     let entered = link.client.namespace.enter();
     entered.context("cannot enter the client's side of the link")?;
     let before = CLOCK();
-    let status = block_on(ended(&link, args))?;
+    let status = block_on(ended(&link, args, passing))?;
     let took = CLOCK() - before;
     for line in summary(&link, took) {
         output::note(&line);
@@ -43,28 +46,14 @@ pub fn command(spec: LinkSpec, args: &LinkArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Command(code))
 }
 
-/// Starts the command and waits for its end.
-async fn ended(link: &Link, args: &LinkArgs) -> anyhow::Result<ExitStatus> {
-    // What this process was started to ignore, the command is to ignore as well: a handler would undo that.
-    let mut interrupt = signals::taken(Signal::SIGINT);
-    let mut terminate = signals::taken(Signal::SIGTERM);
-    let mut hangup = signals::taken(Signal::SIGHUP);
+/// Starts the command and waits for its end, with signals passed on to it.
+async fn ended(link: &Link, args: &LinkArgs, passing: Passing) -> anyhow::Result<ExitStatus> {
     let mut child = start(link, &args.command)?;
-    let pid = child.id().map(|pid| Pid::from_raw(pid as i32));
-    let pass = |signal: Signal| {
-        if let Some(pid) = pid {
-            // One that has ended since needs no signal.
-            let _ = kill(pid, signal);
-        }
-    };
-    loop {
-        tokio::select! {
-            status = child.wait() => return status.context("cannot wait for the command"),
-            // The terminal has told all of its foreground: a second one would be one too many.
-            () = signals::next(&mut interrupt) => if !is_in_foreground() { pass(Signal::SIGINT) },
-            () = signals::next(&mut hangup) => if !is_in_foreground() { pass(Signal::SIGHUP) },
-            () = signals::next(&mut terminate) => pass(Signal::SIGTERM),
-        }
+    let pid = child.id().context("the command has ended unseen")?;
+    let passing = passing.pass_on(Pid::from_raw(pid as i32));
+    tokio::select! {
+        status = child.wait() => status.context("cannot wait for the command"),
+        never = passing => match never? {},
     }
 }
 
@@ -122,14 +111,11 @@ pub fn become_command(parent: i32, command: &[OsString]) -> anyhow::Result<Exit>
     let Some((program, args)) = command.split_first() else {
         bail!("there is no command");
     };
+    passing::release().context("cannot have the command get signals")?;
     let error = std::process::Command::new(program).args(args).exec();
     let name = program.to_string_lossy();
     output::error(&format!("cannot run '{name}': {error}"));
     Ok(Exit::Command(NOT_STARTED))
-}
-
-fn is_in_foreground() -> bool {
-    tcgetpgrp(std::io::stderr()).is_ok_and(|group| group == getpgrp())
 }
 
 fn told(link: &Link, args: &LinkArgs) -> String {
@@ -153,16 +139,18 @@ fn summary(link: &Link, took: u64) -> Vec<String> {
     let stats = link.stats();
     let cpu = link.cpu_ns().unwrap_or(0);
     let lost = stats.up.lost.all() + stats.down.lost.all();
+    let cores: Vec<String> = stats.cores.iter().map(usize::to_string).collect();
     let share = |nanos: u64| nanos as f64 * 100.0 / took.max(1) as f64;
     let span = |nanos: u64| format!("{:.3} ms", nanos as f64 / 1e6);
     let mut lines = vec![format!(
-        "link: {} packets up, {} down; {lost} lost, {} dropped by the queue; released {} late (p50), {} (p99); the relay took \
-         {} of CPU, {:.0} % of a core, {:.0} % without its waits for the moment",
+        "link: {} packets up, {} down; {lost} lost, {} dropped by the queue; released {} late (p50), {} (p99); the relay, on core \
+         {}, took {} of CPU, {:.0} % of a core, {:.0} % without its waits for the moment",
         stats.up.packets.all(),
         stats.down.packets.all(),
         stats.up.queue_full + stats.down.queue_full,
         span(stats.release_error.value_at_quantile(0.5)),
         span(stats.release_error_p99()),
+        cores.join(", "),
         humantime::format_duration(Duration::from_millis(cpu / 1_000_000)),
         share(cpu),
         share(link.work_ns().unwrap_or(0))
