@@ -90,6 +90,9 @@ async fn measured(
 ) -> anyhow::Result<Measured> {
     let args = asked.args;
     let pinning = Pinning::choose(plan.pin);
+    if let Some(link) = &link {
+        link.keep_off(pinning);
+    }
     let starter = Starter {
         args,
         rig,

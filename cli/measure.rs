@@ -181,6 +181,9 @@ impl Run<'_> {
         record.plan = serde_json::to_value(plan).unwrap_or_default();
         record.plan["model"] = self.model.clone().into();
         record.plan["pinning"] = serde_json::to_value(self.pinning).unwrap_or_default();
+        if let Some(link) = self.link {
+            record.plan["link"]["relay_cores"] = link.relay_cores().into();
+        }
         record.seeds = Seeds {
             workload: plan.seed,
             order: plan.seed,
