@@ -209,6 +209,8 @@ impl Book {
         let by_kernel = lane.endpoint.dial.stamping.source() == StampSource::Kernel;
         let if_stamped = |count: u64| by_kernel.then_some(count);
         let if_encrypted = |count: u64| encrypted.then_some(count);
+        let is_quic = lane.row.transport.is_encrypted_always();
+        let if_quic = |count: u64| is_quic.then_some(count);
         Counters {
             wire_bytes_sent: Some(channels.bytes_sent),
             wire_bytes_received: Some(channels.bytes_received),
@@ -223,6 +225,11 @@ impl Book {
             handshakes_made: if_encrypted(channels.connections_opened),
             handshakes_resumed: if_encrypted(channels.handshakes_resumed),
             early_data_accepted: if_encrypted(channels.early_data_accepted),
+            packets_sent: if_quic(channels.datagrams.sent),
+            packets_received: if_quic(channels.datagrams.received),
+            packets_lost: if_quic(channels.datagrams.lost),
+            congestion_events: if_quic(channels.datagrams.congestion_events),
+            congestion_windows: if_quic(channels.datagrams.congestion_windows),
             ..Counters::default()
         }
     }
@@ -343,7 +350,10 @@ impl Observer for Book {
         let begun = self.alarm.stop.or_within(LAST_FETCH, begin).await;
         begun.transpose()?;
         if let Some(profiler) = &mut self.profiler {
-            let begun = self.alarm.stop.or_within(LAST_FETCH, profiler.begin(&sampled));
+            let begun = self
+                .alarm
+                .stop
+                .or_within(LAST_FETCH, profiler.begin(&sampled));
             let begun = begun.await;
             begun.transpose().context("the run cannot go on")?;
         }

@@ -44,6 +44,17 @@ fn every_row_has_its_price_and_its_ratio_to_the_baselines() {
         for price in ["reads_per_token", "writes_per_token"] {
             assert!(counter(row, price).unwrap() > 0.0, "{name} {price}");
         }
+        // Of TCP's packets only the kernel knows.
+        let quic = name.starts_with("quic");
+        for price in ["packets_sent_per_token", "packets_received_per_token"] {
+            assert_eq!(
+                counter(row, price).is_some_and(|count| count > 0.0),
+                quic,
+                "{name}"
+            );
+        }
+        let window = counter(row, "congestion_window");
+        assert_eq!(window.is_some_and(|bytes| bytes > 1_200.0), quic, "{name}");
         let changes = row["price_versus"].as_array();
         if name == "http/full" {
             assert!(changes.is_none(), "{row}");
@@ -71,4 +82,104 @@ fn every_row_has_its_price_and_its_ratio_to_the_baselines() {
         }
         assert!(count("client_involuntary_switches") <= count("client_context_switches"));
     }
+}
+
+/// The parts of the lateness as the manifest adds them up, next to the same of every delta's own stamps, to the nanosecond.
+fn check_parts(out: &std::path::Path, by_kernel: bool) {
+    let record = support::json(&out.join("run.json"));
+    let mut recorded = std::collections::BTreeMap::<String, [i64; 6]>::new();
+    for cell in record["cells"].as_array().unwrap() {
+        let sums = &cell["tallies"]["lateness"];
+        let name = format!("{}/{}", cell["row"]["channel"], cell["row"]["state"]).replace('"', "");
+        let parts = recorded.entry(name).or_default();
+        let names = [
+            "deltas",
+            "proxy_ns",
+            "way_ns",
+            "wakeup_ns",
+            "poll_ns",
+            "decode_ns",
+        ];
+        for (sum, name) in parts.iter_mut().zip(names) {
+            *sum += sums[name].as_i64().unwrap_or(0);
+        }
+    }
+    let mut stamped = std::collections::BTreeMap::<String, [i64; 6]>::new();
+    let mut overheads = std::collections::BTreeMap::<String, i64>::new();
+    for line in std::fs::read_to_string(out.join("exchanges.jsonl"))
+        .unwrap()
+        .lines()
+    {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let name = line["row"].as_str().unwrap().to_owned();
+        let parts = stamped.entry(name.clone()).or_default();
+        for token in line["tokens"].as_array().unwrap().iter().skip(1) {
+            let stamp = |name: &str| token[name].as_i64();
+            let (Some(up), Some(out), Some(at)) = (stamp("up"), stamp("out"), stamp("at")) else {
+                continue;
+            };
+            let span = |name: &str| stamp(name).unwrap();
+            let (wakeup, poll, decode) = (span("wakeup"), span("poll"), span("decode"));
+            for (sum, part) in parts
+                .iter_mut()
+                .zip([1, out - up, at - out, wakeup, poll, decode])
+            {
+                *sum += part;
+            }
+            *overheads.entry(name.clone()).or_default() += at - up;
+        }
+    }
+    assert_eq!(recorded, stamped);
+    let report = support::json(&out.join("report.json"));
+    for (name, row) in rows_of(&report) {
+        let shown = &row["token_lateness"];
+        if name == "direct/full" {
+            assert!(shown.is_null(), "{row}");
+            continue;
+        }
+        let [deltas, proxy, way, wakeup, poll, decode] = stamped[&name];
+        assert!(deltas > 0 && poll > 0 && decode > 0, "{name}");
+        assert_eq!(proxy + way, overheads[&name], "{name}");
+        assert_eq!(shown["deltas"].as_i64(), Some(deltas));
+        assert_eq!(
+            row["metrics"]["token_overhead"]["count"].as_i64(),
+            Some(deltas)
+        );
+        let whole = (proxy + way + wakeup + poll + decode) as f64 / deltas as f64;
+        assert_eq!(shown["mean_ns"].as_f64(), Some(whole), "{name}");
+        assert_eq!(shown["wakeup_ns"].is_null(), !by_kernel, "{name}");
+        assert_eq!(wakeup > 0, by_kernel, "{name}");
+        assert_eq!(shown["merged"].is_null(), by_kernel, "{name}");
+    }
+}
+
+fn split_of_lateness(stamp: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut args = support::small(&["--keep-tokens", "--channels", "http,http2,ws,quic"]);
+    args.extend(["--state", "full", "--legs", "--stamp", stamp]);
+    args.extend(["--out", out.to_str().unwrap()]);
+    let output = support::run(&args);
+    support::assert_code(&output, 0);
+    check_parts(&out, stamp == "kernel");
+    let tables = support::stdout(&output);
+    assert!(
+        tables.contains("Where the time of a later token goes"),
+        "{tables}"
+    );
+    assert!(tables.contains("The price of an output token"), "{tables}");
+    assert_eq!(
+        tables.contains("wakeup: within kernel, link"),
+        stamp == "user"
+    );
+}
+
+#[test]
+fn the_parts_of_a_tokens_lateness_add_up_under_the_reads_own_stamps() {
+    split_of_lateness("user");
+}
+
+#[test]
+fn the_parts_of_a_tokens_lateness_add_up_under_the_kernels_stamps() {
+    split_of_lateness("kernel");
 }

@@ -62,6 +62,37 @@ pub struct Counters {
     pub handshakes_resumed: u64,
     /// Handshakes whose 0-RTT data the server took.
     pub early_data_accepted: u64,
+    /// What QUIC's connections did as packets; all zero over TCP, whose packets are the kernel's.
+    pub datagrams: Datagrams,
+}
+
+/// QUIC's connections as packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// UDP datagrams sent.
+    pub sent: u64,
+    /// UDP datagrams received.
+    pub received: u64,
+    /// Packets sent and taken for lost.
+    pub lost: u64,
+    /// Times that the congestion controller took loss for congestion.
+    pub congestion_events: u64,
+    /// Congestion windows as they are now, in bytes, added up over the connections.
+    pub congestion_windows: u64,
+}
+
+impl Add for Datagrams {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            received: self.received + other.received,
+            lost: self.lost + other.lost,
+            congestion_events: self.congestion_events + other.congestion_events,
+            congestion_windows: self.congestion_windows + other.congestion_windows,
+        }
+    }
 }
 
 /// The stamps of a request's way out.
@@ -290,6 +321,7 @@ impl Add for Counters {
             connections_opened: self.connections_opened + other.connections_opened,
             handshakes_resumed: self.handshakes_resumed + other.handshakes_resumed,
             early_data_accepted: self.early_data_accepted + other.early_data_accepted,
+            datagrams: self.datagrams + other.datagrams,
         }
     }
 }

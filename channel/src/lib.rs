@@ -34,7 +34,7 @@ pub mod ws;
 
 pub use bounds::ExchangeLimits;
 pub use chunk::Chunk;
-pub use dial::{Channel, Counters, Dial, Opening, Reply};
+pub use dial::{Channel, Counters, Datagrams, Dial, Opening, Reply};
 pub use error::{ChannelError, STALE_WITHIN};
 pub use incoming::{ExchangeError, Incoming};
 pub use request::{Ask, Message, Request};

@@ -242,6 +242,7 @@ impl Socket {
             connections_opened: 1,
             handshakes_resumed: self.resumed.into(),
             early_data_accepted: self.early_data.into(),
+            ..Counters::default()
         }
     }
 }

@@ -53,6 +53,15 @@ impl Stamping {
         }
     }
 
+    /// When that was read which came at `at`, in the stamps that chunks have. Without it nothing lay in the kernel, as far as is
+    /// known.
+    pub fn read_of(&self, at: Stamp) -> Stamp {
+        match self {
+            Self::User => at,
+            Self::Kernel(wakeups) => wakeups.read_of(at).unwrap_or(at),
+        }
+    }
+
     /// Asks the kernel to stamp what `socket` receives from now on. `None` where it is not to be asked. One that refuses is
     /// as good as one that gives no stamps: each read says so.
     pub(crate) fn begin(&self, socket: &impl AsFd, now: Stamp) -> Option<KernelStamps> {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokenlag_channel::{Channel, ChannelError, Reply, Request};
+use tokenlag_channel::{Channel, ChannelError, Reply, Request, Stamping};
 use tokenlag_dialect::{Decoder, Dialect};
-use tokenlag_probes::{Exchange, FailureKind, Outcome};
+use tokenlag_probes::{Clock, Exchange, FailureKind, Handling, MonoClock, Outcome};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -29,13 +29,15 @@ pub struct Ending {
 
 /// How an exchange is driven.
 #[derive(Clone, Copy, Debug)]
-pub struct Driving {
+pub struct Driving<'a> {
     /// What the reply speaks.
     pub dialect: Dialect,
     /// The whole exchange's limit.
     pub limit: Duration,
     /// Keep what the next turn needs.
     pub keep: bool,
+    /// Who stamps what comes over the channel.
+    pub stamping: &'a Stamping,
 }
 
 /// Sends `request` and reads its reply to the end, filling in `exchange`'s stamps, usage and outcome.
@@ -45,7 +47,7 @@ pub struct Driving {
 pub async fn drive(
     channel: &Channel,
     request: &Request,
-    driving: Driving,
+    driving: Driving<'_>,
     exchange: &mut Exchange,
 ) -> Ending {
     let mut ending = Ending::default();
@@ -86,7 +88,7 @@ impl From<ChannelError> for Trouble {
 async fn run(
     channel: &Channel,
     request: &Request,
-    driving: Driving,
+    driving: Driving<'_>,
     exchange: &mut Exchange,
     ending: &mut Ending,
 ) -> Result<(), Trouble> {
@@ -113,9 +115,16 @@ async fn run(
         }
         exchange.head = exchange.head.or(reply.head());
         exchange.chunks = chunk.ordinal + 1;
+        let reached = MonoClock.now();
+        let known = exchange.tokens.len();
         decoder
             .feed(chunk.at, chunk.ordinal, &chunk.bytes, &mut exchange.tokens)
             .map_err(|error| Trouble::failed(FailureKind::Protocol, error.to_string()))?;
+        if exchange.tokens.len() > known {
+            let read = driving.stamping.read_of(chunk.at);
+            let handling = Handling::between(chunk.at, read, reached, MonoClock.now());
+            exchange.handling.resize(exchange.tokens.len(), handling);
+        }
         if keep_bytes {
             ending.bytes.extend_from_slice(&chunk.bytes);
         }

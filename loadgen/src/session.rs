@@ -135,7 +135,7 @@ pub async fn run(
             ready(shared, lane, place(name, turn), &conversation, &input)
         });
         let last = turn + 1 == turns;
-        let work = one_turn(shared, prepared, due, channel, !last);
+        let work = one_turn(shared, lane, prepared, due, channel, !last);
         let Some((exchange, ending)) = shared.stop.or(work).await else {
             end.cancelled = true;
             break;
@@ -197,6 +197,7 @@ fn ready(
 
 async fn one_turn(
     shared: &Shared,
+    lane: &Lane,
     turn: Turn,
     due: Option<Stamp>,
     channel: &Channel,
@@ -217,6 +218,7 @@ async fn one_turn(
         dialect: shared.asking.dialect,
         limit: shared.limits.exchange,
         keep,
+        stamping: &lane.endpoint.dial.stamping,
     };
     let ending = match ready {
         Ok((request, _turn)) => drive(channel, &request, driving, &mut exchange).await,

@@ -79,6 +79,7 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
             dialect: asking.dialect,
             limit: shared.limits.exchange,
             keep: false,
+            stamping: &lane.endpoint.dial.stamping,
         };
         let now = MonoClock.now();
         let mut exchange = Exchange::begin(trace, place, now, now, 8);

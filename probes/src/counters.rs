@@ -80,7 +80,8 @@ macro_rules! counters {
             /// What was not measured is absent, and so is a share of no tokens.
             pub fn shown(&self, tokens: u64) -> BTreeMap<String, f64> {
                 let mut shown = BTreeMap::new();
-                $(show(&mut shown, stringify!($name), Share::$share, self.$name, tokens);)+
+                let shared = Shared { tokens, connections: self.connections_opened.unwrap_or(0) };
+                $(show(&mut shown, stringify!($name), Share::$share, self.$name, shared);)+
                 for (name, queue) in [
                     ("client_run_queue_delay_ns", &self.client_run_queue),
                     ("proxy_run_queue_delay_ns", &self.proxy_run_queue),
@@ -121,12 +122,16 @@ counters! {
     handshakes_resumed, Whole;
     /// Handshakes whose early data (0-RTT) the other end accepted.
     early_data_accepted, Whole;
-    /// Packets that the client sent: TCP segments of connections that were looked at as they closed, or UDP datagrams.
+    /// Packets that the client sent: UDP datagrams of channels over QUIC. Those of TCP are the kernel's, and not counted.
     packets_sent, PerToken;
     /// Packets that the client received.
     packets_received, PerToken;
-    /// TCP segments that the client sent again, or QUIC packets of its own that it took for lost.
+    /// QUIC packets of its own that the client took for lost.
     packets_lost, Whole;
+    /// Times that QUIC's congestion controller at the client took loss for congestion.
+    congestion_events, Whole;
+    /// QUIC's congestion windows at the client, in bytes, as the connections ended, added up; shown as their mean.
+    congestion_windows, PerConnection;
     /// CPU time of the load generator's measuring thread, user and system.
     client_cpu_ns, PerToken;
     /// What of it the thread was in user mode, as the kernel shares it out.
@@ -156,6 +161,8 @@ counters! {
 enum Share {
     Whole,
     PerToken,
+    /// Under the name of one of them.
+    PerConnection,
 }
 
 fn show(
@@ -163,14 +170,24 @@ fn show(
     name: &str,
     share: Share,
     count: Option<u64>,
-    tokens: u64,
+    of: Shared,
 ) {
     let Some(count) = count else { return };
-    match share {
-        Share::Whole => shown.insert(name.to_owned(), count as f64),
-        Share::PerToken if tokens == 0 => None,
-        Share::PerToken => shown.insert(format!("{name}_per_token"), count as f64 / tokens as f64),
+    let (name, among) = match share {
+        Share::Whole => (name.to_owned(), 1),
+        Share::PerToken => (format!("{name}_per_token"), of.tokens),
+        Share::PerConnection => (name.trim_end_matches('s').to_owned(), of.connections),
     };
+    if among > 0 {
+        shown.insert(name, count as f64 / among as f64);
+    }
+}
+
+/// Among what counts are shared.
+#[derive(Clone, Copy)]
+struct Shared {
+    tokens: u64,
+    connections: u64,
 }
 
 #[cfg(test)]

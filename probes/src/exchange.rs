@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Stamp;
+use crate::lateness::Handling;
 
 /// The W3C trace id by which the two ends of an exchange find each other: 16 bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,6 +218,8 @@ pub struct Exchange {
     pub head: Option<Stamp>,
     /// One mark a delta, in order.
     pub tokens: Vec<TokenMark>,
+    /// What became of each delta once it had come; empty, or one a delta.
+    pub handling: Vec<Handling>,
     /// Read with the terminal event.
     pub end: Option<Stamp>,
     /// Reads that carried bytes of this exchange.
@@ -247,6 +250,7 @@ impl Exchange {
             written: None,
             head: None,
             tokens: Vec::with_capacity(deltas),
+            handling: Vec::with_capacity(deltas),
             end: None,
             chunks: 0,
             usage: None,

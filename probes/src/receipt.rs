@@ -87,6 +87,16 @@ const BUCKETS: usize = ((MOST_BITS - KEPT_BITS + 2) << (KEPT_BITS - 1)) as usize
 pub struct Wakeups {
     spans: Box<[AtomicU64]>,
     unstamped: AtomicU64,
+    /// Reads of late, receipt and read, each where its receipt says.
+    late: Box<[[AtomicU64; 2]]>,
+}
+
+/// Reads of late that can be found again, as a power of two: as many as a thousand streams have between two turns.
+const LATE_BITS: u32 = 12;
+
+/// Where a read of what was received then is kept: Fibonacci hashing.
+fn slot(received: u64) -> usize {
+    (received.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - LATE_BITS)) as usize
 }
 
 impl Default for Wakeups {
@@ -94,6 +104,7 @@ impl Default for Wakeups {
         Self {
             spans: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             unstamped: AtomicU64::new(0),
+            late: (0..1 << LATE_BITS).map(|_| Default::default()).collect(),
         }
     }
 }
@@ -103,6 +114,18 @@ impl Wakeups {
     pub fn stamped(&self, received: Stamp, read: Stamp) {
         let nanos = u64::try_from(read.since(received)).unwrap_or(0);
         self.spans[bucket(nanos)].fetch_add(1, Relaxed);
+        let [came, read_at] = &self.late[slot(received.as_nanos())];
+        came.store(received.as_nanos(), Relaxed);
+        read_at.store(read.as_nanos(), Relaxed);
+    }
+
+    /// When that was read which was received at `received`, if that was of late. Asked on the thread that reads: what other
+    /// threads book meanwhile may hide it, or be taken for it where it was received in the same nanosecond.
+    pub fn read_of(&self, received: Stamp) -> Option<Stamp> {
+        let [came, read_at] = &self.late[slot(received.as_nanos())];
+        let found = came.load(Relaxed) == received.as_nanos();
+        let read = Stamp::from_nanos(read_at.load(Relaxed));
+        (found && read >= received).then_some(read)
     }
 
     /// Books a read for which the kernel gave no stamp, or none that can be trusted.
@@ -268,6 +291,19 @@ mod tests {
         }
         assert!((0..BUCKETS).is_sorted_by_key(middle));
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_read_of_late_is_found_by_its_receipt() {
+        let wakeups = Wakeups::default();
+        let at = Stamp::from_nanos;
+        for nanos in (1_000..400_000).step_by(1_000) {
+            wakeups.stamped(at(nanos), at(nanos + 70));
+        }
+        let found = (1_000..400_000).step_by(1_000);
+        let found = found.filter(|&nanos| wakeups.read_of(at(nanos)) == Some(at(nanos + 70)));
+        assert!(found.count() > 350);
+        assert_eq!(wakeups.read_of(at(1_001)), None);
     }
 
     #[test]

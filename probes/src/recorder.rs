@@ -7,6 +7,7 @@ use crate::exchange::{Exchange, FailureKind, HopExchange, Outcome};
 use crate::figures::{Figures, derive_into};
 use crate::histogram::{SignedHistogram, Summary};
 use crate::join::Unjoined;
+use crate::lateness::Lateness;
 use crate::metric::Metric;
 
 /// Counts of one row (of a cell, or of a whole run). Everything adds up.
@@ -47,6 +48,9 @@ pub struct Tallies {
     pub overlapped: u64,
     /// Complete exchanges without a partner, by reason.
     pub unjoined: Unjoined,
+    /// How late deltas were, part by part.
+    #[serde(skip_serializing_if = "Lateness::is_empty")]
+    pub lateness: Lateness,
     /// Values above one hour, by metric.
     pub saturated: BTreeMap<Metric, u64>,
 }
@@ -96,6 +100,7 @@ impl Tallies {
             *sum = sum.saturating_add(count);
         }
         self.unjoined.add(&other.unjoined);
+        self.lateness.add(&other.lateness);
         for (&metric, &count) in &other.saturated {
             let sum = self.saturated.entry(metric).or_default();
             *sum = sum.saturating_add(count);
@@ -134,6 +139,7 @@ impl Tallies {
             self.joined += 1;
             self.answered_by_proxy += u64::from(hop.up_written.is_none());
             self.overlapped += u64::from(hop.overlapped);
+            self.lateness.add(&Lateness::of(exchange, Some(hop)));
         }
     }
 }

@@ -20,7 +20,7 @@ use super::socket::StampedSocket;
 use super::transport::{self, Side};
 use crate::tls::ClientTls;
 use crate::turns::Turn;
-use crate::{ChannelError, Counters, Dial, tcp, tls};
+use crate::{ChannelError, Counters, Datagrams, Dial, tcp, tls};
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -117,7 +117,19 @@ impl Dialled {
         Counters {
             handshakes_resumed: u64::from(done && !self.full.load(Relaxed)),
             early_data_accepted: u64::from(accepted),
+            datagrams: self.datagrams(),
             ..self.socket.counters()
+        }
+    }
+
+    fn datagrams(&self) -> Datagrams {
+        let stats = self.connection.stats();
+        Datagrams {
+            sent: stats.udp_tx.datagrams,
+            received: stats.udp_rx.datagrams,
+            lost: stats.path.lost_packets,
+            congestion_events: stats.path.congestion_events,
+            congestion_windows: stats.path.cwnd,
         }
     }
 

@@ -51,6 +51,16 @@ struct TokenLine {
     up: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     out: Option<i64>,
+    #[serde(flatten)]
+    handling: Option<HandlingLine>,
+}
+
+/// What became of a delta once it had come, in nanoseconds.
+#[derive(Serialize)]
+struct HandlingLine {
+    wakeup: u32,
+    poll: u32,
+    decode: u32,
 }
 
 impl<'a> ExchangeLine<'a> {
@@ -193,6 +203,11 @@ impl Serialize for TokenLines<'_> {
                     kind: mark.kind,
                     up: of_hop(|hop| &hop.up_token, k),
                     out: of_hop(|hop| &hop.out_token, k),
+                    handling: exchange.handling.get(k).map(|it| HandlingLine {
+                        wakeup: it.wakeup,
+                        poll: it.poll,
+                        decode: it.decode,
+                    }),
                 }),
         )
     }

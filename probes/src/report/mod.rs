@@ -1,5 +1,6 @@
 //! The report: a pure function from a run's record and histograms to what tables, JSON and HTML show.
 
+mod lateness;
 mod price;
 mod rows;
 mod savings;
@@ -22,6 +23,7 @@ use crate::row::{ReadStamp, Row};
 use crate::stats::{Change, Statistic};
 use crate::verdict::Verdict;
 
+pub use lateness::{Merged, TokenLateness};
 pub use price::PriceChange;
 pub use savings::Saving;
 
@@ -115,6 +117,9 @@ pub struct RowReport {
     /// How far the figures of stamps of both ends may be off, in nanoseconds; empty where the clock is one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub uncertainty_ns: BTreeMap<Metric, u64>,
+    /// Where the lateness of deltas comes from; `None` where it is not known of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_lateness: Option<TokenLateness>,
     /// Everything that belongs to no single exchange, by name.
     pub counters: BTreeMap<String, f64>,
     /// In a pair: what went between its two sidecars, by the names that `counters` has for what went between the load

@@ -11,7 +11,7 @@ use crate::recorder::{Recorder, Tallies};
 use crate::row::{Row, Transport};
 use crate::stats::Statistic;
 
-use super::{Net, RowReport, Versus, price};
+use super::{Net, RowReport, TokenLateness, Versus, price};
 
 /// Figures in which each row is compared with the baselines.
 const COMPARED: [Metric; 5] = [
@@ -46,6 +46,7 @@ pub(super) fn report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) 
         net_of_floor: net_of_floor(&metrics, record.floor.as_ref()),
         uncertainty_ns: uncertainties(record, row, &metrics),
         metrics,
+        token_lateness: TokenLateness::of(&tallies.lateness, record.conditions.stamp),
         counters: counters(record, row, &tallies),
         leg: record
             .leg_of(row)

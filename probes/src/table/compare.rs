@@ -12,7 +12,7 @@ use super::grid::{Cell, Grid, fitting};
 use super::notes::notes;
 use super::quantity::TimeUnit;
 use super::wrap::wrapped;
-use super::{Style, carried, conditions, floor, legs, precision, price, savings};
+use super::{Style, carried, conditions, floor, lateness, legs, precision, price, savings};
 
 /// What the first table shows. The last three are overheads.
 const MEASURED: [(Metric, &str); 5] = [
@@ -86,6 +86,7 @@ pub fn compare(report: &Report, style: Style) -> String {
     parts.extend(savings::savings(report, style));
     parts.extend(floor::beyond(report, style));
     parts.extend(legs::legs(report, style));
+    parts.extend(lateness::lateness(report, style));
     parts.extend(price::price(report, style));
     parts.extend(carried::carried(report, style));
     parts.push(wrapped(&super::sentence(report), width, ""));

@@ -31,6 +31,7 @@ fn factorial() -> Report {
         zero_rtt: Some(false),
         state_at: Some(StateAt::Proxy),
         multiplex: Some(false),
+        nagle: None,
         stamp: None,
         link: None,
         tcp_congestion_control: Some("bbr".to_owned()),

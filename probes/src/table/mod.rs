@@ -6,6 +6,7 @@ mod compare;
 mod conditions;
 mod floor;
 mod grid;
+mod lateness;
 mod legs;
 mod load;
 mod notes;

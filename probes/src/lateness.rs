@@ -1,0 +1,158 @@
+//! Where a delta's lateness comes from: the time that each part of its way took, from its arrival at the proxy to its mark, added up
+//! over deltas. Sums, not distributions: only of sums is the whole the sum of its parts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Stamp;
+use crate::exchange::{Exchange, HopExchange};
+
+/// What became of a delta once it had come, in nanoseconds; up to 4.2 s each, and what took longer counts as that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handling {
+    /// From the kernel's receipt to the return of the read; zero where the read itself is the stamp.
+    pub wakeup: u32,
+    /// From the read's return until the runtime had come round to the exchange: what else it had to read and to poll, and what
+    /// the channel had to take off (TLS, frames).
+    pub poll: u32,
+    /// What the decoder took to find the delta.
+    pub decode: u32,
+}
+
+impl Handling {
+    /// Of a delta that came at `came`, was read at `read` and reached by the exchange at `reached`, and was decoded at `decoded`.
+    pub fn between(came: Stamp, read: Stamp, reached: Stamp, decoded: Stamp) -> Self {
+        let span = |from: Stamp, to: Stamp| {
+            let nanos = to.since(from).max(0);
+            u32::try_from(nanos).unwrap_or(u32::MAX)
+        };
+        Self {
+            wakeup: span(came, read),
+            poll: span(read, reached),
+            decode: span(reached, decoded),
+        }
+    }
+}
+
+/// The parts of the lateness of many deltas, in nanoseconds. Those are counted that have a `token_overhead`, so the second and later
+/// ones of joined exchanges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lateness {
+    /// Deltas.
+    pub deltas: u64,
+    /// Time in the proxy: `out_token - up_token`.
+    pub proxy_ns: i64,
+    /// Time on the way: `token - out_token`.
+    pub way_ns: i64,
+    /// Deltas of which it is known what became of them once they had come.
+    pub handled: u64,
+    /// Time from receipt to read of those.
+    pub wakeup_ns: i64,
+    /// Time from the read until the runtime came round.
+    pub poll_ns: i64,
+    /// Time in the decoder.
+    pub decode_ns: i64,
+}
+
+impl Lateness {
+    /// That of one complete exchange.
+    pub fn of(exchange: &Exchange, hop: Option<&HopExchange>) -> Self {
+        let mut sum = Self::default();
+        let Some(hop) = hop.filter(|hop| hop.up_written.is_some() && !hop.overlapped) else {
+            return sum;
+        };
+        let stamps = hop.up_token.iter().zip(&hop.out_token);
+        for (mark, (up, out)) in exchange.tokens.iter().zip(stamps).skip(1) {
+            sum.deltas += 1;
+            // Sums of sane stamps do not overflow; those of others mean nothing, and may wrap around.
+            sum.proxy_ns = sum.proxy_ns.wrapping_add(out.since(*up));
+            sum.way_ns = sum.way_ns.wrapping_add(mark.at.since(*out));
+        }
+        // What is not known of every delta is not known of the exchange.
+        if exchange.handling.len() == exchange.tokens.len() {
+            let handled = exchange.handling.iter().skip(1);
+            for handling in handled.take(usize::try_from(sum.deltas).unwrap_or(usize::MAX)) {
+                sum.handled += 1;
+                sum.wakeup_ns = sum.wakeup_ns.saturating_add(handling.wakeup.into());
+                sum.poll_ns = sum.poll_ns.saturating_add(handling.poll.into());
+                sum.decode_ns = sum.decode_ns.saturating_add(handling.decode.into());
+            }
+        }
+        sum
+    }
+
+    /// Adds the deltas of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.deltas = self.deltas.saturating_add(other.deltas);
+        self.proxy_ns = self.proxy_ns.saturating_add(other.proxy_ns);
+        self.way_ns = self.way_ns.saturating_add(other.way_ns);
+        self.handled = self.handled.saturating_add(other.handled);
+        self.wakeup_ns = self.wakeup_ns.saturating_add(other.wakeup_ns);
+        self.poll_ns = self.poll_ns.saturating_add(other.poll_ns);
+        self.decode_ns = self.decode_ns.saturating_add(other.decode_ns);
+    }
+
+    /// There are no deltas.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::metric::Metric;
+    use crate::samples::{at, exchange, hop, values};
+
+    #[test]
+    fn the_parts_up_to_the_receipt_sum_to_the_overhead() {
+        let mut exchange = exchange(1, &[2_000, 2_400, 2_900]);
+        let hop = hop(1, &[1_900, 2_300, 2_600]);
+        exchange.handling = vec![Handling::between(at(0), at(1), at(3), at(10)); 3];
+        let lateness = Lateness::of(&exchange, Some(&hop));
+        let overhead: i64 = values(&exchange, Some(&hop), Metric::TokenOverhead)
+            .iter()
+            .sum();
+        assert_eq!(lateness.proxy_ns + lateness.way_ns, overhead);
+        assert_eq!((lateness.deltas, lateness.handled), (2, 2));
+        assert_eq!((lateness.proxy_ns, lateness.way_ns), (20, 380));
+        let handled = (lateness.wakeup_ns, lateness.poll_ns, lateness.decode_ns);
+        assert_eq!(handled, (2, 4, 14));
+        exchange.handling.pop();
+        assert_eq!(Lateness::of(&exchange, Some(&hop)).handled, 0);
+    }
+
+    #[test]
+    fn without_the_overhead_there_are_no_parts() {
+        let exchange = exchange(1, &[2_000, 2_400]);
+        let mut hop = hop(1, &[1_900, 2_300]);
+        assert!(Lateness::of(&exchange, None).is_empty());
+        hop.overlapped = true;
+        assert!(Lateness::of(&exchange, Some(&hop)).is_empty());
+        hop.overlapped = false;
+        hop.up_written = None;
+        assert!(Lateness::of(&exchange, Some(&hop)).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_proxy_says_it_sums_and_does_not_panic(
+            ours in proptest::collection::vec(any::<u64>(), 0..8),
+            up in proptest::collection::vec(any::<u64>(), 0..8),
+            out in proptest::collection::vec(any::<u64>(), 0..8),
+        ) {
+            let exchange = exchange(1, &ours.iter().map(|nanos| nanos / 4).collect::<Vec<_>>());
+            let mut hop = hop(1, &[]);
+            hop.up_token = up.iter().copied().map(at).collect();
+            hop.out_token = out.iter().copied().map(at).collect();
+            let lateness = Lateness::of(&exchange, Some(&hop));
+            let least = ours.len().min(up.len()).min(out.len()) as u64;
+            prop_assert_eq!(lateness.deltas, least.saturating_sub(1));
+            let mut twice = lateness;
+            twice.add(&lateness);
+            prop_assert_eq!(twice.deltas, 2 * lateness.deltas);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The mean lateness of a row's deltas and its parts, as the report shows them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lateness::Lateness;
+use crate::receipt::StampSource;
+
+/// A part of the lateness that the stamps of a run do not show apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Merged {
+    /// The time from the kernel's receipt to the read is within the time on the way: the read itself is the stamp.
+    WakeupInKernelAndLink,
+}
+
+/// How late a delta is marked after it reached the proxy, in the mean over the second and later deltas, in nanoseconds. The
+/// parts add up to `mean_ns`, and the first two of them to the mean of `token_overhead`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenLateness {
+    /// Deltas that it is of.
+    pub deltas: u64,
+    /// The whole: from the delta's arrival at the proxy to its mark.
+    pub mean_ns: f64,
+    /// In the proxy, from the upstream's bytes to the write to the client.
+    pub proxy_ns: f64,
+    /// From that write to the load generator's stamp: both kernels and what lies between them.
+    pub kernel_and_link_ns: f64,
+    /// From the kernel's receipt to the return of the read; `None` where that is no stamp of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wakeup_ns: Option<f64>,
+    /// From the read until the load generator's runtime had come round to the exchange.
+    pub poll_ns: f64,
+    /// In the decoder.
+    pub decode_ns: f64,
+    /// What is not shown apart, and within what it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<Merged>,
+}
+
+impl TokenLateness {
+    /// `None` where there are no deltas, or where it is not known of each of them what became of it.
+    pub(super) fn of(sums: &Lateness, stamps: Option<StampSource>) -> Option<Self> {
+        if sums.deltas == 0 || sums.handled != sums.deltas {
+            return None;
+        }
+        let mean = |sum: i64| sum as f64 / sums.deltas as f64;
+        let by_kernel = stamps == Some(StampSource::Kernel);
+        let parts = [
+            sums.proxy_ns,
+            sums.way_ns,
+            sums.wakeup_ns,
+            sums.poll_ns,
+            sums.decode_ns,
+        ];
+        let whole = parts
+            .iter()
+            .fold(0, |sum: i64, &part| sum.saturating_add(part));
+        Some(Self {
+            deltas: sums.deltas,
+            mean_ns: mean(whole),
+            proxy_ns: mean(sums.proxy_ns),
+            kernel_and_link_ns: mean(sums.way_ns),
+            wakeup_ns: by_kernel.then(|| mean(sums.wakeup_ns)),
+            poll_ns: mean(sums.poll_ns),
+            decode_ns: mean(sums.decode_ns),
+            merged: match by_kernel {
+                true => Vec::new(),
+                false => vec![Merged::WakeupInKernelAndLink],
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums() -> Lateness {
+        Lateness {
+            deltas: 4,
+            proxy_ns: 40_000,
+            way_ns: 120_000,
+            handled: 4,
+            wakeup_ns: 0,
+            poll_ns: 8_000,
+            decode_ns: 4_000,
+        }
+    }
+
+    #[test]
+    fn the_parts_add_up_and_it_says_which_are_merged() {
+        let user = TokenLateness::of(&sums(), Some(StampSource::User)).unwrap();
+        assert_eq!(user.mean_ns, 43_000.0);
+        assert_eq!(user.wakeup_ns, None);
+        let json = serde_json::to_value(&user).unwrap();
+        assert_eq!(json["merged"][0], "wakeup_in_kernel_and_link");
+        let woken = Lateness {
+            wakeup_ns: 20_000,
+            ..sums()
+        };
+        let kernel = TokenLateness::of(&woken, Some(StampSource::Kernel)).unwrap();
+        let parts = [
+            kernel.proxy_ns,
+            kernel.kernel_and_link_ns,
+            kernel.wakeup_ns.unwrap(),
+            kernel.poll_ns,
+            kernel.decode_ns,
+        ];
+        assert_eq!(parts.iter().sum::<f64>(), kernel.mean_ns);
+        assert!(kernel.merged.is_empty());
+    }
+
+    #[test]
+    fn of_no_deltas_and_of_those_whose_handling_is_not_known_there_is_none() {
+        assert_eq!(TokenLateness::of(&Lateness::default(), None), None);
+        let some = Lateness {
+            handled: 3,
+            ..sums()
+        };
+        assert_eq!(TokenLateness::of(&some, None), None);
+    }
+}
