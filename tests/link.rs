@@ -1,6 +1,8 @@
 //! `tokenlag link`, and `--link`, as users run them. Where this process may make no namespaces, each test checks that the
 //! error says what is missing.
 
+#[path = "link/bottleneck.rs"]
+mod bottleneck;
 #[path = "link/signals.rs"]
 mod signals;
 mod support;
