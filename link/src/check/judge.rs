@@ -103,6 +103,9 @@ impl<'a> Judge<'a> {
         let mut found = format!("p50 {}, {name} {} ({})", ms(p50), ms(slow), took.len());
         if let Some((p50, name, slow)) = own.and_then(middle_and_slow) {
             let _ = write!(found, "; without the link {}, {name} {}", ms(p50), ms(slow));
+            if !good && (p50 > SOCKETS || slow > SLOWEST) {
+                found.push_str("; this machine is late by itself");
+            }
         }
         self.add(what, asked, found, Some(good));
     }

@@ -104,8 +104,7 @@ impl Judge<'_> {
             true => Some(fits(most)),
             false => {
                 let _ = write!(found, "; only {} could be sent", mbit(flood.offered));
-                let is_less = flood.rate < flood.offered * through * (1.0 - OFF - strays);
-                is_less.then_some(false)
+                None
             }
         };
         if flood.no_room > 0 {
