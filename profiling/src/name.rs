@@ -24,10 +24,14 @@ pub(crate) fn shorten(name: &str, file: &str) -> String {
         None => None,
     }
     .unwrap_or(path);
-    let path = ["__libc_", "__GI_", "__"]
+    // The C library's functions have several names, most of them for itself.
+    let mut path = &*path;
+    while let Some(public) = ["__GI_", "__libc_", "__"]
         .iter()
         .find_map(|prefix| path.strip_prefix(prefix))
-        .unwrap_or(&path);
+    {
+        path = public;
+    }
     let short = match path.strip_prefix("tokenlag_") {
         Some(ours) if ours.contains("::") => ours,
         _ => path,
@@ -197,6 +201,7 @@ mod tests {
             ),
             ("__libc_recv", "recv"),
             ("__send", "send"),
+            ("__GI___libc_realloc", "realloc"),
             ("epoll_wait", "epoll_wait"),
             (
                 "ring_core_0_17_14__aes_gcm_enc_update_vaes_avx2",

@@ -11,10 +11,14 @@ use crate::name::shorten;
 use crate::stacks::{Frame, Stacks};
 
 /// What passes calls on, by the beginnings of paths. Where a path begins with several, the longest decides.
-const PASSES_ON: [&str; 9] = [
+const PASSES_ON: [&str; 13] = [
     "core::",
+    "core_arch::",
     "std::",
+    "rust_try",
     "alloc::",
+    "hashbrown::",
+    "memchr::arch::",
     "tokio::",
     "tokio_util::",
     "futures_core::",
@@ -24,7 +28,7 @@ const PASSES_ON: [&str; 9] = [
 ];
 
 /// What does work of its own, of those.
-const WORKS: [&str; 16] = [
+const WORKS: [&str; 14] = [
     "core::fmt",
     "core::hash",
     "core::num::dec2flt",
@@ -34,8 +38,6 @@ const WORKS: [&str; 16] = [
     "std::collections",
     "std::fs",
     "std::io",
-    "std::net",
-    "std::sys::net",
     "alloc::alloc",
     "alloc::collections",
     "alloc::fmt",

@@ -1,0 +1,336 @@
+//! `tokenlag profile` and the sidecar's profiles, as a user has them: their files are read back, and what goes wrong is said.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{
+    Backend, Proxy, assert_code, assert_tells, children_of_rig, json, run, signal, stderr, stdout,
+    tokenlag, wait_until,
+};
+use tokenlag_profiling::{Stacks, folded, protobuf};
+
+/// A profile that is small, with `more` flags.
+fn small<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let small =
+        "profile --state full --no-direct --turns 2 --isl 48 --later-isl 8 --osl 32 --ui none";
+    let small = small.split(' ').chain(["--out", out]);
+    small.chain(more.iter().copied()).collect()
+}
+
+fn names(stacks: &Stacks) -> Vec<String> {
+    stacks.functions().into_keys().map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn read(folder: &Path, file: &Value) -> Vec<u8> {
+    let path = folder.join("profiles").join(file.as_str().expect("a name"));
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn both_ends_of_each_row_are_profiled_and_every_file_reads_back() {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let place = out.to_str().expect("text");
+    let rows = [
+        "--channels",
+        "http-cold,ws",
+        "--blocks",
+        "3",
+        "--output",
+        "json",
+    ];
+    let output = run(&small(place, &rows));
+    assert_code(&output, 0);
+    let shown: Value = serde_json::from_str(&stdout(&output)).expect("standard output is JSON");
+    assert_eq!(json(&out.join("profile.json")), shown);
+    assert_eq!(shown["schema"], "tokenlag.profile/1");
+    assert_eq!(shown["baseline"], "http-cold/full");
+    let rows = shown["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert!(row["tokens"].as_u64() > Some(0), "{row}");
+        let ends = row["ends"].as_array().expect("ends");
+        assert_eq!(
+            (&ends[0]["end"], &ends[1]["end"]),
+            (&"client".into(), &"proxy".into())
+        );
+        for end in ends {
+            let samples = end["samples"].as_u64().expect("a count");
+            assert!(samples > 0, "{end}");
+            let error = end["error_ns"].as_f64().expect("an error");
+            assert!(error > 0.0 && end["cpu_ns_per_token"].as_f64() > Some(0.0));
+            // A moment's profile is not exact to five points, and says how long a better one takes.
+            assert_eq!(end["needs_s"].is_null(), samples >= 385, "{end}");
+            let svg = String::from_utf8(read(&out, &end["files"][0])).expect("text");
+            assert!(svg.contains("<svg") && svg.contains(row["row"].as_str().expect("a name")));
+            let text = String::from_utf8(read(&out, &end["files"][1])).expect("text");
+            let stacks = folded::parse(&text).expect("folded stacks");
+            let packed = protobuf::decode(&read(&out, &end["files"][2])).expect("a profile");
+            assert_eq!((stacks.total(), packed.total()), (samples, samples));
+            assert_eq!(folded::text(&packed), text);
+            for glue in ["catch_unwind", "with_budget", "{closure", "{{closure"] {
+                let kept = names(&stacks).into_iter().find(|name| name.contains(glue));
+                assert_eq!(kept, None);
+            }
+        }
+    }
+    let differences = shown["differences"].as_array().expect("differences");
+    assert_eq!(differences.len(), 2, "ws against http-cold at both ends");
+    for difference in differences {
+        assert_eq!(difference["row"], "ws/full");
+        let svg = String::from_utf8(read(&out, &difference["file"])).expect("text");
+        assert!(svg.contains("against http-cold/full"));
+        let own = &difference["functions"][0]["own"];
+        assert!(own["error_ns"].as_f64() > Some(0.0), "{own}");
+    }
+}
+
+#[test]
+fn raw_profiles_keep_what_passes_calls_on() {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let place = out.to_str().expect("text");
+    let output = run(&small(
+        place,
+        &["--channels", "http", "--blocks", "2", "--raw"],
+    ));
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("http/full"), "{}", stdout(&output));
+    let text = fs::read_to_string(out.join("profiles/http-full.proxy.folded")).expect("a file");
+    assert!(text.contains("catch_unwind"), "{text}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for (flags, says) in [
+        (["--until", "2%"], "--resolution"),
+        (["--output", "csv"], "--output json"),
+        (["--resolution", "0"], "write it like 2%"),
+    ] {
+        let output = run(&["profile", flags[0], flags[1]]);
+        assert_code(&output, 2);
+        assert_tells(&output, says);
+    }
+}
+
+#[test]
+fn profiles_that_cannot_be_written_are_said() {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    fs::write(folder.path().join("profiles"), "in the way").expect("it is written");
+    let place = folder.path().to_str().expect("text");
+    let output = run(&small(place, &["--channels", "http", "--blocks", "1"]));
+    assert_code(&output, 1);
+    assert_tells(&output, "cannot make");
+    assert!(
+        folder.path().join("report.json").exists(),
+        "the run itself is kept"
+    );
+}
+
+#[test]
+fn what_was_sampled_is_kept_when_the_proxy_dies() {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let place = out.to_str().expect("text");
+    let mut command = tokenlag(&small(place, &["--channels", "http", "--duration", "60s"]));
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the command starts");
+    let exchanges = out.join("exchanges.jsonl");
+    wait_until("a turn is over", Duration::from_secs(60), || {
+        fs::metadata(&exchanges).is_ok_and(|file| file.len() > 0)
+    });
+    let children = children_of_rig(child.id());
+    let proxy = children.iter().find(|(line, _)| line.contains(" proxy "));
+    signal(proxy.expect("the proxy runs").1, Signal::SIGKILL);
+    let output = child.wait_with_output().expect("it ends");
+    assert_code(&output, 1);
+    assert_tells(&output, "the proxy ended early");
+    let shown = json(&out.join("profile.json"));
+    assert_eq!(shown["rows"][0]["row"], "http/full", "{}", stderr(&output));
+}
+
+/// Status and body of an answer of the admin endpoint.
+fn ask(admin: &str, method: &str, path: &str) -> (u16, Vec<u8>) {
+    let mut stream = asking(admin, method, path);
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it answers");
+    let end = answer
+        .windows(4)
+        .position(|it| it == b"\r\n\r\n")
+        .expect("a head");
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
+    (status.expect("a status"), answer[end + 4..].to_vec())
+}
+
+fn asking(admin: &str, method: &str, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(admin).expect("it listens");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    stream
+}
+
+fn words(answer: (u16, Vec<u8>)) -> (u16, String) {
+    (answer.0, String::from_utf8_lossy(&answer.1).into_owned())
+}
+
+#[test]
+fn a_sidecar_profiles_itself_under_load_and_one_at_a_time() {
+    let backend = Backend::start();
+    let proxy = Proxy::start(&backend.url);
+    let url = format!("http://{}", proxy.listen);
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("load");
+    let mut load = tokenlag(&[
+        "load",
+        "--url",
+        &url,
+        "--concurrency",
+        "8",
+        "--duration",
+        "60s",
+        "--osl",
+        "64",
+        "--ui",
+        "none",
+    ]);
+    let load = load.arg("--out").arg(&out).arg("--allow-untrusted");
+    let mut load = load
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    wait_until("the load is on", Duration::from_secs(60), || {
+        out.join("run.json").exists()
+    });
+
+    let asked =
+        |method: &str, what: &str| ask(&proxy.admin, method, &format!("/debug/pprof/{what}"));
+    assert_eq!(asked("POST", "start?seconds=60").0, 200);
+    for (method, what) in [("GET", "profile"), ("GET", "flamegraph"), ("POST", "start")] {
+        let (status, why) = words(asked(method, what));
+        assert_eq!(status, 409, "{why}");
+        assert!(why.contains("already"), "{why}");
+    }
+    let (status, packed) = asked("POST", "stop");
+    assert_eq!(status, 200);
+    protobuf::decode(&packed).expect("a profile");
+    let (status, why) = words(asked("POST", "stop"));
+    assert_eq!(status, 409, "{why}");
+
+    let (status, packed) = asked("GET", "profile?seconds=3");
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&packed));
+    let stacks = protobuf::decode(&packed).expect("a profile");
+    let seen = names(&stacks);
+    assert!(
+        seen.iter().any(|name| name.starts_with("proxy::")),
+        "{seen:?}"
+    );
+    let (status, svg) = words(asked("GET", "flamegraph?seconds=3"));
+    assert_eq!(status, 200, "{svg}");
+    assert!(svg.contains("<svg") && svg.contains("proxy::"));
+    signal(load.id() as i32, Signal::SIGINT);
+    let _ = load.wait();
+}
+
+#[test]
+fn a_sidecars_profiles_are_bounded_and_end_with_their_client() {
+    // Nobody is behind it, and nothing comes: it does nothing.
+    let proxy = Proxy::start("http://127.0.0.1:9");
+    for (path, says) in [
+        ("profile?seconds=301", "1 to 300"),
+        ("profile?seconds=0", "1 to 300"),
+        ("flamegraph?seconds=soon", "1 to 300"),
+        ("profile?hz=4000", "1 to 250"),
+        ("profile?minutes=1", "seconds=1..300"),
+    ] {
+        let (status, why) = words(ask(&proxy.admin, "GET", &format!("/debug/pprof/{path}")));
+        assert_eq!(status, 400, "{path}: {why}");
+        assert!(why.contains(says), "{path}: {why}");
+    }
+    assert_eq!(ask(&proxy.admin, "GET", "/debug/pprof/heap").0, 404);
+    assert_eq!(ask(&proxy.admin, "POST", "/debug/pprof/profile").0, 405);
+    let post = |what: &str| ask(&proxy.admin, "POST", &format!("/debug/pprof/{what}"));
+    let mut clients = Vec::new();
+    wait_until(
+        "a client's profile is taken",
+        Duration::from_secs(20),
+        || {
+            clients.push(asking(
+                &proxy.admin,
+                "GET",
+                "/debug/pprof/profile?seconds=300",
+            ));
+            let status = post("start?seconds=60").0;
+            if status == 200 {
+                // It came before the client.
+                assert_eq!(post("stop").0, 200);
+            }
+            status == 409
+        },
+    );
+    drop(clients);
+    let limit = Duration::from_secs(20);
+    wait_until("it stops when its client goes away", limit, || {
+        post("start?seconds=1").0 == 200
+    });
+    // What was begun and is not fetched is given up after its second.
+    wait_until("it ends by itself", limit, || {
+        post("start?seconds=60").0 == 200
+    });
+    let (status, packed) = post("stop");
+    assert_eq!(status, 200);
+    protobuf::decode(&packed).expect("a profile, if an empty one");
+    let (status, why) = words(ask(&proxy.admin, "GET", "/debug/pprof/profile?seconds=1"));
+    assert_eq!(status, 503, "{why}");
+    assert!(why.contains("not one sample"), "{why}");
+}
+
+/// A proxy whose admin endpoint others can reach; killed when dropped.
+struct Public(Child);
+
+impl Drop for Public {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn on_a_public_address_there_are_no_profiles() {
+    let flags = "proxy --listen 127.0.0.1:0 --no-quic --upstream http://127.0.0.1:9 --admin 0.0.0.0:0 --admin-public --report-ready";
+    let flags: Vec<&str> = flags.split(' ').collect();
+    let started = tokenlag(&flags).stdout(Stdio::piped()).spawn();
+    let mut proxy = Public(started.expect("it starts"));
+    let mut line = String::new();
+    let stdout = proxy.0.stdout.as_mut().expect("it is piped");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("it speaks");
+    let ready: Value = serde_json::from_str(&line).expect("JSON");
+    let port = ready["admin"]
+        .as_str()
+        .and_then(|it| it.rsplit_once(':'))
+        .expect("an address")
+        .1;
+    let admin = format!("127.0.0.1:{port}");
+    assert_eq!(ask(&admin, "GET", "/live").0, 200);
+    for (method, what) in [("GET", "profile"), ("GET", "flamegraph"), ("POST", "start")] {
+        let (status, why) = words(ask(
+            &admin,
+            method,
+            &format!("/debug/pprof/{what}?seconds=1"),
+        ));
+        assert_eq!(status, 403, "{why}");
+        assert!(why.contains("127.0.0.1"), "{why}");
+    }
+}
