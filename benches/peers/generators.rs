@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use tokenlag_probes::TraceId;
 
-use crate::install::Program;
+use crate::install::{self, Program};
 use crate::process::Process;
 
 /// Connections, each with one request under way.
@@ -24,9 +25,7 @@ impl Generator {
     pub fn start(&mut self, (core, folder): (usize, &Path)) -> Result<Process, String> {
         self.turn += 1;
         let arguments = (self.arguments)(self.turn);
-        let mut process = Process::start(self.name, &self.program, arguments, core, folder)?;
-        process.ignore_output();
-        Ok(process)
+        Process::start(self.name, &self.program, arguments, core, folder)
     }
 }
 
@@ -99,13 +98,32 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// Makes a tokenizer of a few hundred pieces, since those that AIPerf knows are fetched from elsewhere when it runs.
+const TOKENIZER: &str = r#"
+import sys
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+made = Tokenizer(models.BPE())
+made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+made.decoder = decoders.ByteLevel()
+pieces = pre_tokenizers.ByteLevel.alphabet()
+trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=pieces, special_tokens=["<s>", "</s>"])
+made.train_from_iterator(["the quick brown fox jumps over the lazy dog"] * 10, trainer)
+PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>").save_pretrained(sys.argv[1])
+"#;
+
 /// AIPerf: so many streams side by side, requests in all, and tokens of each.
 pub fn aiperf(
     folder: &Path,
     url: String,
     [count, requests, tokens]: [String; 3],
 ) -> Result<Generator, String> {
-    let words = "profile -m scripted --endpoint-type chat --streaming --tokenizer builtin --ui none --isl 64";
+    let program = Program::of_peer("aiperf")?;
+    let tokenizer = folder.join("tokenizer");
+    // The interpreter that it is installed for.
+    let mut python = Command::new(program.path.with_file_name("python3"));
+    install::run(python.args(["-c", TOKENIZER]).arg(&tokenizer))?;
+    let words = "profile -m scripted --endpoint-type chat --streaming --ui none --isl 64";
     let mut arguments: Vec<String> = words.split(' ').map(str::to_owned).collect();
     let artifacts = folder.join("aiperf").display().to_string();
     for (flag, value) in [
@@ -114,12 +132,13 @@ pub fn aiperf(
         ("--request-count", requests),
         ("--osl", tokens),
         ("--output-artifact-dir", artifacts),
+        ("--tokenizer", tokenizer.display().to_string()),
     ] {
         arguments.extend([flag.to_owned(), value]);
     }
     Ok(Generator {
         name: "aiperf",
-        program: Program::of_peer("aiperf")?,
+        program,
         arguments: Box::new(move |_| arguments.clone()),
         turn: 0,
     })

@@ -145,7 +145,8 @@ fn install_aiperf() -> Result<(), String> {
     run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", "aiperf"]))
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// Runs a command to its end; where it fails, the error has its last words.
+pub fn run(command: &mut Command) -> Result<(), String> {
     let name = format!("{:?}", command.get_program());
     let output = command
         .stdin(Stdio::null())

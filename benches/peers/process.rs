@@ -2,9 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -36,7 +35,8 @@ impl Process {
         folder: &Path,
     ) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{name} cannot be started: {error}");
-        let words = folder.join(format!("{name}.words"));
+        let path = folder.join(format!("{name}.words"));
+        let words = File::create(&path).map_err(failed)?;
         let mut command = Command::new("taskset");
         command
             .args(["--cpu-list", &core.to_string()])
@@ -44,40 +44,30 @@ impl Process {
             .arg(&program.path)
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&words).map_err(failed)?);
+            .stdout(words.try_clone().map_err(failed)?)
+            .stderr(words);
         if let Some(libraries) = &program.libraries {
             command.env("LD_LIBRARY_PATH", libraries);
         }
         Ok(Self {
             name: name.to_owned(),
             child: command.spawn().map_err(failed)?,
-            words,
+            words: path,
         })
     }
 
-    /// The first line of its standard output; what it writes later is read and dropped.
-    pub fn first_line(&mut self) -> Result<String, String> {
-        let stdout = self.child.stdout.take();
-        let mut lines = BufReader::new(stdout.ok_or("its output was read before")?);
+    /// The first line that it writes.
+    pub fn first_line(&mut self, deadline: Stamp) -> Result<String, String> {
         let mut line = String::new();
-        let read = lines.read_line(&mut line);
-        self.drain(lines);
-        match read {
-            Ok(1..) => Ok(line),
-            _ => Err(self.obituary()),
-        }
-    }
-
-    /// Reads what it writes, so that it never waits for a full pipe.
-    pub fn ignore_output(&mut self) {
-        if let Some(stdout) = self.child.stdout.take() {
-            self.drain(BufReader::new(stdout));
-        }
-    }
-
-    fn drain(&self, mut from: BufReader<ChildStdout>) {
-        std::thread::spawn(move || std::io::copy(&mut from, &mut std::io::sink()));
+        let words = self.words.clone();
+        let whole = || {
+            let said = fs::read_to_string(&words).unwrap_or_default();
+            let found = said.split_once('\n');
+            line = found.map_or(String::new(), |(first, _)| first.to_owned());
+            found.is_some()
+        };
+        self.wait_until(whole, deadline)?;
+        Ok(line)
     }
 
     /// Waits until `ready`, at most until `deadline`; an error where the process is gone before.

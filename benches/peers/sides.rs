@@ -46,7 +46,7 @@ impl Side {
     pub fn tokenlag(ground: &Ground<'_>, upstream: &str, more: &[&str]) -> Result<Self, String> {
         let mut arguments = vec!["proxy", "--report-ready", "--upstream", upstream];
         arguments.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        arguments.extend(["--grace", "0s"]);
+        arguments.extend(["--grace", "100ms"]);
         arguments.extend(more);
         let program = Program::at(env!("CARGO_BIN_EXE_tokenlag"));
         Self::that_says_where("tokenlag", &program, &arguments, ground)
@@ -61,7 +61,7 @@ impl Side {
     ) -> Result<Self, String> {
         let core = ground.cores.tested;
         let mut process = Process::start(name, program, arguments, core, ground.folder)?;
-        let line = process.first_line()?;
+        let line = process.first_line(MonoClock.now() + READY)?;
         let unclear = || {
             format!(
                 "{name} does not say where it listens, but '{}'",
@@ -138,7 +138,6 @@ impl Side {
         fs::write(file, configuration).map_err(|error| format!("{}: {error}", file.display()))?;
         let core = ground.cores.tested;
         let mut process = Process::start(name, &program, arguments, core, ground.folder)?;
-        process.ignore_output();
         let listens = || TcpStream::connect(address).is_ok();
         process.wait_until(listens, MonoClock.now() + READY)?;
         Ok(Self {

@@ -9,8 +9,18 @@ use crate::pairs::{Figure, ratio};
 pub struct Goal {
     /// The side that it is stated against.
     pub against: &'static str,
-    /// The most, or for a rate the least.
+    /// The most of what is better small; of a rate the least is one part in so many.
     pub ratio: f64,
+}
+
+impl Goal {
+    /// The most, or for a rate the least.
+    fn bound(self, figure: &Figure) -> f64 {
+        match figure.more {
+            true => 1.0 / self.ratio,
+            false => self.ratio,
+        }
+    }
 }
 
 /// How a goal stands.
@@ -79,13 +89,14 @@ impl Table {
             let interval = format!("{:.2} [{:.2} {:.2}]", found.mean, found.low, found.high);
             print!("  {interval:>21}");
             if let Some(goal) = goals.iter().find(|goal| goal.against == *name) {
+                let bound = goal.bound(figure);
                 let (best, worst) = match figure.more {
                     true => (found.high, found.low),
                     false => (found.low, found.high),
                 };
                 let good = |value: f64| match figure.more {
-                    true => value >= goal.ratio,
-                    false => value <= goal.ratio,
+                    true => value >= bound,
+                    false => value <= bound,
                 };
                 let standing = match (good(best), good(worst)) {
                     (_, true) => Standing::Met,
@@ -95,11 +106,8 @@ impl Table {
                     },
                 };
                 let sign = if figure.more { ">=" } else { "<=" };
-                print!("  {sign} {:.2}: {standing}", goal.ratio);
-                let what = format!(
-                    "{title}: {} {sign} {:.2} of {name}'s",
-                    figure.name, goal.ratio
-                );
+                print!("  {sign} {bound:.2}: {standing}");
+                let what = format!("{title}: {} {sign} {bound:.2} of {name}'s", figure.name);
                 self.goals
                     .push((format!("{what} ({:.2})", found.mean), standing));
             }

@@ -192,7 +192,7 @@ fn streams(
         against: name,
         ratio: MOST,
     }];
-    sse::compare(bench, &title, backend, sides, cell, &goals)
+    sse::compare(bench, &title, backend, sides, cell, (&goals, false))
 }
 
 /// Starts a relay of that library.
