@@ -49,11 +49,11 @@ pub fn tokenlag(folder: &Path, url: String, more: &[&str]) -> Generator {
 }
 
 /// oha, posting what is in the file `body` to `target`.
-pub fn oha(body: &Path, target: String) -> Result<Generator, String> {
+pub fn oha(body: &Path, target: &str) -> Result<Generator, String> {
     let body = body.display().to_string();
     let words = format!("--no-tui -c {CONNECTIONS} -z 10m -m POST -T application/json -D");
     let mut arguments: Vec<String> = words.split(' ').map(str::to_owned).collect();
-    arguments.extend([body, "-H".to_owned(), traceparent(": "), target]);
+    arguments.extend([body, "-H".to_owned(), traceparent(": "), target.to_owned()]);
     Ok(Generator {
         name: "oha",
         program: Program::of_peer("oha")?,
@@ -63,7 +63,7 @@ pub fn oha(body: &Path, target: String) -> Result<Generator, String> {
 }
 
 /// wrk, the same, told by a script.
-pub fn wrk(body: &Path, target: String) -> Result<Generator, String> {
+pub fn wrk(body: &Path, target: &str) -> Result<Generator, String> {
     let script = body.with_file_name("post.lua");
     let lines = format!(
         "wrk.method = 'POST'\nwrk.body = io.open('{}'):read('*a')\n\

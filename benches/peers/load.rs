@@ -1,7 +1,6 @@
 //! Load generators: what a request and a token cost the client, while its run is in full swing.
 
 use std::cell::Cell;
-use std::path::Path;
 use std::time::Duration;
 
 use tokenlag_probes::{Clock, MonoClock};
@@ -64,11 +63,13 @@ fn requests(bench: &mut Bench<'_>) -> Result<(), String> {
     let body = folder.join("body.json");
     generators::write(&body, &origin.body())?;
     let target = format!("{url}/v1/chat/completions");
-    let others: [(&str, fn(&Path, String) -> Result<Generator, String>); 2] =
-        [("oha", generators::oha), ("wrk", generators::wrk)];
-    for (name, generator) in others {
+    for name in ["oha", "wrk"] {
         if bench.wanted.has_peer(name) {
-            match generator(&body, target.clone()) {
+            let generator = match name {
+                "oha" => generators::oha(&body, &target),
+                _ => generators::wrk(&body, &target),
+            };
+            match generator {
                 Ok(generator) => generators.push(generator),
                 Err(why) => bench.table.absent(name, &why),
             }

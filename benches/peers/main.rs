@@ -85,13 +85,18 @@ fn run(wanted: Wanted) -> Result<(), String> {
     };
     bench.say_who()?;
     cores::bind(cores.generator)?;
-    let parts: [fn(&mut Bench<'_>) -> Result<(), String>; 4] =
-        [proxy::part, sse::part, load::part, bare::part];
     let mut failed = Vec::new();
-    for (name, part) in wanted::PARTS.into_iter().zip(parts) {
-        if bench.wanted.has_part(name)
-            && let Err(message) = part(&mut bench)
-        {
+    for name in wanted::PARTS {
+        if !bench.wanted.has_part(name) {
+            continue;
+        }
+        let outcome = match name {
+            "proxy" => proxy::part(&mut bench),
+            "sse" => sse::part(&mut bench),
+            "load" => load::part(&mut bench),
+            _ => bare::part(&mut bench),
+        };
+        if let Err(message) = outcome {
             bench.table.absent(&format!("the rest of {name}"), &message);
             failed.push(name);
         }
@@ -131,11 +136,13 @@ impl Bench<'_> {
 
     /// Puts the other reverse proxies beside those that are there; one that cannot be had is told.
     fn add_peers(&mut self, sides: &mut Vec<Side>, upstream: SocketAddr) {
-        let peers: [(&str, fn(&Ground<'_>, SocketAddr) -> Result<Side, String>); 2] =
-            [("haproxy", Side::haproxy), ("nginx", Side::nginx)];
-        for (name, start) in peers {
+        for name in ["haproxy", "nginx"] {
             if self.wanted.has_peer(name) {
-                match start(&self.ground, upstream) {
+                let started = match name {
+                    "haproxy" => Side::haproxy(&self.ground, upstream),
+                    _ => Side::nginx(&self.ground, upstream),
+                };
+                match started {
                     Ok(side) => sides.push(side),
                     Err(why) => self.table.absent(name, &why),
                 }
