@@ -21,8 +21,11 @@ pub(crate) fn request(
     in_head: Stamp,
     in_body: Stamp,
 ) -> Result<Incoming, ExchangeError> {
-    check(&parts, body.len()).map_err(|what| ExchangeError::Malformed(what.to_owned()))?;
-    join_crumbs(&mut parts.headers);
+    let cookies =
+        check(&parts, body.len()).map_err(|what| ExchangeError::Malformed(what.to_owned()))?;
+    if cookies > 1 {
+        join_crumbs(&mut parts.headers);
+    }
     Ok(Incoming {
         head: Head::Parts(parts),
         body,
@@ -33,24 +36,26 @@ pub(crate) fn request(
 
 /// Tells what is wrong with a request that cannot go on as HTTP/1.1: one without a path, with a target that is not ASCII,
 /// with a field that concerns one connection, or whose body is not as long as it says (RFC 9113, section 8.1.1; RFC 9114,
-/// section 4.1.2).
-pub(crate) fn check(parts: &Parts, body: usize) -> Result<(), &'static str> {
+/// section 4.1.2). Gives how many cookies a good one has.
+pub(crate) fn check(parts: &Parts, body: usize) -> Result<usize, &'static str> {
+    let mut cookies = 0;
     let target = parts.uri.path_and_query();
     if !target.is_some_and(|target| is_target(target.as_str().as_bytes())) {
         return Err("the request has no path that HTTP can carry");
     }
     for (name, value) in &parts.headers {
-        if concerns_the_connection(name, value) {
-            return Err("a field concerns one connection only");
-        }
         if name == CONTENT_LENGTH {
             let declared = value.to_str().ok().and_then(|text| text.parse().ok());
             if declared != Some(body) {
                 return Err("the body is not as long as content-length says");
             }
+        } else if name == COOKIE {
+            cookies += 1;
+        } else if concerns_the_connection(name, value) {
+            return Err("a field concerns one connection only");
         }
     }
-    Ok(())
+    Ok(cookies)
 }
 
 /// What no request may have where streams share a connection (RFC 9113, section 8.2.2; RFC 9114, section 4.2).
@@ -69,9 +74,6 @@ fn join_crumbs(headers: &mut HeaderMap) {
         .iter()
         .map(HeaderValue::as_bytes)
         .collect();
-    if crumbs.len() < 2 {
-        return;
-    }
     let whole = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..])));
     headers.insert(COOKIE, whole.expect("pieces of values make a value"));
 }

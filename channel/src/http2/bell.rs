@@ -1,35 +1,40 @@
 //! The waker that a connection's socket is given, which knows whether the socket has called since it was last read: until
 //! then there is nothing to read, however often the connection is driven.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+
+use super::nudge::Nudge;
 
 /// The reader's side.
 #[derive(Debug)]
 pub(crate) struct Bell {
     rope: Arc<Rope>,
     waker: Waker,
-    /// Whom it wakes; the rope has the same.
-    reader: Option<Waker>,
+    /// With what the connection is driven. Whoever reads for another reads as if there were no bell.
+    reader: Waker,
     /// The last read found nothing, and left the bell with the socket.
     dry: bool,
 }
 
 /// The socket's side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Rope {
     rung: AtomicBool,
-    reader: Mutex<Option<Waker>>,
+    nudge: Arc<Nudge>,
 }
 
 impl Bell {
-    pub(crate) fn new() -> Self {
-        let rope = Arc::<Rope>::default();
+    pub(crate) fn new(nudge: &Arc<Nudge>) -> Self {
+        let rope = Arc::new(Rope {
+            rung: AtomicBool::new(false),
+            nudge: Arc::clone(nudge),
+        });
         Self {
             waker: Waker::from(Arc::clone(&rope)),
+            reader: Waker::from(Arc::clone(nudge)),
             rope,
-            reader: None,
             dry: false,
         }
     }
@@ -37,22 +42,15 @@ impl Bell {
     /// Reads with `read`, unless the last read found nothing and the socket has not called since.
     pub(crate) fn poll<T>(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
         read: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let known = self.reader.as_ref();
-        if known.is_some_and(|known| known.will_wake(context.waker())) {
-            if self.dry && !self.rope.rung.load(Ordering::Acquire) {
-                return Poll::Pending;
-            }
-        } else {
-            self.reader = Some(context.waker().clone());
-            let mut reader = self
-                .rope
-                .reader
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            reader.clone_from(&self.reader);
+        if !self.reader.will_wake(context.waker()) {
+            self.dry = false;
+            return read(context);
+        }
+        if self.dry && !self.rope.rung.load(Ordering::Acquire) {
+            return Poll::Pending;
         }
         // Before the read: what the socket says during it counts for the next one.
         self.rope.rung.swap(false, Ordering::AcqRel);
@@ -69,31 +67,18 @@ impl Wake for Rope {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        // Not while it is locked: a task may be dropped as it is woken.
-        let reader = self
-            .reader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        self.nudge.wake_by_ref();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
 
-    #[derive(Default)]
-    struct Turns(AtomicUsize);
-
-    impl Wake for Turns {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
+    fn hung() -> (Bell, Arc<Nudge>, Waker) {
+        let nudge = Nudge::new();
+        assert!(nudge.take_due(), "nobody has driven it yet");
+        (Bell::new(&nudge), Arc::clone(&nudge), nudge.into())
     }
 
     /// Reads that find nothing, and leave the waker they were given.
@@ -113,35 +98,28 @@ mod tests {
 
     #[test]
     fn a_socket_that_has_nothing_is_left_alone_until_it_calls() {
-        let (mut bell, mut socket) = (Bell::new(), Dry::default());
-        let turns = Arc::<Turns>::default();
-        let waker = Waker::from(Arc::clone(&turns));
-        let context = Context::from_waker(&waker);
+        let ((mut bell, nudge, waker), mut socket) = (hung(), Dry::default());
+        let mut context = Context::from_waker(&waker);
+        let mut poll = |socket: &mut Dry| bell.poll(&mut context, |context| socket.read(context));
         for _ in 0..3 {
-            assert!(
-                bell.poll(&context, |context| socket.read(context))
-                    .is_pending()
-            );
+            assert!(poll(&mut socket).is_pending());
         }
         assert_eq!(socket.reads, 1);
+        assert!(!nudge.take_due());
         socket.waker.take().unwrap().wake();
-        assert_eq!(turns.0.load(Ordering::Relaxed), 1);
+        assert!(nudge.take_due(), "there is something to read");
         for _ in 0..3 {
-            assert!(
-                bell.poll(&context, |context| socket.read(context))
-                    .is_pending()
-            );
+            assert!(poll(&mut socket).is_pending());
         }
         assert_eq!(socket.reads, 2);
     }
 
     #[test]
     fn what_is_said_during_a_read_is_not_lost() {
-        let (mut bell, mut reads) = (Bell::new(), 0);
-        let waker = Waker::from(Arc::<Turns>::default());
-        let context = Context::from_waker(&waker);
+        let ((mut bell, _, waker), mut reads) = (hung(), 0);
+        let mut context = Context::from_waker(&waker);
         for _ in 0..3 {
-            let polled = bell.poll(&context, |context| {
+            let polled = bell.poll(&mut context, |context| {
                 reads += 1;
                 context.waker().wake_by_ref();
                 Poll::<()>::Pending
@@ -152,30 +130,32 @@ mod tests {
     }
 
     #[test]
-    fn another_reader_is_the_one_who_is_woken() {
-        let (mut bell, mut socket) = (Bell::new(), Dry::default());
-        let (first, second) = (Arc::<Turns>::default(), Arc::<Turns>::default());
-        for turns in [&first, &second] {
-            let waker = Waker::from(Arc::clone(turns));
-            let context = Context::from_waker(&waker);
+    fn another_reader_is_woken_itself_and_leaves_no_bell_behind() {
+        let ((mut bell, nudge, waker), mut socket) = (hung(), Dry::default());
+        let mut context = Context::from_waker(&waker);
+        for _ in 0..2 {
+            let mut nobody = Context::from_waker(Waker::noop());
             assert!(
-                bell.poll(&context, |context| socket.read(context))
+                bell.poll(&mut context, |context| socket.read(context))
+                    .is_pending()
+            );
+            assert!(
+                bell.poll(&mut nobody, |context| socket.read(context))
                     .is_pending()
             );
         }
+        assert_eq!(socket.reads, 4);
         socket.waker.take().unwrap().wake();
-        assert_eq!(first.0.load(Ordering::Relaxed), 0);
-        assert_eq!(second.0.load(Ordering::Relaxed), 1);
+        assert!(!nudge.take_due());
     }
 
     #[test]
     fn what_there_is_is_read_without_a_call() {
-        let mut bell = Bell::new();
-        let waker = Waker::from(Arc::<Turns>::default());
-        let context = Context::from_waker(&waker);
+        let (mut bell, _, waker) = hung();
+        let mut context = Context::from_waker(&waker);
         for number in 0..3 {
             assert_eq!(
-                bell.poll(&context, |_| Poll::Ready(number)),
+                bell.poll(&mut context, |_| Poll::Ready(number)),
                 Poll::Ready(number)
             );
         }

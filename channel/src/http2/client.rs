@@ -3,15 +3,13 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::live::{Live, Made};
+use super::live::{Live, Made, Slot};
 use crate::kept::Kept;
 use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
 
@@ -99,28 +97,20 @@ impl Inner {
         made: Option<Made>,
         request: &http::Request<Bytes>,
     ) -> Result<Box<ClientReply>, Unanswered> {
-        let nothing_sent = || Unanswered {
-            error: self.no_reply(&"it takes no more exchanges on this connection"),
-            untouched: true,
-        };
-        let permit = match Arc::clone(&live.slots).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => live
+        let slot = match Slot::take(live) {
+            Some(slot) => slot,
+            None => live
                 .timers
-                .in_time(
-                    self.dial.idle_timeout,
-                    pin!(Arc::clone(&live.slots).acquire_owned()),
-                )
+                .in_time(self.dial.idle_timeout, pin!(Slot::wait(live)))
                 .await
                 .map_err(|_| Unanswered {
                     error: self.silent("stream for the request"),
                     untouched: false,
                 })?
-                .map_err(|_| nothing_sent())?,
+                .ok_or_else(|| self.takes_no_more())?,
         };
-        let send = live.sender().ok_or_else(nothing_sent)?;
         let connected = MonoClock.now();
-        let (response, stream) = self.send(live, made, connected, send, permit, request)?;
+        let (response, stream) = self.send(made, connected, slot, request)?;
         let response = live
             .timers
             .in_time(self.dial.idle_timeout, pin!(live.brings(response)))
@@ -158,11 +148,9 @@ impl Inner {
     /// Sends the request: all of it that the windows and the socket take leaves now.
     fn send(
         &self,
-        live: &Rc<Live>,
         made: Option<Made>,
         connected: Stamp,
-        mut send: SendRequest<Bytes>,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
         request: &http::Request<Bytes>,
     ) -> Result<(ResponseFuture, Entry), Unanswered> {
         let head = self.head(request).map_err(|error| Unanswered {
@@ -170,7 +158,9 @@ impl Inner {
             untouched: false,
         })?;
         let body = request.body().clone();
+        let live = Rc::clone(&slot.0);
         let _hush = live.nudge.hush();
+        let mut send = live.sender().ok_or_else(|| self.takes_no_more())?;
         let (response, mut sending) =
             send.send_request(head, body.is_empty())
                 .map_err(|error| Unanswered {
@@ -178,9 +168,8 @@ impl Inner {
                     error: self.failed(&error),
                 })?;
         let stream = Entry {
-            live: Rc::clone(live),
             id: response.stream_id().as_u32(),
-            _slot: slot,
+            slot,
         };
         live.shared.ledger().open(stream.id);
         live.nudge.part();
@@ -192,6 +181,14 @@ impl Inner {
         }
         live.push();
         Ok((response, stream))
+    }
+
+    /// Nothing was sent on this connection.
+    fn takes_no_more(&self) -> Unanswered {
+        Unanswered {
+            error: self.no_reply(&"it takes no more exchanges on this connection"),
+            untouched: true,
+        }
     }
 
     /// The request's head for this connection.
@@ -259,14 +256,19 @@ impl Inner {
 /// A stream's entry in its connection's ledger, and its slot.
 #[derive(Debug)]
 struct Entry {
-    live: Rc<Live>,
+    slot: Slot,
     id: u32,
-    _slot: OwnedSemaphorePermit,
+}
+
+impl Entry {
+    fn live(&self) -> &Live {
+        &self.slot.0
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.live.shared.ledger().forget(self.id);
+        self.live().shared.ledger().forget(self.id);
     }
 }
 
@@ -312,24 +314,28 @@ impl ClientReply {
                 return Ok(None);
             };
             let idle = self.client.dial.idle_timeout;
-            let live = &self.stream.live;
+            let live = self.stream.live();
             let read = live
                 .timers
                 .in_time(idle, pin!(live.brings(pin!(body.data()))))
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?;
-            let Some(data) = read else {
-                let Entry { live, id, .. } = &self.stream;
-                let last = live.shared.ledger().is_last(*id);
+            let ended = match read {
+                None => true,
+                Some(data) => {
+                    self.rest = data.map_err(|error| self.client.failed(&error))?;
+                    // It is read: the peer may send as much again. Where the stream has ended nothing is to be released.
+                    let _ = body.flow_control().release_capacity(self.rest.len());
+                    body.is_end_stream()
+                }
+            };
+            if ended {
+                let last = live.shared.ledger().is_last(self.stream.id);
                 let _letting_go = live.nudge.let_go(last);
                 self.body = None;
-                return Ok(None);
-            };
-            self.rest = data.map_err(|error| self.client.failed(&error))?;
-            // It is read: the peer may send as much again. Where the stream has ended nothing is to be released.
-            let _ = body.flow_control().release_capacity(self.rest.len());
+            }
         }
-        let mut ledger = self.stream.live.shared.ledger();
+        let mut ledger = self.stream.live().shared.ledger();
         let piece = ledger.take(self.stream.id, self.rest.len());
         Ok(Some(Chunk {
             at: piece.at,

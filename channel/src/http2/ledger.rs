@@ -155,6 +155,15 @@ pub(crate) struct Piece {
     pub(crate) bytes: usize,
 }
 
+/// What is known of a stream as it is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claimed {
+    /// Read with its first byte.
+    pub(crate) head_at: Stamp,
+    /// The peer has begun no other after it.
+    pub(crate) newest: bool,
+}
+
 /// What a stream has behind it on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -182,8 +191,12 @@ impl Ledger {
     }
 
     /// Somebody serves this stream of the peer.
-    pub(crate) fn claim(&mut self, stream: u32) {
+    pub(crate) fn claim(&mut self, stream: u32) -> Claimed {
         self.open(stream);
+        Claimed {
+            head_at: self.head_at(stream),
+            newest: self.newest <= stream,
+        }
     }
 
     /// Nobody will ask for this stream any more.
@@ -368,11 +381,6 @@ impl Ledger {
             !stream.reset && stream.ended_at.is_some() && stream.end_sent.is_some()
         };
         !parting && self.streams.0.len() == 1 && self.streams.get(stream).is_some_and(over)
-    }
-
-    /// Whether no other stream is open.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.streams.0.len() == 1
     }
 
     /// Streams that were refused: the peer had as many as it may.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::bell::Bell;
 use super::frames::Walker;
 use super::ledger::Ledger;
+use super::nudge::Nudge;
 use crate::socket::Socket;
 
 /// The ledger of a connection, shared by its socket and its exchanges, which are all on one thread: the lock is never
@@ -43,22 +44,30 @@ pub(crate) struct Link {
 
 impl Link {
     /// The dialling end's.
-    pub(crate) fn dialled(socket: Socket, shared: Shared) -> Self {
-        Self::new(socket, shared, Walker::default(), Walker::after_preface())
+    pub(crate) fn dialled(socket: Socket, shared: Shared, nudge: &Arc<Nudge>) -> Self {
+        let (inward, outward) = (Walker::default(), Walker::after_preface());
+        Self::new(socket, shared, nudge, inward, outward)
     }
 
     /// The accepting end's.
-    pub(crate) fn accepted(socket: Socket, shared: Shared) -> Self {
-        Self::new(socket, shared, Walker::after_preface(), Walker::default())
+    pub(crate) fn accepted(socket: Socket, shared: Shared, nudge: &Arc<Nudge>) -> Self {
+        let (inward, outward) = (Walker::after_preface(), Walker::default());
+        Self::new(socket, shared, nudge, inward, outward)
     }
 
-    fn new(socket: Socket, shared: Shared, inward: Walker, outward: Walker) -> Self {
+    fn new(
+        socket: Socket,
+        shared: Shared,
+        nudge: &Arc<Nudge>,
+        inward: Walker,
+        outward: Walker,
+    ) -> Self {
         Self {
             socket,
             inward,
             outward,
             shared,
-            bell: Bell::new(),
+            bell: Bell::new(nudge),
             woken: Vec::new(),
         }
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use tokenlag_probes::Stamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 
 use super::ledger::Ledger;
@@ -39,9 +39,43 @@ pub(crate) struct Live {
     /// For what its exchanges wait for.
     pub(crate) timers: Timers,
     /// One permit for each stream that the peer allows at once.
-    pub(crate) slots: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+    /// Slots that are taken.
+    taken: Cell<usize>,
     /// Where its counters go in the end.
     past: Rc<Cell<Counters>>,
+}
+
+/// Room for one exchange on a connection.
+#[derive(Debug)]
+pub(crate) struct Slot(pub(crate) Rc<Live>);
+
+impl Slot {
+    /// A slot, where one is free.
+    pub(crate) fn take(live: &Rc<Live>) -> Option<Self> {
+        let permit = live.slots.try_acquire().ok()?;
+        Some(Self::of(live, permit))
+    }
+
+    /// Waits for a slot; `None` where the connection takes no more exchanges.
+    pub(crate) async fn wait(live: &Rc<Live>) -> Option<Self> {
+        let permit = live.slots.acquire().await.ok()?;
+        Some(Self::of(live, permit))
+    }
+
+    /// The permit is given back as the slot is dropped.
+    fn of(live: &Rc<Live>, permit: SemaphorePermit<'_>) -> Self {
+        permit.forget();
+        live.taken.set(live.taken.get() + 1);
+        Self(Rc::clone(live))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.taken.set(self.0.taken.get() - 1);
+        self.0.slots.add_permits(1);
+    }
 }
 
 /// The stamps of a connection's making.
@@ -68,13 +102,13 @@ impl Live {
             return Err(refused(why.to_owned()));
         }
         let shared = Shared::new(Ledger::default());
-        let link = Link::dialled(made.socket, shared.clone());
+        let nudge = Nudge::new();
+        let link = Link::dialled(made.socket, shared.clone(), &nudge);
         let (send, connection) = settings::client()
             .handshake(link)
             .await
             .map_err(|error| refused(error.to_string()))?;
         let slots = Arc::new(Semaphore::new(0));
-        let nudge = Nudge::new();
         let driver = Arc::new(Driver(Mutex::new(Driven {
             connection: Some(connection),
             waker: Waker::from(Arc::clone(&nudge)),
@@ -94,6 +128,7 @@ impl Live {
         let own = Arc::new(Own {
             nudge: Arc::clone(&nudge),
             driving: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
         });
         let live = Self {
             own_waker: Waker::from(Arc::clone(&own)),
@@ -105,6 +140,7 @@ impl Live {
             shared,
             timers: Timers::default(),
             slots,
+            taken: Cell::default(),
             past: Rc::clone(past),
         };
         // The settings leave now, and the slots become known.
@@ -116,7 +152,8 @@ impl Live {
         Ok((live, made))
     }
 
-    /// A handle on which one request can be sent; `None` where the connection takes no more.
+    /// A handle on which one request can be sent; `None` where the connection takes no more. Not the one that is kept: it would
+    /// hold on to a stream that is given up before the peer allows it.
     pub(crate) fn sender(&self) -> Option<SendRequest<Bytes>> {
         self.is_open().then(|| self.send.borrow().clone()).flatten()
     }
@@ -142,9 +179,12 @@ impl Live {
     /// to be woken by it, would be a turn more for both.
     pub(crate) async fn brings<T>(&self, mut wanted: impl Future<Output = T> + Unpin) -> T {
         let _leave = Leave(&self.nudge);
+        // Whether what is waited for was left our own waker, which then tells when to ask again.
+        let mut asked = false;
         poll_fn(|context| {
-            if !self.shared.ledger().is_alone() {
+            if self.taken.get() > 1 {
                 self.nudge.leave();
+                asked = false;
                 return Pin::new(&mut wanted).poll(context);
             }
             if self.nudge.is_due() {
@@ -155,6 +195,10 @@ impl Live {
             // Before it can be woken, from another thread too: a wake that found no guest would only reach the task, which has
             // nothing to do with it.
             self.nudge.host(context.waker());
+            if !self.own.woken.swap(false, Ordering::AcqRel) && asked {
+                return Poll::Pending;
+            }
+            asked = true;
             Pin::new(&mut wanted).poll(&mut Context::from_waker(&self.own_waker))
         })
         .await
@@ -178,6 +222,8 @@ impl Live {
 struct Own {
     nudge: Arc<Nudge>,
     driving: AtomicBool,
+    /// Since the exchange last looked.
+    woken: AtomicBool,
 }
 
 impl Wake for Own {
@@ -186,6 +232,7 @@ impl Wake for Own {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
         if !self.driving.load(Ordering::Acquire) {
             self.nudge.wake_task();
         }

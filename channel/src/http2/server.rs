@@ -57,6 +57,8 @@ type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
 pub struct Exchange {
     /// Boxed, since the task that serves it is moved about before it runs.
     head: Box<Parts>,
+    /// Read with its first byte.
+    in_head: Stamp,
     body: RecvStream,
     writer: ReplyWriter,
 }
@@ -73,9 +75,9 @@ impl Accepted {
     ) -> Result<Self, h2::Error> {
         let shared = Shared::new(Ledger::accepting());
         let is_tls = socket.is_tls();
-        let link = Link::accepted(socket, shared.clone());
-        let connection = settings::server().handshake(link).await?;
         let nudge = Nudge::new();
+        let link = Link::accepted(socket, shared.clone(), &nudge);
+        let connection = settings::server().handshake(link).await?;
         Ok(Self(Rc::new(Inner {
             connection: RefCell::new(connection),
             shared,
@@ -96,10 +98,14 @@ impl Accepted {
         let inner = &self.0;
         let (request, respond) = poll_fn(|context| inner.poll_accept(context)).await?;
         let id = respond.stream_id().as_u32();
-        inner.shared.ledger().claim(id);
+        let claimed = inner.shared.ledger().claim(id);
+        if !claimed.newest {
+            inner.nudge.again();
+        }
         let (head, body) = request.into_parts();
         Some(Exchange {
             head: Box::new(head),
+            in_head: claimed.head_at,
             body,
             writer: ReplyWriter::new(Rc::clone(inner), id, respond),
         })
@@ -142,9 +148,10 @@ impl Inner {
         }
         // Where somebody else drove the connection since, nothing is left to do.
         if self.ended.get() || self.nudge.take_due() {
+            // The library moves the connection on as far as it goes before it gives an exchange: where there is none after
+            // it, nothing is left to do then either.
             let driven = self.drive(&mut Context::from_waker(&self.waker));
             if driven.is_ready() {
-                self.nudge.again();
                 return driven;
             }
         }
@@ -233,11 +240,11 @@ impl Exchange {
     pub async fn request(self) -> Result<(Incoming, ReplyWriter), (ExchangeError, ReplyWriter)> {
         let Self {
             head,
+            in_head,
             body,
             mut writer,
         } = self;
         let id = writer.0.id;
-        let in_head = writer.0.server.shared.ledger().head_at(id);
         let read = read(body, in_head, &mut writer.0).await;
         let in_body = writer.0.server.shared.ledger().ended_at(id);
         match read.and_then(|body| fields::request(head, body, in_head, in_body)) {
@@ -269,5 +276,8 @@ async fn read(
         }
         share.grow(data.len())?;
         whole.push(data);
+        if body.is_end_stream() {
+            return Ok(whole.take());
+        }
     }
 }

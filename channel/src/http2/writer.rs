@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -84,9 +85,8 @@ impl ReplyWriter {
     /// The client is gone or gave the stream up; [`io::ErrorKind::TimedOut`] where it takes no bytes for too long.
     pub async fn flush(&mut self) -> io::Result<Stamp> {
         self.hand_over()?;
-        let at = self.written().await?;
+        let (at, last) = self.written().await?;
         if self.0.finished {
-            let last = self.0.server.shared.ledger().is_last(self.0.id);
             let _letting_go = self.0.server.nudge.let_go(last);
             self.0.out = Out::Nothing;
         }
@@ -120,26 +120,37 @@ impl ReplyWriter {
         Ok(())
     }
 
-    /// Returns once everything that was handed over has left.
-    async fn written(&self) -> io::Result<Stamp> {
-        let shared = &self.0.server.shared;
-        let stalled = self.0.server.limits.stalled;
+    /// Returns once everything that was handed over has left; also whether the stream was the last thing that went on.
+    async fn written(&self) -> io::Result<(Stamp, bool)> {
         let lost = || io::Error::new(io::ErrorKind::BrokenPipe, "the client gave the reply up");
-        let mut sent = shared.ledger().sent(self.0.id).ok_or_else(lost)?;
         loop {
-            if let Some(at) = self.left(sent) {
-                return Ok(at);
-            }
-            let progress =
-                poll_fn(|context| shared.ledger().poll_progress(self.0.id, sent, context));
-            sent = in_time(stalled, progress)
-                .await
-                .map_err(|_| {
-                    let why = format!("the client took no bytes for {stalled:?}");
-                    io::Error::new(io::ErrorKind::TimedOut, why)
-                })?
-                .map_err(|()| lost())?;
+            let sent = {
+                let ledger = self.0.server.shared.ledger();
+                let sent = ledger.sent(self.0.id).ok_or_else(lost)?;
+                if let Some(at) = self.left(sent) {
+                    return Ok((at, ledger.is_last(self.0.id)));
+                }
+                sent
+            };
+            self.progress(sent).await?.map_err(|()| lost())?;
         }
+    }
+
+    /// Returns once more has left, or `Err` inside where the client gave the reply up. Boxed: it is seldom waited for.
+    fn progress(
+        &self,
+        before: Sent,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Result<Sent, ()>>>>> {
+        let (server, id) = (Rc::clone(&self.0.server), self.0.id);
+        Box::pin(async move {
+            let stalled = server.limits.stalled;
+            let progress =
+                poll_fn(|context| server.shared.ledger().poll_progress(id, before, context));
+            in_time(stalled, progress).await.map_err(|_| {
+                let why = format!("the client took no bytes for {stalled:?}");
+                io::Error::new(io::ErrorKind::TimedOut, why)
+            })
+        })
     }
 
     /// When the last of what was handed over left, where it did.
