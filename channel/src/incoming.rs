@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http::request::Parts;
 use tokenlag_probes::Stamp;
 
@@ -75,12 +76,19 @@ impl Incoming {
         std::str::from_utf8(value).ok()
     }
 
-    /// Takes all fields of that name off.
-    pub(crate) fn remove(&mut self, name: &str) {
+    /// Takes all fields of that name off; gives the first one's value.
+    pub(crate) fn remove(&mut self, name: &HeaderName) -> Option<Bytes> {
         match &mut self.head {
-            Head::Parts(parts) => drop(parts.headers.remove(name)),
+            Head::Parts(parts) => {
+                let value = parts.headers.remove(name)?;
+                Some(Bytes::copy_from_slice(value.as_bytes()))
+            }
             Head::Framed { fields, .. } => {
-                fields.retain(|(field, _)| !field.eq_ignore_ascii_case(name));
+                let is_it = |field: &str| field.eq_ignore_ascii_case(name.as_str());
+                let (_, value) = fields.iter().find(|(field, _)| is_it(field))?;
+                let value = value.clone();
+                fields.retain(|(field, _)| !is_it(field));
+                Some(value)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The QUIC connection under h3: quinn's, with streams of our own.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -158,11 +158,21 @@ impl quic::OpenStreams<Bytes> for Opener {
         context: &mut Context<'_>,
     ) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
         let under = &self.under;
-        let opening = self.opening_both_ways.get_or_insert_with(|| {
-            let connection = under.connection.clone();
-            Box::pin(async move { connection.open_bi().await })
-        });
-        let opened = ready!(opening.as_mut().poll(context));
+        // Nearly always there is one at once, and nothing is to be kept.
+        let at_once = match self.opening_both_ways {
+            None => pin!(under.connection.open_bi()).poll(context),
+            Some(_) => Poll::Pending,
+        };
+        let opened = match at_once {
+            Poll::Ready(opened) => opened,
+            Poll::Pending => {
+                let opening = self.opening_both_ways.get_or_insert_with(|| {
+                    let connection = under.connection.clone();
+                    Box::pin(async move { connection.open_bi().await })
+                });
+                ready!(opening.as_mut().poll(context))
+            }
+        };
         self.opening_both_ways = None;
         let (send, recv) = opened.map_err(lost)?;
         let track = Track::opened(MonoClock.now());

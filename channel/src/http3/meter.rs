@@ -78,6 +78,13 @@ impl Meter {
                     self.pass(data, left - taken as u64);
                 }
                 State::Purpose | State::Kind | State::Length { .. } => {
+                    if self.have == 0
+                        && let Some((value, width)) = varint::peek(bytes)
+                    {
+                        bytes = &bytes[width..];
+                        self.read(value)?;
+                        continue;
+                    }
                     self.number[self.have] = first;
                     self.have += 1;
                     bytes = &bytes[1..];

@@ -1,5 +1,6 @@
 //! A response that is arriving over HTTP/3.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -103,7 +104,10 @@ impl ClientReply {
         let read = self
             .live
             .timers
-            .in_time(client.dial.idle_timeout, pin!(self.stream.recv_data()))
+            .in_time(
+                client.dial.idle_timeout,
+                poll_fn(|context| self.stream.poll_recv_data(context)),
+            )
             .await
             .map_err(|_| client.silent("further bytes"))?
             .map_err(|error| client.explained(&self.tracks, &error))?;

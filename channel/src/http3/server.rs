@@ -1,5 +1,6 @@
 //! The accepting end of HTTP/3.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use h3::error::{Code, StreamError};
 use h3::server::{self, RequestStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
@@ -162,7 +163,7 @@ impl Exchange {
         let mut writer = Box::new(Writing {
             send,
             head: None,
-            body: Vec::new(),
+            body: Pieces::default(),
             limits,
             share: Share::new(&door.room),
             track: Arc::clone(&track),
@@ -196,7 +197,7 @@ async fn read_body(
 ) -> Result<Bytes, ExchangeError> {
     let mut body = Pieces::default();
     while let Some(mut piece) = pace
-        .wait(true, pin!(recv.recv_data()))
+        .wait(true, poll_fn(|context| recv.poll_recv_data(context)))
         .await?
         .map_err(|error| unread(&error))?
     {
@@ -208,7 +209,7 @@ async fn read_body(
         body.push(piece.copy_to_bytes(length));
     }
     // Trailers are not passed on, and what may not follow them is found out.
-    pace.wait(true, pin!(recv.recv_trailers()))
+    pace.wait(true, poll_fn(|context| recv.poll_recv_trailers(context)))
         .await?
         .map_err(|error| unread(&error))?;
     Ok(body.take())
@@ -233,7 +234,8 @@ pub struct ReplyWriter(Box<Writing>);
 struct Writing {
     send: RequestStream<SendStream, Bytes>,
     head: Option<::http::Response<()>>,
-    body: Vec<Bytes>,
+    /// What the next flush sends of it.
+    body: Pieces,
     limits: ExchangeLimits,
     share: Share,
     track: Arc<Track>,
@@ -269,7 +271,7 @@ impl ReplyWriter {
     pub async fn flush(&mut self) -> io::Result<Stamp> {
         let at = MonoClock.now();
         let head = self.0.head.take();
-        let body = joined(&mut self.0.body);
+        let body = self.0.body.take();
         let send = &mut self.0.send;
         let mut write = pin!(async move {
             if let Some(head) = head {
@@ -321,16 +323,4 @@ impl Drop for Writing {
             self.send.stop_stream(Code::H3_INTERNAL_ERROR);
         }
     }
-}
-
-/// All pieces as one, copied only where there are several.
-fn joined(pieces: &mut Vec<Bytes>) -> Bytes {
-    if pieces.len() == 1 {
-        return pieces.pop().unwrap_or_default();
-    }
-    let mut all = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    for piece in pieces.drain(..) {
-        all.extend_from_slice(&piece);
-    }
-    all.freeze()
 }

@@ -1,6 +1,6 @@
 //! What our streams know of an exchange that h3 does not tell: when its bytes came, and whether the peer gave it up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +50,10 @@ impl std::fmt::Debug for Track {
 struct Arrivals {
     first: Option<Arrival>,
     last: Stamp,
-    /// Bytes of the body that were read and not given out yet.
-    pieces: VecDeque<(usize, Arrival)>,
+    /// Bytes of the body that were read and not given out yet: those read first, and the others. Most bodies are taken as
+    /// they are read, and need no memory for others.
+    oldest: Option<(usize, Arrival)>,
+    newer: VecDeque<(usize, Arrival)>,
 }
 
 /// One read.
@@ -86,7 +88,10 @@ impl Track {
         arrivals.first.get_or_insert(arrival);
         arrivals.last = arrival.at;
         if of_body > 0 {
-            arrivals.pieces.push_back((of_body, arrival));
+            match arrivals.oldest {
+                None => arrivals.oldest = Some((of_body, arrival)),
+                Some(_) => arrivals.newer.push_back((of_body, arrival)),
+            }
         }
     }
 
@@ -105,14 +110,14 @@ impl Track {
         let mut arrivals = self.arrivals();
         let mut arrival = None;
         while bytes > 0
-            && let Some((left, at)) = arrivals.pieces.front_mut()
+            && let Some((left, at)) = &mut arrivals.oldest
         {
             arrival = Some(*at);
             let taken = bytes.min(*left);
             *left -= taken;
             bytes -= taken;
             if *left == 0 {
-                arrivals.pieces.pop_front();
+                arrivals.oldest = arrivals.newer.pop_front();
             }
         }
         arrival
@@ -165,25 +170,40 @@ pub(crate) struct Tracks {
 
 #[derive(Debug, Default)]
 struct Streams {
-    by_id: HashMap<u64, Arc<Track>>,
+    /// The oldest first: a peer numbers them as they begin, so that a new one comes last.
+    by_id: VecDeque<(u64, Arc<Track>)>,
     newest: Option<Arc<Track>>,
+}
+
+impl Streams {
+    /// Where a stream is, or would be.
+    fn place(&self, id: u64) -> Result<usize, usize> {
+        self.by_id.binary_search_by_key(&id, |&(known, _)| known)
+    }
 }
 
 impl Tracks {
     pub(crate) fn insert(&self, id: u64, track: &Arc<Track>) {
         let mut streams = self.streams();
-        streams.by_id.insert(id, Arc::clone(track));
+        match streams.place(id) {
+            Ok(place) => streams.by_id[place].1 = Arc::clone(track),
+            Err(place) => streams.by_id.insert(place, (id, Arc::clone(track))),
+        }
         streams.newest = Some(Arc::clone(track));
     }
 
     /// The stream is gone.
     pub(crate) fn remove(&self, id: u64) {
-        self.streams().by_id.remove(&id);
+        let mut streams = self.streams();
+        if let Ok(place) = streams.place(id) {
+            streams.by_id.remove(place);
+        }
     }
 
     pub(crate) fn get(&self, id: u64) -> Arc<Track> {
-        let found = self.streams().by_id.get(&id).cloned();
-        found.unwrap_or_default()
+        let streams = self.streams();
+        let found = streams.place(id).ok().map(|place| &streams.by_id[place].1);
+        found.cloned().unwrap_or_default()
     }
 
     /// The stream that was opened or accepted last.
@@ -224,6 +244,21 @@ mod tests {
             at: Stamp::from_nanos(number),
             reads: number,
         }
+    }
+
+    #[test]
+    fn a_stream_is_found_by_its_number_until_it_is_gone() {
+        let tracks = Tracks::default();
+        for id in [8, 0, 4] {
+            tracks.insert(id, &Track::opened(Stamp::from_nanos(id)));
+        }
+        assert_eq!(tracks.newest().opened, Stamp::from_nanos(4));
+        tracks.remove(0);
+        tracks.remove(12);
+        for (id, opened) in [(0, 0), (4, 4), (8, 8)] {
+            assert_eq!(tracks.get(id).opened, Stamp::from_nanos(opened));
+        }
+        assert_eq!(tracks.streams().by_id.len(), 2);
     }
 
     #[test]
