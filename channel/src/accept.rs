@@ -230,7 +230,49 @@ fn refused(error: io::Error) -> AcceptError {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::{Dial, Stamping};
+
+    #[tokio::test]
+    async fn nagle_is_on_at_both_ends_where_it_is_asked_for() {
+        let identity = tls::self_signed(&["localhost"]).unwrap();
+        let settings = ServerTls {
+            identity,
+            resumption: false,
+            early_data: false,
+        };
+        let acceptor = Acceptor::new(&settings, DoorLimits::default()).unwrap();
+        for (nagle, acceptor) in [
+            (false, acceptor.clone()),
+            (true, acceptor.clone().with_nagle(true)),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let dial = Dial {
+                host: "127.0.0.1".to_owned(),
+                port: listener.local_addr().unwrap().port(),
+                path: String::new(),
+                headers: Vec::new(),
+                connect_timeout: Duration::from_secs(20),
+                idle_timeout: Duration::from_secs(20),
+                tls: None,
+                stamping: Stamping::default(),
+                nagle,
+            };
+            let (dialled, taken) = tokio::join!(tcp::dial(&dial, &[]), listener.accept());
+            let (mut client, server) = (dialled.unwrap().socket, taken.unwrap().0);
+            assert_eq!(client.tcp().nodelay().unwrap(), !nagle);
+            // The same socket by another descriptor: the acceptor takes this one.
+            let server = server.into_std().unwrap();
+            let seen = server.try_clone().unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            let server = TcpStream::from_std(server).unwrap();
+            acceptor.accept(server).await.unwrap();
+            assert_eq!(seen.nodelay().unwrap(), !nagle);
+        }
+    }
 
     #[test]
     fn the_first_bytes_tell_what_is_spoken() {
