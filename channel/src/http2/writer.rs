@@ -122,7 +122,6 @@ impl ReplyWriter {
 
     /// Returns once everything that was handed over has left; also whether the stream was the last thing that went on.
     async fn written(&self) -> io::Result<(Stamp, bool)> {
-        let lost = || io::Error::new(io::ErrorKind::BrokenPipe, "the client gave the reply up");
         loop {
             let sent = {
                 let ledger = self.0.server.shared.ledger();
@@ -132,24 +131,22 @@ impl ReplyWriter {
                 }
                 sent
             };
-            self.progress(sent).await?.map_err(|()| lost())?;
+            self.progress(sent).await?;
         }
     }
 
-    /// Returns once more has left, or `Err` inside where the client gave the reply up. Boxed: it is seldom waited for.
-    fn progress(
-        &self,
-        before: Sent,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Result<Sent, ()>>>>> {
+    /// Returns once more than `before` has left. Boxed, since it is seldom waited for.
+    fn progress(&self, before: Sent) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
         let (server, id) = (Rc::clone(&self.0.server), self.0.id);
         Box::pin(async move {
             let stalled = server.limits.stalled;
             let progress =
                 poll_fn(|context| server.shared.ledger().poll_progress(id, before, context));
-            in_time(stalled, progress).await.map_err(|_| {
+            let progress = in_time(stalled, progress).await.map_err(|_| {
                 let why = format!("the client took no bytes for {stalled:?}");
                 io::Error::new(io::ErrorKind::TimedOut, why)
-            })
+            })?;
+            progress.map(drop).map_err(|()| lost())
         })
     }
 
@@ -195,6 +192,10 @@ impl Drop for Writing {
         }
         self.server.shared.ledger().forget(self.id);
     }
+}
+
+fn lost() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the client gave the reply up")
 }
 
 fn gone(error: h2::Error) -> io::Error {
