@@ -18,7 +18,7 @@ use crate::ledger::{Closing, Ledger};
 use crate::legs::Legs;
 use crate::lost::Lost;
 use crate::price::Account;
-use crate::profile::{End, Profiler, RowProfile};
+use crate::profile::{Carrier, End, Profiler, RowProfile};
 use crate::progress::Display;
 use crate::rig::{Alarm, Sidecar};
 use crate::writer::{Entry, Failed, Writer};
@@ -234,17 +234,26 @@ impl Book {
         }
     }
 
-    /// The proxies that carry a row, with their admin endpoints.
-    fn sampled(&self, row: Row) -> Vec<(End, BaseUrl)> {
+    /// The proxies that carry a row.
+    fn carriers(&self, row: Row) -> Vec<Carrier> {
         let Some(proxy) = &self.proxy else {
             return Vec::new();
         };
         let beside = proxy.sidecars.iter().filter(|it| it.is_for(row));
-        let mut ends: Vec<_> = beside.map(|it| (End::Sidecar, it.admin.clone())).collect();
+        let sidecar = |it: &Sidecar| Carrier {
+            end: End::Sidecar,
+            admin: it.admin.clone(),
+            pid: Some(it.pid),
+        };
+        let mut carriers: Vec<Carrier> = beside.map(sidecar).collect();
         if row.transport != Transport::Direct {
-            ends.push((End::Proxy, proxy.admin.base().clone()));
+            carriers.push(Carrier {
+                end: End::Proxy,
+                admin: proxy.admin.base().clone(),
+                pid: proxy.pid,
+            });
         }
-        ends
+        carriers
     }
 
     /// What went between the row's sidecars; `None` where there are none, or they do not tell before the run is stopped.
@@ -333,7 +342,7 @@ impl Observer for Book {
     type Error = anyhow::Error;
 
     async fn cell_starts(&mut self, lane: &Lane, name: &CellName) -> anyhow::Result<()> {
-        let sampled = self.sampled(lane.row);
+        let carriers = self.carriers(lane.row);
         self.display
             .stage(&format!("block {} {}", name.block + 1, lane.row));
         let asked = self.ask_the_time(lane.row, false).await;
@@ -353,7 +362,7 @@ impl Observer for Book {
             let begun = self
                 .alarm
                 .stop
-                .or_within(LAST_FETCH, profiler.begin(&sampled));
+                .or_within(LAST_FETCH, profiler.begin(&carriers));
             let begun = begun.await;
             begun.transpose().context("the run cannot go on")?;
         }
@@ -370,9 +379,9 @@ impl Observer for Book {
         let row = lane.row;
         let mut counters = Self::counters(lane, &end);
         self.close_account(row, &mut counters).await;
-        let sampled = self.sampled(row);
+        let carriers = self.carriers(row);
         if let Some(profiler) = &mut self.profiler {
-            let over = profiler.end(row, self.kept.exchanges(), &sampled);
+            let over = profiler.end(row, self.kept.exchanges(), &carriers);
             let over = self.alarm.stop.or_within(LAST_FETCH, over).await;
             over.transpose().context("the run cannot go on")?;
         }

@@ -110,6 +110,34 @@ fn raw_profiles_keep_what_passes_calls_on() {
 }
 
 #[test]
+fn perf_samples_the_kernel_too_or_says_why_it_does_not() {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let place = out.to_str().expect("text");
+    let flags = ["--channels", "http", "--blocks", "2", "--sampler", "perf"];
+    let output = run(&small(place, &flags));
+    if output.status.success() {
+        let shown = json(&out.join("profile.json"));
+        assert_eq!(
+            (&shown["sampler"], &shown["hertz"]),
+            (&"perf".into(), &4000.0.into())
+        );
+        let text = fs::read_to_string(out.join("profiles/http-full.proxy.folded")).expect("a file");
+        assert!(text.contains("_[k]") && text.contains("proxy::"), "{text}");
+        assert!(!out.join("perf").exists(), "perf's own files are gone");
+    } else {
+        assert_code(&output, 1);
+        assert_tells(&output, "perf");
+        assert_tells(&output, "leave out --sampler perf");
+    }
+    let without = folder.path().join("without");
+    let mut command = tokenlag(&small(without.to_str().expect("text"), &flags));
+    let output = command.env("PATH", "").output().expect("it starts");
+    assert_code(&output, 1);
+    assert_tells(&output, "perf is not installed");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for (flags, says) in [
         (["--until", "2%"], "--resolution"),

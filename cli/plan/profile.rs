@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Plan;
-use crate::args::profile::ProfileArgs;
+use crate::args::profile::{ProfileArgs, Sampler};
 use crate::args::values::Output;
 use crate::exit::Usage;
 
@@ -24,6 +24,11 @@ impl Plan {
         }
         if compare.output.output == Output::Csv {
             let what = "a profile is shown as a table or as JSON: --output table, --output json";
+            return Err(Usage(what.to_owned()).into());
+        }
+        if args.sampler == Sampler::Perf && compare.proxy.is_some() {
+            let what = "--sampler perf samples processes that are started for the run; leave out --proxy, or the sampler: a proxy \
+                        samples itself";
             return Err(Usage(what.to_owned()).into());
         }
         let mut plan = Self::of_compare(compare)?;

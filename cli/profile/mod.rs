@@ -1,13 +1,14 @@
 //! `tokenlag profile`: the same load over each channel, CPU profiles of both ends, and what differs between them.
 
 mod files;
+mod perf;
 mod sampling;
 mod summary;
 mod table;
 
 use nix::sys::signal::Signal;
 
-pub use sampling::{End, Profiler, RowProfile, Wanted};
+pub use sampling::{Carrier, End, Profiler, RowProfile, Wanted};
 
 use crate::args::profile::ProfileArgs;
 use crate::args::values::Output;

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use nix::unistd::gettid;
 use serde::Serialize;
 use tokenlag_loadgen::BaseUrl;
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Row, Stamp};
 use tokenlag_profiling::sampler::HERTZ;
 use tokenlag_profiling::{Sampling, Stacks, difference, protobuf};
 
+use super::perf::{self, Perf};
 use crate::args::profile::Sampler;
 use crate::http;
 
@@ -24,6 +27,27 @@ pub struct Wanted {
     pub resolution: f64,
     /// Who samples.
     pub sampler: Sampler,
+}
+
+impl Wanted {
+    /// Samples in a second of CPU time.
+    pub fn hertz(&self) -> f64 {
+        match self.sampler {
+            Sampler::Own => HERTZ.into(),
+            Sampler::Perf => perf::HERTZ.into(),
+        }
+    }
+}
+
+/// A proxy that is sampled.
+#[derive(Clone, Debug)]
+pub struct Carrier {
+    /// Which one.
+    pub end: End,
+    /// Where it hands over its own profile.
+    pub admin: BaseUrl,
+    /// Its process, where it was started here.
+    pub pid: Option<u32>,
 }
 
 /// A process that is sampled.
@@ -62,6 +86,12 @@ pub struct RowProfile {
     pub run_ns: f64,
 }
 
+impl RowProfile {
+    fn add(&mut self, end: End, stacks: Stacks) {
+        self.ends.entry(end).or_default().merge(stacks);
+    }
+}
+
 /// Samples, turn by turn.
 pub struct Profiler {
     wanted: Wanted,
@@ -70,39 +100,77 @@ pub struct Profiler {
     expected: usize,
     /// Its samples alone are of the measuring.
     thread: String,
-    client: Option<Sampling>,
+    under_way: UnderWay,
     began: Stamp,
+    /// Where perf's files may be.
+    folder: PathBuf,
+}
+
+/// What samples a row's turn.
+#[derive(Default)]
+enum UnderWay {
+    /// No row has its turn.
+    #[default]
+    Nothing,
+    /// Each process samples itself.
+    Own(Sampling),
+    /// perf samples them all.
+    Perf(Perf),
 }
 
 impl Profiler {
-    /// A profiler of a run that has so many `rows`.
+    /// A profiler of a run that has so many `rows`; perf's own files are in `folder` while it samples.
     ///
     /// # Errors
     /// This process cannot be sampled.
-    pub fn new(wanted: Wanted, rows: usize) -> anyhow::Result<Self> {
-        // The first time takes longer, and shows whether it is possible at all.
-        Sampling::start(HERTZ)?.finish()?;
+    pub fn new(wanted: Wanted, rows: usize, folder: PathBuf) -> anyhow::Result<Self> {
+        if wanted.sampler == Sampler::Own {
+            // The first time takes longer, and shows whether it is possible at all.
+            Sampling::start(HERTZ)?.finish()?;
+        }
         let thread = fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
         Ok(Self {
             wanted,
             rows: Vec::with_capacity(rows),
             expected: rows,
             thread: thread.trim().to_owned(),
-            client: None,
+            under_way: UnderWay::Nothing,
             began: MonoClock.now(),
+            folder,
         })
     }
 
-    /// A row's turn begins; `ends` are the proxies that carry it, with their admin endpoints.
+    /// A row's turn begins, which these carry.
     ///
     /// # Errors
     /// An end cannot be sampled.
-    pub async fn begin(&mut self, ends: &[(End, BaseUrl)]) -> anyhow::Result<()> {
-        for (end, admin) in ends {
-            let started = http::post(admin, "/debug/pprof/start?seconds=300&raw=1", PATIENCE).await;
-            started.with_context(|| format!("cannot sample the {} at {admin}", end.name()))?;
-        }
-        self.client = Some(Sampling::start(HERTZ).context("cannot sample the load generator")?);
+    pub async fn begin(&mut self, carriers: &[Carrier]) -> anyhow::Result<()> {
+        self.under_way = match self.wanted.sampler {
+            Sampler::Own => {
+                for Carrier { end, admin, .. } in carriers {
+                    let path = "/debug/pprof/start?seconds=300&raw=1";
+                    let started = http::post(admin, path, PATIENCE).await;
+                    started
+                        .with_context(|| format!("cannot sample the {} at {admin}", end.name()))?;
+                }
+                let sampling =
+                    Sampling::start(HERTZ).context("cannot sample the load generator")?;
+                UnderWay::Own(sampling)
+            }
+            Sampler::Perf => {
+                let mut pids = vec![std::process::id()];
+                for Carrier { end, admin, pid } in carriers {
+                    match pid {
+                        Some(pid) => pids.push(*pid),
+                        None => bail!(
+                            "perf cannot sample the {} at {admin}: it was not started here",
+                            end.name()
+                        ),
+                    }
+                }
+                UnderWay::Perf(Perf::start(&pids, &self.folder).await?)
+            }
+        };
         Ok(())
     }
 
@@ -114,39 +182,62 @@ impl Profiler {
         &mut self,
         row: Row,
         exchanges: &[Exchange],
-        ends: &[(End, BaseUrl)],
+        carriers: &[Carrier],
     ) -> anyhow::Result<()> {
-        let sampled = self.client.take().map(Sampling::finish).transpose();
         let run_ns = MonoClock.now().since(self.began) as f64;
-        let at = match self.rows.iter().position(|profile| profile.row == row) {
-            Some(at) => at,
-            None => {
-                self.rows.push(RowProfile {
-                    row,
-                    tokens: 0,
-                    ends: BTreeMap::new(),
-                    run_ns,
-                });
-                self.rows.len() - 1
-            }
-        };
-        let profile = &mut self.rows[at];
+        let under_way = std::mem::take(&mut self.under_way);
+        let thread = self.thread.clone();
+        let profile = self.row(row);
         profile.run_ns = run_ns;
         profile.tokens += exchanges.iter().map(tokens).sum::<u64>();
-        let sampled = sampled.context("cannot read the load generator's profile")?;
-        let client = sampled
-            .unwrap_or_default()
-            .of_roots(|thread| thread == self.thread);
-        profile.ends.entry(End::Client).or_default().merge(client);
-        for (end, admin) in ends {
-            let what = || format!("cannot have the profile of the {} at {admin}", end.name());
-            let packed = http::post(admin, "/debug/pprof/stop", PATIENCE)
-                .await
-                .with_context(what)?;
-            let stacks = protobuf::decode(&packed).with_context(what)?;
-            profile.ends.entry(*end).or_default().merge(stacks);
+        match under_way {
+            UnderWay::Nothing => Ok(()),
+            UnderWay::Own(sampling) => {
+                let sampled = sampling
+                    .finish()
+                    .context("cannot read the load generator's profile")?;
+                profile.add(End::Client, sampled.of_roots(|root| root == thread));
+                for Carrier { end, admin, .. } in carriers {
+                    let what =
+                        || format!("cannot have the profile of the {} at {admin}", end.name());
+                    let packed = http::post(admin, "/debug/pprof/stop", PATIENCE)
+                        .await
+                        .with_context(what)?;
+                    profile.add(*end, protobuf::decode(&packed).with_context(what)?);
+                }
+                Ok(())
+            }
+            UnderWay::Perf(perf) => {
+                let ours = (std::process::id(), gettid().as_raw().unsigned_abs());
+                profile.add(End::Client, Stacks::default());
+                for carrier in carriers {
+                    profile.add(carrier.end, Stacks::default());
+                }
+                for (thread, stacks) in perf.finish().await? {
+                    let of = |it: &&Carrier| it.pid == Some(thread.0);
+                    if thread == ours {
+                        profile.add(End::Client, stacks);
+                    } else if let Some(carrier) = carriers.iter().find(of) {
+                        profile.add(carrier.end, stacks);
+                    }
+                }
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    fn row(&mut self, row: Row) -> &mut RowProfile {
+        let at = self.rows.iter().position(|profile| profile.row == row);
+        let at = at.unwrap_or(self.rows.len());
+        if at == self.rows.len() {
+            self.rows.push(RowProfile {
+                row,
+                tokens: 0,
+                ends: BTreeMap::new(),
+                run_ns: 0.0,
+            });
+        }
+        &mut self.rows[at]
     }
 
     /// Every profile is as exact as it was to become.

@@ -3,7 +3,6 @@
 use serde::Serialize;
 use tokenlag_probes::Row;
 use tokenlag_profiling::difference::{FunctionChange, changes, resolution, samples_for};
-use tokenlag_profiling::sampler::HERTZ;
 use tokenlag_profiling::{Side, Stacks, tidy};
 
 use super::sampling::{End, RowProfile, Wanted};
@@ -117,7 +116,7 @@ impl Summary {
 
     /// Samples in a second of CPU time.
     pub fn hertz(&self) -> f64 {
-        f64::from(HERTZ)
+        self.wanted.hertz()
     }
 
     /// Pairs of a baseline's profile and another row's, where both can be compared.

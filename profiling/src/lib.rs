@@ -5,6 +5,7 @@ pub mod difference;
 pub mod flamegraph;
 pub mod folded;
 mod name;
+pub mod perf;
 mod place;
 pub mod protobuf;
 pub mod sampler;

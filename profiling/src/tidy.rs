@@ -54,8 +54,8 @@ const RUNTIME: [&str; 5] = [
     "mio::",
 ];
 
-/// How a thread begins: there is nothing to see there.
-const ENTRY: [&str; 9] = [
+/// How a thread begins, and how it enters the kernel: there is nothing to see there.
+const ENTRY: [&str; 11] = [
     "_start",
     "main",
     "start_main",
@@ -65,6 +65,8 @@ const ENTRY: [&str; 9] = [
     "clone",
     "clone3",
     "clone_start",
+    "entry_SYSCALL_64_after_hwframe_[k]",
+    "do_syscall_64_[k]",
 ];
 
 /// The same samples in stacks that a person can read.
