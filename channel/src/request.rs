@@ -1,5 +1,6 @@
 //! A request, rendered for its channel before the clock starts.
 
+use ::http::uri::Scheme;
 use bytes::Bytes;
 use tokenlag_dialect::{Fields, NotAnObject, responses};
 use tokenlag_probes::{Encoding, TraceId, Transport};
@@ -76,7 +77,9 @@ impl Request {
                 Rendered::Message(text(message)?)
             }
             Transport::Quic => Rendered::Stream(frame::render_request(ask)?.into()),
-            Transport::Http2 | Transport::Http3 => Rendered::Fields(Box::new(fields(ask)?)),
+            Transport::Http2 | Transport::Http3 => {
+                Rendered::Fields(Box::new(fields(ask, scheme(transport))?))
+            }
             other => {
                 let what = format!("{other} cannot be dialled");
                 return Err(ChannelError::Request(what));
@@ -100,7 +103,7 @@ impl Request {
             Transport::Ws => Rendered::Message(text(message.create()?)?),
             Transport::Quic => Rendered::Stream(frame::render_message(message)?.into()),
             Transport::Http2 | Transport::Http3 => {
-                Rendered::Fields(Box::new(message.to_request()?))
+                Rendered::Fields(Box::new(message.to_request(scheme(transport))?))
             }
             other => {
                 let what = format!("{other} cannot be dialled");
@@ -145,10 +148,18 @@ impl Request {
     }
 }
 
-/// A create request as HTTP/2 and HTTP/3 take it. The scheme is the client's to set: it knows whether it dialled TLS.
-fn fields(ask: &Ask<'_>) -> Result<::http::Request<Bytes>, ChannelError> {
+/// The scheme that a request for `transport` most likely needs. HTTP/2's client sets another where it dialled TLS.
+fn scheme(transport: Transport) -> Scheme {
+    match transport.dialled() {
+        Transport::Http2 => Scheme::HTTP,
+        _ => Scheme::HTTPS,
+    }
+}
+
+/// A create request as HTTP/2 and HTTP/3 take it.
+fn fields(ask: &Ask<'_>, scheme: Scheme) -> Result<::http::Request<Bytes>, ChannelError> {
     let uri = ::http::Uri::builder()
-        .scheme("https")
+        .scheme(scheme)
         .authority(ask.authority)
         .path_and_query(ask.path)
         .build()
@@ -195,11 +206,11 @@ impl Message<'_> {
         Ok(fields.to_vec())
     }
 
-    /// As HTTP/2 and HTTP/3 take it. The scheme is the client's to set: it knows whether it dialled TLS.
-    fn to_request(&self) -> Result<::http::Request<Bytes>, ChannelError> {
+    /// As HTTP/2 and HTTP/3 take it.
+    fn to_request(&self, scheme: Scheme) -> Result<::http::Request<Bytes>, ChannelError> {
         let bad = |error: ::http::Error| ChannelError::Request(error.to_string());
         let uri = ::http::Uri::builder()
-            .scheme("https")
+            .scheme(scheme)
             .authority(self.authority)
             .path_and_query(self.target)
             .build()

@@ -193,17 +193,21 @@ impl Inner {
 
     /// The request's head for this connection.
     fn head(&self, request: &http::Request<Bytes>) -> Result<http::Request<()>, ChannelError> {
-        let bad = |error: &dyn std::fmt::Display| ChannelError::Request(error.to_string());
-        let mut uri = request.uri().clone().into_parts();
         let scheme = if self.dial.tls.is_some() {
             http::uri::Scheme::HTTPS
         } else {
             http::uri::Scheme::HTTP
         };
-        uri.scheme = Some(scheme);
+        let mut uri = request.uri().clone();
+        if uri.scheme() != Some(&scheme) {
+            let mut parts = uri.into_parts();
+            parts.scheme = Some(scheme);
+            uri = http::Uri::from_parts(parts)
+                .map_err(|error| ChannelError::Request(error.to_string()))?;
+        }
         let mut head = http::Request::new(());
         *head.method_mut() = request.method().clone();
-        *head.uri_mut() = http::Uri::from_parts(uri).map_err(|error| bad(&error))?;
+        *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
         *head.headers_mut() = request.headers().clone();
         Ok(head)
