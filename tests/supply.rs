@@ -8,7 +8,7 @@ use std::process::Command;
 use workspace::{is_ours, metadata, packages, root, text};
 
 /// Licences that we may build upon.
-const LICENCES: [&str; 13] = [
+const LICENCES: [&str; 14] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -16,6 +16,8 @@ const LICENCES: [&str; 13] = [
     "BSD-3-Clause",
     "BSL-1.0",
     "CC0-1.0",
+    // It binds file by file, and ours are none of those: inferno, which draws flamegraphs, is taken as it is.
+    "CDDL-1.0",
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
@@ -25,18 +27,26 @@ const LICENCES: [&str; 13] = [
 ];
 
 /// Crates that are there in several versions, and why that is so.
-const DUPLICATES: [(&str, &str); 3] = [
+const DUPLICATES: [(&str, &str); 5] = [
     (
         "base64",
         "hdrhistogram writes its logs with 0.22, and pem (of rcgen) reads keys with 0.23",
+    ),
+    (
+        "bitflags",
+        "nix 0.26 (of pprof) has 1, the rest of the world 2",
     ),
     (
         "getrandom",
         "ring seeds its keys with 0.2, the rest of the world with 0.4",
     ),
     (
+        "nix",
+        "pprof sets its signal with 0.26, we with 0.31",
+    ),
+    (
         "syn",
-        "zerocopy (of criterion, a bench's alone) derives with 2, the rest of the world with 3",
+        "prost (for pprof's files) and zerocopy (of inferno's hashes) derive with 2, the rest of the world with 3",
     ),
 ];
 
