@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::measured::Measured;
 
-/// How far a count may be from the baseline's. Two counts of the same program differ by less than a thousandth.
+/// How far a count may be from the baseline's. Two counts of the same program are the same to a thousandth, but for those of
+/// whole exchanges (two) and of the history (five): hash tables have seeds of their own in every process.
 pub const TOLERANCE: f64 = 0.03;
 
 /// How a piece stands beside the baseline.
