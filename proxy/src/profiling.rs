@@ -3,13 +3,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::thread;
 use std::time::Duration;
 
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
 use tokenlag_profiling::sampler::HERTZ;
 use tokenlag_profiling::{
     Sampling, SamplingError, Stacks, Title, flamegraph, protobuf, sampler, tidy,
 };
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::admin::Answer;
@@ -190,23 +197,34 @@ fn refused(error: &SamplingError) -> Answer {
     }
 }
 
-/// On a thread beside: the first one reads the program's debug information, and health is asked for meanwhile.
 async fn begun(hertz: u64) -> Result<Sampling, Answer> {
     let hertz = i32::try_from(hertz).unwrap_or(HERTZ);
-    let started = spawn_blocking(move || Sampling::start(hertz)).await;
-    started
-        .map_err(|_| fallen())?
-        .map_err(|error| refused(&error))
+    let started = beside(move || Sampling::start(hertz)).await?;
+    started.map_err(|error| refused(&error))
 }
 
-/// On a thread beside, too: names are looked up while traffic goes on.
 async fn resolved(sampling: Sampling, raw: bool) -> Result<Stacks, Answer> {
-    let finished = spawn_blocking(move || {
+    let finished = beside(move || {
         let stacks = sampling.finish()?;
         Ok(if raw { stacks } else { tidy(&stacks) })
     });
-    let finished = finished.await.map_err(|_| fallen())?;
-    finished.map_err(|error| refused(&error))
+    finished.await?.map_err(|error| refused(&error))
+}
+
+/// Does `work` on a thread of its own that runs when nothing else wants its core: reading debug information and looking names up
+/// takes tenths of a second, in which tokens come and health is asked for.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
+    let (tell, told) = oneshot::channel();
+    let thread = thread::Builder::new().name("profile".to_owned());
+    let started = thread.spawn(move || {
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        // A system that does not allow it has the work done in its turn.
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        // Where nobody waits any more the work is dropped, and a sampling with it.
+        let _ = tell.send(work());
+    });
+    started.map_err(|_| fallen())?;
+    told.await.map_err(|_| fallen())
 }
 
 fn fallen() -> Answer {
