@@ -28,7 +28,8 @@ pub(crate) fn lines(stacks: &Stacks) -> BTreeMap<String, u64> {
     let mut lines = BTreeMap::new();
     for (stack, count) in stacks.iter() {
         let names: Vec<String> = stack.iter().map(|frame| plain(&frame.function)).collect();
-        *lines.entry(names.join(";")).or_default() += count;
+        let line: &mut u64 = lines.entry(names.join(";")).or_default();
+        *line = line.saturating_add(count);
     }
     lines
 }

@@ -75,7 +75,10 @@ fn profile(stacks: &Stacks, hertz: f64) -> Profile {
     let mut functions: HashMap<(i64, i64), u64> = HashMap::new();
     for (stack, count) in stacks.iter() {
         let mut sample = Sample {
-            value: vec![count as i64, (count as f64 * period).round() as i64],
+            value: vec![
+                i64::try_from(count).unwrap_or(i64::MAX),
+                (count as f64 * period).round() as i64,
+            ],
             ..Sample::default()
         };
         let Some((root, frames)) = stack.split_first() else {
@@ -320,7 +323,11 @@ mod tests {
             let mut message = profile(&stacks, 199.0).encode_to_vec();
             let at = at.index(message.len());
             message[at] = byte;
-            let _ = decode(&message);
+            if let Ok(stacks) = decode(&message) {
+                let text = folded::text(&crate::tidy(&stacks));
+                let _ = stacks.functions();
+                prop_assert_eq!(folded::text(&folded::parse(&text).unwrap()), text);
+            }
         }
     }
 }

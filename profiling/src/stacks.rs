@@ -93,12 +93,14 @@ impl Stacks {
             // A function that calls itself is in the sample once.
             let mut seen: Vec<&str> = stack.iter().map(|frame| &*frame.function).collect();
             if let Some(leaf) = seen.last() {
-                functions.entry(leaf).or_default().own += count;
+                let share = functions.entry(leaf).or_default();
+                share.own = share.own.saturating_add(count);
             }
             seen.sort_unstable();
             seen.dedup();
             for function in seen {
-                functions.entry(function).or_default().total += count;
+                let share = functions.entry(function).or_default();
+                share.total = share.total.saturating_add(count);
             }
         }
         functions
