@@ -22,6 +22,10 @@ impl Plan {
             let what = "--until is of compare, which looks at intervals; a profile goes on until --resolution is reached";
             return Err(Usage(what.to_owned()).into());
         }
+        if !compare.output.fail_if.is_empty() {
+            let what = "--fail-if is of compare and load, whose figures no sampling disturbs";
+            return Err(Usage(what.to_owned()).into());
+        }
         if compare.output.output == Output::Csv {
             let what = "a profile is shown as a table or as JSON: --output table, --output json";
             return Err(Usage(what.to_owned()).into());

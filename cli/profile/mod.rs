@@ -7,6 +7,7 @@ mod summary;
 mod table;
 
 use nix::sys::signal::Signal;
+use tokenlag_probes::RunFolder;
 
 pub use sampling::{Carrier, End, Profiler, RowProfile, Wanted};
 
@@ -14,6 +15,7 @@ use crate::args::profile::ProfileArgs;
 use crate::args::values::Output;
 use crate::compare::{self, Done};
 use crate::exit::Exit;
+use crate::measure::Measured;
 use crate::plan::Plan;
 use crate::{output, signals};
 use summary::Summary;
@@ -43,21 +45,26 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
         Ok(outcome) => outcome.into_parts(),
         Err(error) => {
             // Turns that were over before something broke may have been kept.
-            output::note(&format!(
-                "what there is of the run is in {}",
-                place.display()
-            ));
+            if RunFolder::is_at(&place) {
+                output::note(&format!("the run is in {}", place.display()));
+            }
             return Err(error);
         }
     };
-    let summary = Summary::of(&measured.profiles, wanted, baseline, args.raw);
+    let Measured {
+        profiles,
+        report,
+        told,
+        ..
+    } = &measured;
+    let summary = Summary::of(profiles, report, wanted, baseline, args.raw);
     files::write(&place, &summary)?;
     let shown = summary.shown();
     match args.compare.output.output {
         Output::Json => output::result(&(serde_json::to_string_pretty(&shown)? + "\n"))?,
         Output::Table | Output::Csv => output::result(&table::text(&shown))?,
     }
-    for line in &measured.told {
+    for line in told {
         output::note(line);
     }
     output::note(&format!(

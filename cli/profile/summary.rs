@@ -1,7 +1,7 @@
 //! What a run's profiles say, as one value: for the table, for `profile.json`, and for the files beside it.
 
 use serde::Serialize;
-use tokenlag_probes::Row;
+use tokenlag_probes::{Report, Row};
 use tokenlag_profiling::difference::{FunctionChange, changes, resolution, samples_for};
 use tokenlag_profiling::{Side, Stacks, tidy};
 
@@ -27,6 +27,10 @@ pub struct Profile {
     pub stacks: Stacks,
     tokens: u64,
     run_ns: f64,
+    /// CPU time that a sample stands for.
+    period_ns: f64,
+    /// It is told from the CPU time that the system booked, and not from the sampler's rate.
+    is_booked: bool,
 }
 
 /// What is shown of all of them.
@@ -61,7 +65,7 @@ pub struct ShownEnd {
     pub lost: u64,
     /// CPU time for each token; `None` where no token came.
     pub cpu_ns_per_token: Option<f64>,
-    /// How far that may be off by sampling, to either side; 95 %.
+    /// How far that may be off by sampling, to either side; 95 %. `None` where the system booked it.
     pub error_ns: Option<f64>,
     /// How far any function's share may be off; 95 %. `None` without samples.
     pub resolution: Option<f64>,
@@ -93,16 +97,25 @@ pub struct ShownDifference {
 
 impl Summary {
     /// Of what was sampled; with all frames where they are wanted `raw`.
-    pub fn of(rows: &[RowProfile], wanted: Wanted, baseline: Option<Row>, raw: bool) -> Self {
+    pub fn of(
+        rows: &[RowProfile],
+        report: &Report,
+        wanted: Wanted,
+        baseline: Option<Row>,
+        raw: bool,
+    ) -> Self {
         let mut profiles = Vec::new();
         for row in rows {
             for (end, stacks) in &row.ends {
+                let booked = booked_ns(row, *end, report);
                 profiles.push(Profile {
                     row: row.row,
                     end: *end,
                     stacks: if raw { stacks.clone() } else { tidy(stacks) },
                     tokens: row.tokens,
                     run_ns: row.run_ns,
+                    period_ns: booked.unwrap_or(1e9 / wanted.hertz()),
+                    is_booked: booked.is_some(),
                 });
             }
         }
@@ -135,7 +148,7 @@ impl Summary {
     pub fn side<'a>(&self, profile: &'a Profile) -> Side<'a> {
         Side {
             stacks: &profile.stacks,
-            period_ns: 1e9 / self.hertz(),
+            period_ns: profile.period_ns,
             work: profile.tokens as f64,
         }
     }
@@ -196,7 +209,7 @@ impl Summary {
             samples,
             lost: profile.stacks.lost(),
             cpu_ns_per_token: cost.map(|(cost, _)| cost),
-            error_ns: cost.map(|(_, error)| error),
+            error_ns: cost.map(|(_, error)| error).filter(|_| !profile.is_booked),
             resolution: (samples > 0).then(|| resolution(samples)),
             needs_s: (samples > 0 && samples < enough).then_some(needs),
             functions,
@@ -206,6 +219,21 @@ impl Summary {
             },
         }
     }
+}
+
+/// CPU time that a sample of this end stands for, by what the system booked. A process that works in short bursts is
+/// interrupted less often than its CPU time says: the kernel looks at its ticks alone, and gives one signal for however many are due.
+fn booked_ns(row: &RowProfile, end: End, report: &Report) -> Option<f64> {
+    let (counter, ends) = match end {
+        End::Client => ("client_cpu_ns_per_token", &[End::Client][..]),
+        // The two proxies of a pair are booked together.
+        End::Sidecar | End::Proxy => ("proxy_cpu_ns_per_token", &[End::Sidecar, End::Proxy][..]),
+    };
+    let shown = report.channels.iter().find(|shown| shown.row == row.row)?;
+    let per_token = shown.counters.get(counter)?;
+    let stacks = ends.iter().filter_map(|end| row.ends.get(end));
+    let samples: u64 = stacks.map(Stacks::total).sum();
+    (samples > 0 && row.tokens > 0).then(|| per_token * row.tokens as f64 / samples as f64)
 }
 
 impl Profile {

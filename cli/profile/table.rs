@@ -32,11 +32,11 @@ pub fn text(shown: &Shown) -> String {
 }
 
 fn line(end: &ShownEnd) -> String {
-    let cost = end.cpu_ns_per_token.zip(end.error_ns);
-    let cost = cost.map_or_else(
-        || "-".to_owned(),
-        |(cost, error)| format!("{:.2} +-{:.2}", cost / 1e3, error / 1e3),
-    );
+    let cost = match (end.cpu_ns_per_token, end.error_ns) {
+        (Some(cost), Some(error)) => format!("{:.2} +-{:.2}", cost / 1e3, error / 1e3),
+        (Some(cost), None) => format!("{:.2}", cost / 1e3),
+        (None, _) => "-".to_owned(),
+    };
     let points = end
         .resolution
         .map_or_else(|| "-".to_owned(), |it| format!("+-{:.1}", it * 100.0));

@@ -64,7 +64,7 @@ fn begun(line: &str) -> Option<Sample> {
     })
 }
 
-/// `	   bad875 core::slice::index::range (/usr/bin/tokenlag)`.
+/// `bad875 core::slice::index::range (/usr/bin/tokenlag)`, indented.
 fn frame(line: &str) -> Option<Arc<Frame>> {
     let (address, rest) = line.trim().split_once(' ')?;
     u64::from_str_radix(address, 16).ok()?;
