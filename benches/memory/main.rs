@@ -1,0 +1,105 @@
+//! What a connection takes of the proxy's memory, idle and with an exchange under way: cargo bench --bench memory.
+//!
+//! Arguments choose: numbers of connections (`1000`, `10000`; as the usual ones) and channels (`http`, `http2`, `ws`, `quic`). For
+//! each of both a proxy is started anew, so many connections are opened to it by this process, each carries one exchange and is
+//! idle then, and in the end each has one under way that an upstream, a third process, holds open. What is counted is the
+//! proxy's anonymous resident memory (`RssAnon` of /proc/PID/status), less what it had before the first connection, divided by
+//! their number. An exchange under way has a connection of its own to the upstream, which is in its figure; what the kernel has
+//! of either is in none.
+
+mod ends;
+mod files;
+mod upstream;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokenlag_probes::Transport;
+
+use crate::ends::{Ends, Failure};
+
+/// What is measured where no argument says it.
+const COUNTS: [u64; 2] = [1_000, 10_000];
+const CHANNELS: [Transport; 4] = [
+    Transport::Http,
+    Transport::Http2,
+    Transport::Ws,
+    Transport::Quic,
+];
+
+/// How long one size of one channel may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == upstream::WORD) {
+        return upstream::serve();
+    }
+    let (mut counts, mut channels) = (Vec::new(), Vec::new());
+    for word in words.iter().filter(|word| *word != "--bench") {
+        match (word.parse::<u64>(), word.parse::<Transport>()) {
+            (Ok(count @ 1..), _) => counts.push(count),
+            (_, Ok(channel)) if CHANNELS.contains(&channel) => channels.push(channel),
+            _ => {
+                let known = CHANNELS.map(|channel| channel.to_string()).join(", ");
+                eprintln!("'{word}' is neither a number of connections nor one of {known}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let counts = if counts.is_empty() {
+        COUNTS.to_vec()
+    } else {
+        counts
+    };
+    let channels = if channels.is_empty() {
+        CHANNELS.to_vec()
+    } else {
+        channels
+    };
+    println!("Memory of the proxy for each connection, in KiB");
+    println!(
+        "{:<8} {:>11} {:>8} {:>8}",
+        "channel", "connections", "idle", "active"
+    );
+    println!("{}", "-".repeat(38));
+    let mut ended_well = true;
+    for &count in &counts {
+        if let Err(refusal) = files::open(count) {
+            eprintln!("{count} connections: {refusal}");
+            ended_well = false;
+            continue;
+        }
+        for &channel in &channels {
+            match measured(channel, count) {
+                Ok((idle, active)) => {
+                    println!("{channel:<8} {count:>11} {idle:>8.1} {active:>8.1}");
+                }
+                Err(failure) => {
+                    eprintln!("{channel} with {count} connections: {failure}");
+                    ended_well = false;
+                }
+            }
+        }
+    }
+    if ended_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// KiB of a connection, idle and active.
+fn measured(channel: Transport, count: u64) -> Result<(f64, f64), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let local = tokio::task::LocalSet::new();
+    let work = async {
+        let ends = Ends::start(channel).await?;
+        let measured = tokio::time::timeout(PATIENCE, ends.measure(count)).await;
+        measured.unwrap_or_else(|_| Err(format!("not done within {PATIENCE:?}").into()))
+    };
+    local.block_on(&runtime, work)
+}
