@@ -88,7 +88,9 @@ impl Run<'_> {
             self.plan.exchanges(),
         ));
         let rows = self.lanes.len();
-        let profiler = self.profile.map(|wanted| Profiler::new(wanted, rows, self.place.to_owned()));
+        let profiler = self
+            .profile
+            .map(|wanted| Profiler::new(wanted, rows, self.place.to_owned()));
         let profiler = profiler.transpose()?;
         display.stage("warming up");
         let mut shared = self.shared(counts, alarm);

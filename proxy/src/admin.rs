@@ -395,7 +395,11 @@ async fn converse(
         let answer = match (&*incoming.head.method, incoming.head.path()) {
             ("GET" | "HEAD", "/distance") => admin.distance().await,
             (method, _) if let Some(path) = profile => {
-                let query = incoming.head.target.split_once('?').map_or("", |(_, it)| it);
+                let query = incoming
+                    .head
+                    .target
+                    .split_once('?')
+                    .map_or("", |(_, it)| it);
                 select! {
                     answer = admin.profiling.answer(method, path, query) => answer,
                     // Nobody waits for it any more: the process need not be sampled.
