@@ -53,6 +53,10 @@ impl Passing {
     /// The system's own.
     pub async fn pass_on(self, command: Pid) -> anyhow::Result<Infallible> {
         let is_leader = getsid(None) == Ok(getpid());
+        #[expect(
+            deprecated,
+            reason = "the newer way is unsafe; the descriptor is this one's own for as long as it is waited for"
+        )]
         let kept = AsyncFd::with_interest(self.0, Interest::READABLE);
         let kept = kept.context("cannot wait for signals")?;
         loop {
