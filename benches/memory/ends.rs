@@ -83,8 +83,8 @@ impl Ends {
         })
     }
 
-    /// KiB of a connection, idle and active.
-    pub async fn measure(&self, count: u64) -> Result<(f64, f64), Failure> {
+    /// KiB of a connection, idle, and active where that is wanted.
+    pub async fn measure(&self, count: u64, active: bool) -> Result<(f64, Option<f64>), Failure> {
         // What is made once is no connection's.
         let first = self.channel();
         self.exchange(&first, "first").await?;
@@ -95,14 +95,16 @@ impl Ends {
             self.exchange(&channel, "one").await?;
             channels.push(channel);
         }
-        let idle = self.settled().await?;
+        let each = |kib: u64| (kib as f64 - before as f64) / count as f64;
+        let idle = each(self.settled().await?);
+        if !active {
+            return Ok((idle, None));
+        }
         let mut replies = Vec::new();
         for channel in &channels {
             replies.push(self.begin(channel, HOLD).await?);
         }
-        let active = self.settled().await?;
-        let each = |kib: u64| (kib as f64 - before as f64) / count as f64;
-        Ok((each(idle), each(active)))
+        Ok((idle, Some(each(self.settled().await?))))
     }
 
     fn channel(&self) -> Channel {

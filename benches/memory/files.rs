@@ -5,12 +5,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// Files that a process has besides.
 const OTHERS: u64 = 200;
 
-/// Lets this process, and those that it starts, open what `count` connections need.
+/// Lets this process, and those that it starts, have so many files for connections.
 ///
 /// # Errors
 /// The system allows fewer; says how many are needed.
-pub fn open(count: u64) -> Result<(), String> {
-    let needed = 2 * count + OTHERS;
+pub fn open(connections: u64) -> Result<(), String> {
+    let needed = connections + OTHERS;
     let limit = getrlimit(Resource::RLIMIT_NOFILE);
     let (soft, hard) =
         limit.map_err(|error| format!("the limit of open files is not known: {error}"))?;

@@ -65,15 +65,24 @@ fn main() -> ExitCode {
     println!("{}", "-".repeat(38));
     let mut ended_well = true;
     for &count in &counts {
+        // An active connection has another one to the upstream.
+        let active = match files::open(2 * count) {
+            Ok(()) => true,
+            Err(refusal) => {
+                eprintln!("{count} active connections: {refusal}");
+                ended_well = false;
+                false
+            }
+        };
         if let Err(refusal) = files::open(count) {
-            eprintln!("{count} connections: {refusal}");
-            ended_well = false;
+            eprintln!("{count} idle connections: {refusal}");
             continue;
         }
         for &channel in &channels {
-            match measured(channel, count) {
+            match measured(channel, count, active) {
                 Ok((idle, active)) => {
-                    println!("{channel:<8} {count:>11} {idle:>8.1} {active:>8.1}");
+                    let active = active.map_or("-".to_owned(), |kib| format!("{kib:.1}"));
+                    println!("{channel:<8} {count:>11} {idle:>8.1} {active:>8}");
                 }
                 Err(failure) => {
                     eprintln!("{channel} with {count} connections: {failure}");
@@ -89,8 +98,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// KiB of a connection, idle and active.
-fn measured(channel: Transport, count: u64) -> Result<(f64, f64), Failure> {
+/// KiB of a connection, idle, and active where that is wanted.
+fn measured(channel: Transport, count: u64, active: bool) -> Result<(f64, Option<f64>), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -98,7 +107,7 @@ fn measured(channel: Transport, count: u64) -> Result<(f64, f64), Failure> {
     let local = tokio::task::LocalSet::new();
     let work = async {
         let ends = Ends::start(channel).await?;
-        let measured = tokio::time::timeout(PATIENCE, ends.measure(count)).await;
+        let measured = tokio::time::timeout(PATIENCE, ends.measure(count, active)).await;
         measured.unwrap_or_else(|_| Err(format!("not done within {PATIENCE:?}").into()))
     };
     local.block_on(&runtime, work)
