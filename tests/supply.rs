@@ -40,10 +40,7 @@ const DUPLICATES: [(&str, &str); 5] = [
         "getrandom",
         "ring seeds its keys with 0.2, the rest of the world with 0.4",
     ),
-    (
-        "nix",
-        "pprof sets its signal with 0.26, we with 0.31",
-    ),
+    ("nix", "pprof sets its signal with 0.26, we with 0.31"),
     (
         "syn",
         "prost (for pprof's files) and zerocopy (of inferno's hashes) derive with 2, the rest of the world with 3",
