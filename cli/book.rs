@@ -198,8 +198,9 @@ impl Book {
         let pids = proxy.map_or_else(Vec::new, |proxy| proxy.carrying(row));
         let after = Account::now(&pids);
         let admins = proxy.map_or_else(Vec::new, |proxy| proxy.admins(row));
-        let closed = self.alarm.stop.or_within(LAST_FETCH, after.closed(&admins));
-        let after = closed.await.unwrap_or(after);
+        let closed = after.clone().closed(&admins);
+        let closed = self.alarm.stop.or_within(LAST_FETCH, closed).await;
+        let after = closed.unwrap_or(after);
         after.enter_since(&self.before, counters);
     }
 

@@ -7,42 +7,42 @@ use tokenlag_loadgen::BaseUrl;
 use tokenlag_probes::{Counters, ProcessUsage};
 
 use crate::allocations;
-use crate::cpu::{Usage, modes_of_this_thread};
+use crate::cpu::{Side, Threads, Usage, modes_of_this_thread};
 use crate::http;
 
 /// How long a proxy may take to say what it used.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What generator and proxies had used at a moment. What is not known is `None`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Account {
     client: Option<Usage>,
     client_modes: Option<ProcessUsage>,
-    proxy: Option<Usage>,
+    proxy: Option<Threads>,
     proxy_modes: Option<ProcessUsage>,
 }
 
 impl Account {
-    /// Before a row's turn: what its proxies say themselves is asked first, so that nothing of the asking is counted.
+    /// Before a row's turn: what its proxies say themselves is asked first, and the client's own CPU time is read last, so that
+    /// nothing of the asking and reading is counted.
     pub async fn opened(pids: &[u32], admins: &[BaseUrl]) -> Self {
         let proxy_modes = told(admins).await;
+        let proxy = read(pids);
+        let client_modes = modes();
         Self {
+            client: Usage::of_this_thread(Side::Before),
+            client_modes,
+            proxy,
             proxy_modes,
-            ..Self::now(pids)
         }
     }
 
-    /// After a row's turn: what the system says is read first.
+    /// After a row's turn: the other way round.
     pub fn now(pids: &[u32]) -> Self {
         Self {
-            client: Usage::of_this_thread(),
-            client_modes: modes_of_this_thread().map(|modes| ProcessUsage {
-                allocations: allocations::so_far(),
-                ..modes
-            }),
-            proxy: (!pids.is_empty())
-                .then(|| Usage::of_all(pids.iter().copied()))
-                .flatten(),
+            client: Usage::of_this_thread(Side::After),
+            client_modes: modes(),
+            proxy: read(pids),
             proxy_modes: None,
         }
     }
@@ -57,12 +57,12 @@ impl Account {
 
     /// Enters what was used since `before`.
     pub fn enter_since(&self, before: &Self, counters: &mut Counters) {
-        let used = |now: Option<Usage>, then: Option<Usage>| Some(now?.since(&then?));
         let modes =
             |now: Option<ProcessUsage>, then: Option<ProcessUsage>| Some(now?.since(&then?));
-        let client = used(self.client, before.client);
+        let client = (self.client.zip(before.client)).map(|(now, then)| now.since(&then));
         let client_modes = modes(self.client_modes, before.client_modes);
-        let proxy = used(self.proxy, before.proxy);
+        let proxy =
+            (self.proxy.as_ref().zip(before.proxy.as_ref())).map(|(now, then)| now.since(then));
         let proxy_modes = modes(self.proxy_modes, before.proxy_modes);
         let split = |used: Option<Usage>, modes: Option<ProcessUsage>| {
             used.zip(modes)
@@ -83,6 +83,21 @@ impl Account {
         counters.proxy_involuntary_switches = proxy.map(|used| used.involuntary_switches);
         counters.proxy_allocations = proxy_modes.and_then(|modes| modes.allocations);
     }
+}
+
+/// What the calling thread used in either mode, and what this process allocated.
+fn modes() -> Option<ProcessUsage> {
+    modes_of_this_thread().map(|modes| ProcessUsage {
+        allocations: allocations::so_far(),
+        ..modes
+    })
+}
+
+/// What the threads of the processes `pids` used; `None` where there is no process, or the system does not tell.
+fn read(pids: &[u32]) -> Option<Threads> {
+    (!pids.is_empty())
+        .then(|| Threads::of(pids.iter().copied()))
+        .flatten()
 }
 
 /// What the processes at `admins` say that they used, together. `None` where one of them does not: without it the figures that
