@@ -20,6 +20,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::admin::Answer;
+use crate::usage;
 
 /// Where they are.
 pub(crate) const PATH: &str = "/debug/pprof/";
@@ -45,8 +46,22 @@ pub(crate) struct Profiling {
 
 struct Started {
     serial: u64,
-    sampling: Sampling,
+    begun: Begun,
     wanted: Wanted,
+}
+
+/// A sampling that is under way.
+struct Begun {
+    sampling: Sampling,
+    /// CPU time of the process until then, in nanoseconds; `None` where the system does not tell.
+    cpu_ns: Option<u64>,
+}
+
+/// What was sampled.
+struct Taken {
+    stacks: Stacks,
+    /// Samples in a second of CPU time, as they came.
+    hertz: f64,
 }
 
 /// What is asked for.
@@ -86,10 +101,8 @@ impl Profiling {
             Err(why) => return Answer::error(400, "Bad Request", &why),
         };
         let answered = match (method, path) {
-            ("GET", "profile") => self.sampled(wanted).await.and_then(some).map(|stacks| {
-                let packed = protobuf::encode(&stacks, wanted.hertz as f64);
-                Answer::ok(OCTETS, packed)
-            }),
+            ("GET", "profile") => (self.sampled(wanted).await.and_then(some))
+                .map(|taken| Answer::ok(OCTETS, taken.packed())),
             ("GET", "flamegraph") => self.sampled(wanted).await.and_then(some).and_then(drawn),
             ("POST", "start") => self.start(wanted).await,
             ("POST", "stop") => self.stop().await,
@@ -105,13 +118,13 @@ impl Profiling {
     }
 
     /// What the process does from now on, for as long as is wanted.
-    async fn sampled(&self, wanted: Wanted) -> Result<Stacks, Answer> {
+    async fn sampled(&self, wanted: Wanted) -> Result<Taken, Answer> {
         if self.started.borrow().is_some() {
             return Err(refused(&SamplingError::Running));
         }
-        let sampling = begun(wanted.hertz).await?;
+        let begun = begun(wanted.hertz).await?;
         sleep(Duration::from_secs(wanted.seconds)).await;
-        resolved(sampling, wanted.raw).await
+        resolved(begun, wanted).await
     }
 
     /// Begins a profile that [`Profiling::stop`] ends, or that is given up after its seconds.
@@ -119,12 +132,12 @@ impl Profiling {
         if self.started.borrow().is_some() {
             return Err(refused(&SamplingError::Running));
         }
-        let sampling = begun(wanted.hertz).await?;
+        let begun = begun(wanted.hertz).await?;
         let serial = self.serial.get() + 1;
         self.serial.set(serial);
         self.started.replace(Some(Started {
             serial,
-            sampling,
+            begun,
             wanted,
         }));
         let profiling = Rc::clone(self);
@@ -139,16 +152,12 @@ impl Profiling {
     /// The profile that was started; it may have no sample.
     async fn stop(&self) -> Result<Answer, Answer> {
         let started = self.started.borrow_mut().take();
-        let Some(Started {
-            sampling, wanted, ..
-        }) = started
-        else {
+        let Some(Started { begun, wanted, .. }) = started else {
             let why = "no profile was started, or its seconds are over";
             return Err(Answer::error(409, "Conflict", why));
         };
-        let stacks = resolved(sampling, wanted.raw).await?;
-        let packed = protobuf::encode(&stacks, wanted.hertz as f64);
-        Ok(Answer::ok(OCTETS, packed))
+        let taken = resolved(begun, wanted).await?;
+        Ok(Answer::ok(OCTETS, taken.packed()))
     }
 }
 
@@ -197,18 +206,47 @@ fn refused(error: &SamplingError) -> Answer {
     }
 }
 
-async fn begun(hertz: u64) -> Result<Sampling, Answer> {
+async fn begun(hertz: u64) -> Result<Begun, Answer> {
     let hertz = i32::try_from(hertz).unwrap_or(HERTZ);
     let started = beside(move || Sampling::start(hertz)).await?;
-    started.map_err(|error| refused(&error))
+    let sampling = started.map_err(|error| refused(&error))?;
+    Ok(Begun {
+        sampling,
+        cpu_ns: cpu_ns(),
+    })
 }
 
-async fn resolved(sampling: Sampling, raw: bool) -> Result<Stacks, Answer> {
+async fn resolved(begun: Begun, wanted: Wanted) -> Result<Taken, Answer> {
+    let Begun { sampling, cpu_ns } = begun;
+    // Before the names are looked up, which costs CPU time of its own.
+    let used = self::cpu_ns().zip(cpu_ns);
+    let used = used.map(|(now, then)| now.saturating_sub(then));
     let finished = beside(move || {
         let stacks = sampling.finish()?;
-        Ok(if raw { stacks } else { tidy(&stacks) })
+        Ok(if wanted.raw { stacks } else { tidy(&stacks) })
     });
-    finished.await?.map_err(|error| refused(&error))
+    let stacks = finished.await?.map_err(|error| refused(&error))?;
+    let hertz = rate(stacks.total(), used).unwrap_or(wanted.hertz as f64);
+    Ok(Taken { stacks, hertz })
+}
+
+/// CPU time of this process until now, in nanoseconds.
+fn cpu_ns() -> Option<u64> {
+    usage::so_far(None).map(|used| used.user_ns.saturating_add(used.system_ns))
+}
+
+/// Samples in a second of CPU time, where so many came of `used_ns`. A process that works in short bursts is interrupted less often
+/// than it asked for: the kernel looks at its ticks alone. `None` where either is not known.
+fn rate(samples: u64, used_ns: Option<u64>) -> Option<f64> {
+    let used_ns = used_ns.filter(|used_ns| *used_ns > 0 && samples > 0)?;
+    Some(samples as f64 * 1e9 / used_ns as f64)
+}
+
+impl Taken {
+    /// As pprof reads it.
+    fn packed(&self) -> Vec<u8> {
+        protobuf::encode(&self.stacks, self.hertz)
+    }
 }
 
 /// Does `work` on a thread of its own that runs when nothing else wants its core: reading debug information and looking names up
@@ -231,23 +269,23 @@ fn fallen() -> Answer {
     Answer::error(500, "Internal Server Error", "the sampler failed")
 }
 
-fn some(stacks: Stacks) -> Result<Stacks, Answer> {
-    match stacks.total() {
+fn some(taken: Taken) -> Result<Taken, Answer> {
+    match taken.stacks.total() {
         0 => Err(Answer::error(
             503,
             "Service Unavailable",
             "not one sample: the process used hardly any CPU time meanwhile; ask while it carries traffic, or for more seconds",
         )),
-        _ => Ok(stacks),
+        _ => Ok(taken),
     }
 }
 
-fn drawn(stacks: Stacks) -> Result<Answer, Answer> {
+fn drawn(taken: Taken) -> Result<Answer, Answer> {
     let title = Title {
         title: "tokenlag proxy".to_owned(),
-        subtitle: format!("{} samples of CPU time", stacks.total()),
+        subtitle: format!("{} samples of CPU time", taken.stacks.total()),
     };
-    let svg = flamegraph::svg(&stacks, &title);
+    let svg = flamegraph::svg(&taken.stacks, &title);
     let svg =
         svg.map_err(|error| Answer::error(500, "Internal Server Error", &error.to_string()))?;
     Ok(Answer::ok(SVG, svg))
@@ -256,6 +294,15 @@ fn drawn(stacks: Stacks) -> Result<Answer, Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_stands_for_what_the_process_used() {
+        // Half of 200 a second came.
+        assert_eq!(rate(200, Some(2_000_000_000)), Some(100.0));
+        assert_eq!(rate(0, Some(2_000_000_000)), None);
+        assert_eq!(rate(3, Some(0)), None);
+        assert_eq!(rate(3, None), None);
+    }
 
     #[test]
     fn what_is_asked_for_is_bounded() {
