@@ -124,7 +124,7 @@ fn perf_samples_the_kernel_too_or_says_why_it_does_not() {
         );
         let text = fs::read_to_string(out.join("profiles/http-full.proxy.folded")).expect("a file");
         assert!(text.contains("_[k]") && text.contains("proxy::"), "{text}");
-        assert!(!out.join("perf").exists(), "perf's own files are gone");
+        assert!(!out.join(".perf-0").exists(), "perf's own files are gone");
     } else {
         assert_code(&output, 1);
         assert_tells(&output, "perf");
