@@ -22,7 +22,7 @@ pub fn write(run: &Path, summary: &Summary) -> anyhow::Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for profile in &summary.profiles {
         if profile.stacks.total() > 0 {
-            one(&folder, summary, profile)?;
+            one(&folder, profile)?;
         }
     }
     for (first, other) in summary.pairs() {
@@ -38,7 +38,7 @@ pub fn write(run: &Path, summary: &Summary) -> anyhow::Result<()> {
     put(run, SHOWN, (shown + "\n").as_bytes())
 }
 
-fn one(folder: &Path, summary: &Summary, profile: &Profile) -> anyhow::Result<()> {
+fn one(folder: &Path, profile: &Profile) -> anyhow::Result<()> {
     let title = Title {
         title: format!("{}, {}", profile.row, profile.end.name()),
         subtitle: format!("{} samples of CPU time", profile.stacks.total()),
@@ -49,7 +49,7 @@ fn one(folder: &Path, summary: &Summary, profile: &Profile) -> anyhow::Result<()
     put(
         folder,
         &packed,
-        &protobuf::encode(&profile.stacks, summary.hertz()),
+        &protobuf::encode(&profile.stacks, profile.hertz()),
     )
 }
 

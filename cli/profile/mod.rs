@@ -67,6 +67,13 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
     for line in told {
         output::note(line);
     }
+    for end in summary.unpriced() {
+        output::note(&format!(
+            "what a token costs the {0} is not told: the system does not say here what CPU time it used for each row, and fewer samples \
+             come than were asked for; its functions' shares hold. Let the {0} be started by this command to have it",
+            end.name()
+        ));
+    }
     output::note(&format!(
         "flamegraphs and pprof files are in {}",
         place.join(files::FOLDER).display()

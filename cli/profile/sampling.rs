@@ -82,7 +82,7 @@ pub struct RowProfile {
     pub tokens: u64,
     /// Its ends' stacks, as they were sampled.
     pub ends: BTreeMap<End, Stacks>,
-    /// How long the whole run had gone on when its last turn was over.
+    /// How long it was from the run's first turn to the end of this row's last one.
     pub run_ns: f64,
 }
 
@@ -101,7 +101,8 @@ pub struct Profiler {
     /// Its samples alone are of the measuring.
     thread: String,
     under_way: UnderWay,
-    began: Stamp,
+    /// When the first row had its first turn; `None` until then.
+    began: Option<Stamp>,
     /// Where perf's files may be.
     folder: PathBuf,
 }
@@ -135,7 +136,7 @@ impl Profiler {
             expected: rows,
             thread: thread.trim().to_owned(),
             under_way: UnderWay::Nothing,
-            began: MonoClock.now(),
+            began: None,
             folder,
         })
     }
@@ -145,6 +146,7 @@ impl Profiler {
     /// # Errors
     /// An end cannot be sampled.
     pub async fn begin(&mut self, carriers: &[Carrier]) -> anyhow::Result<()> {
+        self.began.get_or_insert_with(|| MonoClock.now());
         self.under_way = match self.wanted.sampler {
             Sampler::Own => {
                 for Carrier { end, admin, .. } in carriers {
@@ -184,7 +186,8 @@ impl Profiler {
         exchanges: &[Exchange],
         carriers: &[Carrier],
     ) -> anyhow::Result<()> {
-        let run_ns = MonoClock.now().since(self.began) as f64;
+        let now = MonoClock.now();
+        let run_ns = now.since(self.began.unwrap_or(now)) as f64;
         let under_way = std::mem::take(&mut self.under_way);
         let thread = self.thread.clone();
         let profile = self.row(row);

@@ -28,9 +28,26 @@ pub struct Profile {
     tokens: u64,
     run_ns: f64,
     /// CPU time that a sample stands for.
-    period_ns: f64,
-    /// It is told from the CPU time that the system booked, and not from the sampler's rate.
-    is_booked: bool,
+    period: Period,
+}
+
+/// CPU time that a sample stands for, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Period {
+    /// By the CPU time that the system booked.
+    Booked(f64),
+    /// By the sampler's rate, which it keeps: perf has a timer of its own.
+    Kept(f64),
+    /// By the sampler's rate, of which less may come: as many of one channel's samples stand for more than of another's.
+    Asked(f64),
+}
+
+impl Period {
+    fn ns(self) -> f64 {
+        match self {
+            Self::Booked(ns) | Self::Kept(ns) | Self::Asked(ns) => ns,
+        }
+    }
 }
 
 /// What is shown of all of them.
@@ -38,7 +55,7 @@ pub struct Profile {
 pub struct Shown {
     schema: &'static str,
     pub sampler: Sampler,
-    /// Samples in a second of CPU time.
+    /// Samples in a second of CPU time, as they were asked for.
     pub hertz: f64,
     /// How far any function's share was to be off at most.
     pub resolution_wanted: f64,
@@ -63,7 +80,8 @@ pub struct ShownEnd {
     pub samples: u64,
     /// Samples of whose stack nothing is known.
     pub lost: u64,
-    /// CPU time for each token; `None` where no token came.
+    /// CPU time for each token; `None` where no token came, or the system does not tell what this process used for the row: fewer
+    /// samples come than were asked for, and not equally fewer of each channel.
     pub cpu_ns_per_token: Option<f64>,
     /// How far that may be off by sampling, to either side; 95 %. `None` where the system booked it.
     pub error_ns: Option<f64>,
@@ -114,8 +132,7 @@ impl Summary {
                     stacks: if raw { stacks.clone() } else { tidy(stacks) },
                     tokens: row.tokens,
                     run_ns: row.run_ns,
-                    period_ns: booked.unwrap_or(1e9 / wanted.hertz()),
-                    is_booked: booked.is_some(),
+                    period: period(booked, wanted),
                 });
             }
         }
@@ -127,9 +144,20 @@ impl Summary {
         }
     }
 
-    /// Samples in a second of CPU time.
-    pub fn hertz(&self) -> f64 {
+    /// Samples in a second of CPU time, as they were asked for.
+    fn hertz(&self) -> f64 {
         self.wanted.hertz()
+    }
+
+    /// Ends that have samples and tokens but no price, as nothing was booked for them.
+    pub fn unpriced(&self) -> Vec<End> {
+        let has_both = |it: &&Profile| it.tokens > 0 && it.stacks.total() > 0 && !it.is_priced();
+        let mut ends: Vec<End> = (self.profiles.iter().filter(has_both))
+            .map(|profile| profile.end)
+            .collect();
+        // The profiles are in the order of their ends.
+        ends.dedup();
+        ends
     }
 
     /// Pairs of a baseline's profile and another row's, where both can be compared.
@@ -148,7 +176,7 @@ impl Summary {
     pub fn side<'a>(&self, profile: &'a Profile) -> Side<'a> {
         Side {
             stacks: &profile.stacks,
-            period_ns: profile.period_ns,
+            period_ns: profile.period.ns(),
             work: profile.tokens as f64,
         }
     }
@@ -209,7 +237,9 @@ impl Summary {
             samples,
             lost: profile.stacks.lost(),
             cpu_ns_per_token: cost.map(|(cost, _)| cost),
-            error_ns: cost.map(|(_, error)| error).filter(|_| !profile.is_booked),
+            error_ns: cost
+                .map(|(_, error)| error)
+                .filter(|_| !matches!(profile.period, Period::Booked(_))),
             resolution: (samples > 0).then(|| resolution(samples)),
             needs_s: (samples > 0 && samples < enough).then_some(needs),
             functions,
@@ -218,6 +248,15 @@ impl Summary {
                 _ => profile.files().to_vec(),
             },
         }
+    }
+}
+
+fn period(booked_ns: Option<f64>, wanted: Wanted) -> Period {
+    let asked_ns = 1e9 / wanted.hertz();
+    match (booked_ns, wanted.sampler) {
+        (Some(ns), _) => Period::Booked(ns),
+        (None, Sampler::Perf) => Period::Kept(asked_ns),
+        (None, Sampler::Own) => Period::Asked(asked_ns),
     }
 }
 
@@ -239,7 +278,16 @@ fn booked_ns(row: &RowProfile, end: End, report: &Report) -> Option<f64> {
 impl Profile {
     /// There is something whose price per token can be told.
     fn is_priced(&self) -> bool {
-        self.tokens > 0 && self.stacks.total() > 0
+        let is_known = !matches!(self.period, Period::Asked(_));
+        is_known && self.tokens > 0 && self.stacks.total() > 0
+    }
+
+    /// Samples in a second of CPU time, as they came; as they were asked for where nothing was booked.
+    pub fn hertz(&self) -> f64 {
+        match self.period.ns() {
+            ns if ns > 0.0 => 1e9 / ns,
+            _ => 1e9,
+        }
     }
 
     /// What its files' names begin with.

@@ -16,7 +16,7 @@ pub fn text(shown: &Shown) -> String {
     // Writing to a String does not fail.
     let _ = writeln!(
         text,
-        "CPU profiles: {:.0} samples in a second of CPU time. +- is the error of sampling, 95 %;\na function's share is known to so many points.\n\n\
+        "CPU profiles: {:.0} samples in a second of CPU time at most. +- is the error of sampling, 95 %;\na function's share is known to so many points.\n\n\
          {:<26} {:<8} {:>8} {:>18} {:>8}  for +-{points:.1} points",
         shown.hertz, "row", "end", "samples", "us of CPU a token", "points"
     );
@@ -55,7 +55,7 @@ fn line(end: &ShownEnd) -> String {
 /// Seconds as they can be given to `--duration`, rounded up.
 fn span(seconds: f64) -> String {
     match seconds {
-        ..120.0 => format!("{seconds:.0}s"),
+        ..120.0 => format!("{:.0}s", seconds.ceil()),
         ..7_200.0 => format!("{:.0}m", (seconds / 60.0).ceil()),
         _ => format!("{:.0}h", (seconds / 3_600.0).ceil()),
     }
@@ -93,4 +93,17 @@ fn changed(difference: &ShownDifference) -> String {
         let _ = writeln!(text, "  and {} more, in profile.json", clear.len() - NAMED);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_that_is_named_is_long_enough() {
+        assert_eq!(span(3.1), "4s");
+        assert_eq!(span(119.2), "120s");
+        assert_eq!(span(121.0), "3m");
+        assert_eq!(span(7_201.0), "3h");
+    }
 }
