@@ -138,6 +138,32 @@ fn perf_samples_the_kernel_too_or_says_why_it_does_not() {
 }
 
 #[test]
+fn a_proxy_that_was_there_already_has_shares_but_no_price() {
+    let backend = Backend::start();
+    let proxy = Proxy::start(&backend.url);
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let place = out.to_str().expect("text");
+    let flags = ["--channels", "http-cold,ws", "--blocks", "3", "--url"];
+    let there = ["--proxy", &proxy.listen, "--proxy-admin", &proxy.admin];
+    let more = [&flags[..], &[&backend.url], &there[..]].concat();
+    let output = run(&small(place, &more));
+    assert_code(&output, 0);
+    assert_tells(&output, "what a token costs the proxy is not told");
+    let shown = json(&out.join("profile.json"));
+    for row in shown["rows"].as_array().expect("rows") {
+        let [client, proxy] = [&row["ends"][0], &row["ends"][1]];
+        assert!(client["cpu_ns_per_token"].as_f64() > Some(0.0), "{client}");
+        assert!(proxy["samples"].as_u64() > Some(0), "{proxy}");
+        assert!(proxy["resolution"].is_number(), "{proxy}");
+        assert!(proxy["cpu_ns_per_token"].is_null(), "{proxy}");
+    }
+    let differences = shown["differences"].as_array().expect("differences");
+    let ends: Vec<&Value> = differences.iter().map(|it| &it["end"]).collect();
+    assert_eq!(ends, ["client"]);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for (flags, says) in [
         (["--until", "2%"], "--resolution"),
