@@ -38,7 +38,7 @@ impl ProcessUsage {
     }
 
     /// Shares out `cpu_ns`, which the scheduler counted to the nanosecond, as user and system time were: the kernel tells those
-    /// two apart by what it finds at its ticks. `None` where it found neither.
+    /// two apart by what its ticks found over the whole life of the process. `None` where both are zero.
     pub fn share(&self, cpu_ns: u64) -> Option<(u64, u64)> {
         let whole = self.user_ns.saturating_add(self.system_ns);
         let user = u128::from(cpu_ns) * u128::from(self.user_ns);
