@@ -123,18 +123,9 @@ fn extremes(
     recorders: &Recorders,
     of: fn(&Tallies) -> Option<(u64, u64)>,
 ) -> Option<((Row, f64), (Row, f64))> {
-    let (fewest, most) = extremes_of_any(record, recorders, of)?;
-    (fewest.0 != most.0).then_some((fewest, most))
-}
-
-/// The same of any number of rows: of one, it twice.
-fn extremes_of_any(
-    record: &RunRecord,
-    recorders: &Recorders,
-    of: fn(&Tallies) -> Option<(u64, u64)>,
-) -> Option<((Row, f64), (Row, f64))> {
     let means = means(record, recorders, of);
-    means.first().copied().zip(means.last().copied())
+    let (fewest, most) = (*means.first()?, *means.last()?);
+    (fewest.0 != most.0).then_some((fewest, most))
 }
 
 /// Each row that knows something per exchange, from the least to the most.
