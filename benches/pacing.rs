@@ -5,6 +5,8 @@
 //! generator's CPU; and beside it, in turns with it, the floor: how late the pacer alone returns where there is no traffic, with
 //! what the hypervisor gave to others of the core's time. A goal that the floor misses too says nothing of tokenlag.
 
+#[path = "asking.rs"]
+mod asking;
 #[path = "stolen.rs"]
 mod stolen;
 
@@ -16,8 +18,8 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{
-    Arrivals, Asking, Burstiness, CellName, CellPlan, Connections, Endpoint, Lane, Limits, Phase,
-    Progress, Prompts, Rate, Shared, WordCount, Workload, cell, pacing::Pacer, stop,
+    Arrivals, Burstiness, CellName, CellPlan, Connections, Endpoint, Lane, Limits, Phase, Rate,
+    cell, pacing::Pacer, stop,
 };
 use tokenlag_probes::{
     Clock, Metric, MonoClock, Recorder, Row, SignedHistogram, Stamp, State, Transport,
@@ -196,32 +198,13 @@ async fn with_traffic(
     backend: &ScriptedBackend,
 ) -> (SignedHistogram, u64) {
     let (_stopper, stop) = stop();
-    let shared = Rc::new(Shared {
-        asking: Asking {
-            dialect: Dialect::Responses,
-            model: "scripted".to_owned(),
-            tool_calls: false,
-            seed: SEED,
-            ignore_eos: true,
-            store: false,
-            extra: serde_json::Map::new(),
-        },
-        prompts: Prompts {
-            seed: SEED,
-            workload: Workload {
-                turns: 1,
-                first_input: 64,
-                later_input: 16,
-                output: 2,
-                least_output: None,
-                tool_calls: false,
-            },
-            count: WordCount::GUESS,
-        },
-        limits: Limits::default(),
+    let shared = Rc::new(asking::shared(
+        SEED,
+        Dialect::Responses,
+        (1, 2),
+        Limits::default(),
         stop,
-        progress: Rc::new(Progress::default()),
-    });
+    ));
     let base = backend.url().parse().expect("the backend's address");
     let lane = Rc::new(Lane {
         row: Row::events(Transport::Http, State::Full),

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{
-    Arrivals, Asking, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Lane, Limits,
-    Phase, Progress, Prompts, Shared, WordCount, Workload, cell, stop,
+    Arrivals, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Lane, Limits, Phase,
+    cell, stop,
 };
 use tokenlag_probes::{Row, StampSource, State, Transport};
 use tokenlag_scripted::Doors;
 
+use crate::asking;
 use crate::cell::Cell;
 use crate::cpu;
 
@@ -91,32 +92,13 @@ fn measure(cell: Cell, lane: Lane, number: u32) -> Result<Load, String> {
         .build()
         .map_err(|error| error.to_string())?;
     let (_stopper, stop) = stop();
-    let shared = Shared {
-        asking: Asking {
-            dialect: Dialect::Responses,
-            model: "scripted".to_owned(),
-            tool_calls: false,
-            seed: SEED,
-            ignore_eos: true,
-            store: false,
-            extra: serde_json::Map::new(),
-        },
-        prompts: Prompts {
-            seed: SEED,
-            workload: Workload {
-                turns: cell.turns,
-                first_input: 64,
-                later_input: 16,
-                output: cell.tokens,
-                least_output: None,
-                tool_calls: false,
-            },
-            count: WordCount::GUESS,
-        },
-        limits: LIMITS,
+    let shared = asking::shared(
+        SEED,
+        Dialect::Responses,
+        (cell.turns, cell.tokens),
+        LIMITS,
         stop,
-        progress: Rc::new(Progress::default()),
-    };
+    );
     let plan = CellPlan {
         arrivals: Arrivals::Closed,
         concurrency: cell.streams as usize,

@@ -6,6 +6,8 @@
 //! same run (`tokenizer=DIRECTORY` where it cannot fetch its own). What is said of each column is in docs/accuracy.md.
 
 mod aiperf;
+#[path = "../asking.rs"]
+mod asking;
 mod cell;
 mod cpu;
 mod generator;

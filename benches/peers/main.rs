@@ -5,6 +5,8 @@
 //! tungstenite, quinn). Peers and cells (`64@2ms`, `1000@50ms`) leave others out. What is missing is fetched from the
 //! registries into the build's folder. Method, goals and how to read it: docs/performance.md.
 
+#[path = "../asking.rs"]
+mod asking;
 mod bare;
 mod cores;
 mod generators;

@@ -9,12 +9,13 @@ use std::time::Duration;
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{
-    Arrivals, Asking, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Lane, Limits,
-    Phase, Progress, Prompts, Shared, WordCount, Workload, cell, stop,
+    Arrivals, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Lane, Limits, Phase,
+    cell, stop,
 };
 use tokenlag_probes::{Row, State, Transport};
 use tokenlag_scripted::{Script, ScriptedBackend};
 
+use crate::asking;
 use crate::cores;
 use crate::process::Process;
 use crate::quantile::quantile;
@@ -138,32 +139,13 @@ impl Streams {
             .build()
             .map_err(|error| error.to_string())?;
         let (_stopper, stop) = stop();
-        let shared = Shared {
-            asking: Asking {
-                dialect: lane_dialect(lane.row.transport),
-                model: "scripted".to_owned(),
-                tool_calls: false,
-                seed: SEED,
-                ignore_eos: true,
-                store: false,
-                extra: serde_json::Map::new(),
-            },
-            prompts: Prompts {
-                seed: SEED,
-                workload: Workload {
-                    turns: self.turns,
-                    first_input: 64,
-                    later_input: 16,
-                    output: self.tokens,
-                    least_output: None,
-                    tool_calls: false,
-                },
-                count: WordCount::GUESS,
-            },
-            limits: LIMITS,
+        let shared = asking::shared(
+            SEED,
+            lane_dialect(lane.row.transport),
+            (self.turns, self.tokens),
+            LIMITS,
             stop,
-            progress: Rc::new(Progress::default()),
-        };
+        );
         let plan = CellPlan {
             arrivals: Arrivals::Closed,
             concurrency: self.count as usize,
