@@ -5,11 +5,11 @@ use std::os::fd::BorrowedFd;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl::set_timerslack;
 use nix::sys::time::TimeSpec;
-use thread_priority::ThreadPriority;
 use thread_priority::unix::{
     RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
+    thread_native_id, thread_schedule_policy_param,
 };
+use thread_priority::{ThreadPriority, ThreadPriorityValue};
 
 /// The kernel wakes a thread some ten microseconds late, and one in a hundred times a hundred: a thread wakes so long before the
 /// moment, and waits the rest out on the processor. The long wait is for moments that are rare. In nanoseconds.
@@ -71,7 +71,20 @@ pub(crate) fn be_punctual() {
     // others would be let finish their slice of some milliseconds first. Who may not do that has a link that is less exact
     // then, and the release error says so.
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
+    let _ = set_thread_priority_and_policy(thread_native_id(), above_the_others(), policy);
+}
+
+/// One above what the thread has as yet: a run that was started with real-time priority gives its own to all of its processes,
+/// and among equals a packet would wait until the model sleeps.
+fn above_the_others() -> ThreadPriority {
+    match thread_schedule_policy_param(thread_native_id()) {
+        Ok((ThreadSchedulePolicy::Realtime(_), own)) => {
+            let above = u8::try_from(own.sched_priority + 1).unwrap_or(u8::MAX);
+            let above = ThreadPriorityValue::try_from(above);
+            above.map_or(ThreadPriority::Max, ThreadPriority::Crossplatform)
+        }
+        _ => ThreadPriority::Min,
+    }
 }
 
 /// What sleeping ended with: which descriptors have something to be read, and which are broken.
