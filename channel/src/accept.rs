@@ -17,7 +17,7 @@ use crate::http2::frames::PREFACE;
 use crate::quic::DoorLimits;
 use crate::socket::{Socket, Stamped};
 use crate::tls::{self, ServerTls};
-use crate::{ChannelError, http, http2, tcp};
+use crate::{ChannelError, SocketWatch, http, http2, tcp};
 
 /// With which byte a TLS connection begins: a record of the handshake (RFC 8446, section 5.1). No HTTP method has it.
 const TLS_HANDSHAKE: u8 = 22;
@@ -33,6 +33,7 @@ pub struct Acceptor {
     limits: DoorLimits,
     nagle: bool,
     room: Arc<Room>,
+    watch: Option<SocketWatch>,
 }
 
 impl std::fmt::Debug for Acceptor {
@@ -137,7 +138,15 @@ impl Acceptor {
             limits,
             nagle: false,
             room: Room::new(limits.room),
+            watch: None,
         })
+    }
+
+    /// The same, whose connections book into `watch` what they do below their bytes.
+    #[must_use]
+    pub fn watched(mut self, watch: SocketWatch) -> Self {
+        self.watch = Some(watch);
+        self
     }
 
     /// The same, whose connections have Nagle's algorithm on or off ([`crate::Dial::nagle`]); without a word it is off.
@@ -153,7 +162,10 @@ impl Acceptor {
     /// The client is gone, too slow, or does not agree.
     pub async fn accept(&self, stream: TcpStream) -> Result<Accepted, AcceptError> {
         tcp::prepare_accepted(&stream, self.nagle)?;
-        let mut stream = Stamped::new(stream);
+        let mut stream = match &self.watch {
+            Some(watch) => Stamped::watched(stream, watch),
+            None => Stamped::new(stream),
+        };
         let limit = self.limits.handshake;
         let spoken = timeout(limit, spoken(&mut stream)).await;
         match spoken.map_err(|_| AcceptError::Silent(limit))?? {

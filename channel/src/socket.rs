@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use crate::stamping::{KernelStamps, receive};
+use crate::watch::Watched;
 use crate::wire::READ_ROOM;
-use crate::{Counters, Stamping};
+use crate::{Counters, SocketWatch, Stamping};
 
 /// Room offered to a read that the kernel stamps, at first: it has to be filled with zeros before.
 const LEAST_ROOM: usize = 4 * 1024;
@@ -49,6 +50,7 @@ pub(crate) struct Stamped {
     bytes_received: u64,
     reads: u64,
     writes: u64,
+    watched: Option<Watched>,
 }
 
 /// How reads go where the kernel stamps what they return.
@@ -72,7 +74,15 @@ impl Stamped {
             bytes_received: 0,
             reads: 0,
             writes: 0,
+            watched: None,
         }
+    }
+
+    /// The same, which books into `watch` what it does below its bytes.
+    pub(crate) fn watched(stream: TcpStream, watch: &SocketWatch) -> Self {
+        let mut stamped = Self::new(stream);
+        stamped.watched = Some(Watched::by(watch));
+        stamped
     }
 
     /// A connection that was dialled and just `connected`.
@@ -81,9 +91,28 @@ impl Stamped {
             stamps,
             room: LEAST_ROOM,
         });
-        Self {
-            kernel,
-            ..Self::new(stream)
+        let mut stamped = Self::watched(stream, stamping.watch());
+        stamped.kernel = kernel;
+        stamped
+    }
+
+    /// When the write is made that follows. Now and then what waits in the send queue before it is looked at.
+    fn before_write(&self) -> Stamp {
+        let now = MonoClock.now();
+        match &self.watched {
+            Some(watched) if watched.is_due(now) => {
+                self.book(true);
+                MonoClock.now()
+            }
+            _ => now,
+        }
+    }
+
+    /// Books what was done since it was booked last; and where it is `sampled`, what waits to be sent.
+    fn book(&self, sampled: bool) {
+        if let Some(watched) = &self.watched {
+            let written = sampled.then_some(self.bytes_sent);
+            watched.book(&self.stream, (self.reads, self.writes), written);
         }
     }
 
@@ -163,6 +192,12 @@ impl Stamped {
     }
 }
 
+impl Drop for Stamped {
+    fn drop(&mut self) {
+        self.book(false);
+    }
+}
+
 impl Socket {
     /// A connection in clear.
     pub(crate) fn clear(stream: Stamped) -> Self {
@@ -219,6 +254,11 @@ impl Socket {
     /// Writes to the TCP stream.
     pub(crate) fn writes(&self) -> u64 {
         self.wire().writes
+    }
+
+    /// Books what the connection did below its bytes, where that is watched: it lies idle from now on, or is asked about.
+    pub(crate) fn book(&self) {
+        self.wire().book(false);
     }
 
     /// The protocol that the peers agreed on inside TLS (ALPN).
@@ -341,7 +381,7 @@ impl AsyncWrite for Stamped {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let before = MonoClock.now();
+        let before = self.before_write();
         let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
         self.written_at = before;
         self.writes += 1;
@@ -354,7 +394,7 @@ impl AsyncWrite for Stamped {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let before = MonoClock.now();
+        let before = self.before_write();
         let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, pieces))?;
         self.written_at = before;
         self.writes += 1;

@@ -14,60 +14,66 @@ use nix::sys::socket::{
 use quinn::udp::{EcnCodepoint, RecvMeta};
 use tokenlag_probes::{MonoClock, Receipts, Stamp, StampSource, TakenWakeups, Wakeups};
 
-/// Who stamps what arrives over a dialled channel. Clones book into one place.
+use crate::SocketWatch;
+
+/// Who stamps what arrives over a dialled channel: the read when it returns, or the kernel at receipt (`SO_TIMESTAMPING`); then
+/// the read, where the kernel gives no stamp that can be trusted. Clones book into one place, what their sockets did besides
+/// too.
 #[derive(Clone, Debug, Default)]
-pub enum Stamping {
-    /// The read, when it returns.
-    #[default]
-    User,
-    /// The kernel, at receipt (`SO_TIMESTAMPING`); the read, where it gives no stamp that can be trusted. Tells how long
-    /// what came lay there.
-    Kernel(Arc<Wakeups>),
+pub struct Stamping {
+    /// Where the kernel stamps: how long what came lay there.
+    kernel: Option<Arc<Wakeups>>,
+    watch: SocketWatch,
 }
 
 impl Stamping {
     /// Stamps from `source`.
     pub fn new(source: StampSource) -> Self {
-        match source {
-            StampSource::User => Self::User,
+        let kernel = match source {
+            StampSource::User => None,
             StampSource::Kernel => {
                 keep_kernel_stamping();
-                Self::Kernel(Arc::default())
+                Some(Arc::default())
             }
+        };
+        Self {
+            kernel,
+            watch: SocketWatch::default(),
         }
+    }
+
+    /// What the sockets did below their bytes.
+    pub fn watch(&self) -> &SocketWatch {
+        &self.watch
     }
 
     /// Who is asked for stamps.
     pub fn source(&self) -> StampSource {
-        match self {
-            Self::User => StampSource::User,
-            Self::Kernel(_) => StampSource::Kernel,
+        match self.kernel {
+            None => StampSource::User,
+            Some(_) => StampSource::Kernel,
         }
     }
 
     /// Takes what was booked of the reads so far; nothing where the kernel is not asked.
     pub fn take(&self) -> TakenWakeups {
-        match self {
-            Self::User => TakenWakeups::default(),
-            Self::Kernel(wakeups) => wakeups.take(),
-        }
+        let wakeups = self.kernel.as_ref();
+        wakeups.map_or_else(TakenWakeups::default, |wakeups| wakeups.take())
     }
 
     /// When that was read which came at `at`, in the stamps that chunks have. Without it nothing lay in the kernel, as far as is
     /// known.
     pub fn read_of(&self, at: Stamp) -> Stamp {
-        match self {
-            Self::User => at,
-            Self::Kernel(wakeups) => wakeups.read_of(at).unwrap_or(at),
-        }
+        let wakeups = self.kernel.as_ref();
+        wakeups
+            .and_then(|wakeups| wakeups.read_of(at))
+            .unwrap_or(at)
     }
 
     /// Asks the kernel to stamp what `socket` receives from now on. `None` where it is not to be asked. One that refuses is
     /// as good as one that gives no stamps: each read says so.
     pub(crate) fn begin(&self, socket: &impl AsFd, now: Stamp) -> Option<KernelStamps> {
-        let Self::Kernel(wakeups) = self else {
-            return None;
-        };
+        let wakeups = self.kernel.as_ref()?;
         let _ = ask(socket);
         Some(KernelStamps {
             wakeups: Arc::clone(wakeups),

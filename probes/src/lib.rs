@@ -24,6 +24,7 @@ pub mod report;
 pub mod row;
 #[cfg(test)]
 mod samples;
+pub mod sockets;
 pub mod stats;
 mod suspicions;
 pub mod sweep;
@@ -56,6 +57,7 @@ pub use record::{Calibration, Cell, Host, Parts, RunRecord, Seeds};
 pub use recorder::{Recorder, Tallies};
 pub use report::{PriceChange, Recorders, Report, RowReport, Saving, TokenLateness, Versus};
 pub use row::{Encoding, ReadStamp, Row, State, Transport};
+pub use sockets::{Depths, SocketCounts, Sockets};
 pub use stats::{Change, Difference, Statistic, change};
 pub use sweep::Sweep;
 pub use usage::ProcessUsage;

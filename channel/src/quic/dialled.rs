@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::session::WatchedConfig;
 use super::socket::StampedSocket;
 use super::transport::{self, Side};
+use super::watched::Watched;
 use crate::tls::ClientTls;
 use crate::turns::Turn;
 use crate::{ChannelError, Counters, Datagrams, Dial, tcp, tls};
@@ -40,6 +41,7 @@ pub(crate) struct Dialled {
     /// The server showed its certificate.
     full: Arc<AtomicBool>,
     progress: watch::Receiver<Progress>,
+    watched: Watched,
 }
 
 /// How far the handshake is.
@@ -111,25 +113,15 @@ impl Dialled {
     }
 
     pub(crate) fn counters(&self) -> Counters {
+        self.watched.book();
         let progress = *self.progress.borrow();
         let done = matches!(progress, Progress::Done { .. });
         let accepted = progress == Progress::Done { early_data: true };
         Counters {
             handshakes_resumed: u64::from(done && !self.full.load(Relaxed)),
             early_data_accepted: u64::from(accepted),
-            datagrams: self.datagrams(),
+            datagrams: Datagrams::of(&self.connection),
             ..self.socket.counters()
-        }
-    }
-
-    fn datagrams(&self) -> Datagrams {
-        let stats = self.connection.stats();
-        Datagrams {
-            sent: stats.udp_tx.datagrams,
-            received: stats.udp_rx.datagrams,
-            lost: stats.path.lost_packets,
-            congestion_events: stats.path.congestion_events,
-            congestion_windows: stats.path.cwnd,
         }
     }
 
@@ -237,6 +229,7 @@ async fn attempt(
         }
     };
     Ok(Dialled {
+        watched: Watched::by(dial.stamping.watch(), &connection, &socket),
         endpoint,
         connection,
         socket,

@@ -10,7 +10,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use super::{ALPN, transport};
 use crate::bounds::{ExchangeLimits, Room};
 use crate::tls::{self, ServerTls};
-use crate::{ChannelError, http3};
+use crate::{ChannelError, SocketWatch, http3};
 
 /// Clients that may wait for the thread to begin their handshakes.
 const WAITING: usize = 1024;
@@ -57,6 +57,7 @@ pub(crate) struct Inside {
     pub(crate) limits: DoorLimits,
     pub(crate) room: Arc<Room>,
     pub(super) early_data: bool,
+    pub(super) watch: SocketWatch,
     open: AtomicUsize,
     handshakes: AtomicUsize,
 }
@@ -67,8 +68,21 @@ impl Door {
     /// # Errors
     /// The certificate or key cannot be used.
     pub fn new(tls: &ServerTls, limits: DoorLimits) -> Result<Self, ChannelError> {
+        Self::watched(tls, limits, SocketWatch::default())
+    }
+
+    /// The same, whose connections book into `watch` what they do below their bytes.
+    ///
+    /// # Errors
+    /// The certificate or key cannot be used.
+    pub fn watched(
+        tls: &ServerTls,
+        limits: DoorLimits,
+        watch: SocketWatch,
+    ) -> Result<Self, ChannelError> {
         Ok(Self(Arc::new(Inside {
             config: server(tls)?,
+            watch,
             limits,
             room: Room::new(limits.room),
             early_data: tls.resumption && tls.early_data,

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::door::{Inside, Place};
 use super::refusal::{Refusal, refusal};
 use super::socket::StampedSocket;
+use super::watched::Watched;
 
 /// A connection that was made, whatever protocol it carries.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Established {
     pub(crate) door: Arc<Inside>,
     pub(crate) socket: Arc<StampedSocket>,
     pub(super) _place: Place,
+    pub(super) _watched: Watched,
 }
 
 impl Established {

@@ -16,6 +16,7 @@ use super::established::{Confirmed, Established};
 use super::refusal::{Refusal, refusal};
 use super::server::ServerConnection;
 use super::socket::{StampedSocket, Strays};
+use super::watched::Watched;
 use crate::{ChannelError, http3, tls};
 
 /// A UDP socket on which connections are accepted.
@@ -154,6 +155,7 @@ async fn accept(
         (connecting.await.map_err(broken)?, Confirmed::at_once())
     };
     let established = Established {
+        _watched: Watched::by(&door.watch, &connection, &socket),
         connection,
         confirmed,
         door,

@@ -21,6 +21,7 @@ mod stray;
 mod transport;
 mod upload;
 pub(crate) mod varint;
+mod watched;
 
 pub use client::Client;
 pub use door::{Door, DoorLimits};

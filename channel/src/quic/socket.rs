@@ -33,6 +33,8 @@ pub(crate) struct StampedSocket {
     reads: AtomicU64,
     bytes_received: AtomicU64,
     writes: AtomicU64,
+    /// Of both, those that were taken.
+    taken: [AtomicU64; 2],
     bytes_sent: AtomicU64,
     stream_bytes_received: AtomicU64,
     stream_bytes_sent: AtomicU64,
@@ -81,6 +83,7 @@ impl StampedSocket {
             reads: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            taken: Default::default(),
             bytes_sent: AtomicU64::new(0),
             stream_bytes_received: AtomicU64::new(0),
             stream_bytes_sent: AtomicU64::new(0),
@@ -101,6 +104,16 @@ impl StampedSocket {
     /// Receives that returned datagrams.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Relaxed)
+    }
+
+    /// Takes the reads that returned datagrams and the writes that were not taken before, by whichever connection.
+    pub(crate) fn take_calls(&self) -> (u64, u64) {
+        let take = |now: u64, taken: &AtomicU64| now.saturating_sub(taken.fetch_max(now, Relaxed));
+        let [reads, writes] = &self.taken;
+        (
+            take(self.reads(), reads),
+            take(self.writes.load(Relaxed), writes),
+        )
     }
 
     /// Counts bytes that were taken of a stream.

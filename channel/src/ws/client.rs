@@ -191,6 +191,9 @@ impl Lent {
 
     /// The exchange is over, and the connection good for another.
     fn lay_by(mut self) {
+        if let Some(socket) = &self.socket {
+            socket.get_ref().book();
+        }
         self.client.idle.borrow_mut().extend(self.socket.take());
     }
 }
@@ -305,7 +308,7 @@ impl ClientReply {
                 None => return Err(lost(&client.dial, &"end of stream")),
             };
             let (first_byte_at, at) = socket.get_mut().take_message_stamps();
-            let reads = socket.get_ref().counters().reads;
+            let reads = socket.get_ref().reads();
             self.head_at.get_or_insert(first_byte_at);
             let before = *self.reads_before.get_or_insert(reads);
             return Ok(Some(Chunk {

@@ -67,6 +67,16 @@ impl Stamped {
     pub(crate) fn counters(&self) -> Counters {
         self.socket.counters()
     }
+
+    /// Reads that returned bytes.
+    pub(crate) fn reads(&self) -> u64 {
+        self.socket.reads()
+    }
+
+    /// Books what the connection did below its bytes.
+    pub(crate) fn book(&self) {
+        self.socket.book();
+    }
 }
 
 impl AsyncRead for Stamped {

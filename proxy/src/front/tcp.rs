@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokenlag_channel::ChannelError;
 use tokenlag_channel::accept::{Accepted, Acceptor};
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::ServerTls;
+use tokenlag_channel::{ChannelError, SocketWatch};
 use tokio::net::TcpStream;
 use tokio::select;
 
@@ -24,6 +24,7 @@ const REMEMBERED: u32 = 3600;
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     acceptor: Acceptor,
+    watch: SocketWatch,
     /// Connections that may be open at once, and those that are.
     most: usize,
     open: Arc<AtomicUsize>,
@@ -53,12 +54,20 @@ impl Door {
         nagle: bool,
     ) -> Result<Self, ChannelError> {
         let alt_svc = http3.map(|port| format!("h3=\":{port}\"; ma={REMEMBERED}").into());
+        let watch = SocketWatch::default();
+        let acceptor = Acceptor::new(tls, limits)?.with_nagle(nagle);
         Ok(Self {
-            acceptor: Acceptor::new(tls, limits)?.with_nagle(nagle),
+            acceptor: acceptor.watched(watch.clone()),
+            watch,
             most: limits.connections,
             open: Arc::default(),
             alt_svc,
         })
+    }
+
+    /// What connections of clients did below their bytes, those over UDP among them.
+    pub(crate) fn watch(&self) -> &SocketWatch {
+        &self.watch
     }
 
     /// What a client is told about HTTP/3: only one that came over TLS, since another could be sent anywhere by whoever

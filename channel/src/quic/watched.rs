@@ -1,0 +1,70 @@
+//! A QUIC connection that books what it did as packets and as calls, at the latest as it ends.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quinn::Connection;
+
+use super::socket::StampedSocket;
+use crate::{Datagrams, SocketWatch};
+
+/// A connection, its socket, which may be others' too, and where both are booked.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    connection: Connection,
+    socket: Arc<StampedSocket>,
+    watch: SocketWatch,
+    booked: Mutex<Datagrams>,
+}
+
+impl Datagrams {
+    /// What a connection did up to now.
+    pub(crate) fn of(connection: &Connection) -> Self {
+        let stats = connection.stats();
+        Self {
+            sent: stats.udp_tx.datagrams,
+            received: stats.udp_rx.datagrams,
+            lost: stats.path.lost_packets,
+            congestion_events: stats.path.congestion_events,
+            congestion_windows: stats.path.cwnd,
+        }
+    }
+}
+
+impl Watched {
+    /// One of which nothing is booked yet.
+    pub(crate) fn by(
+        watch: &SocketWatch,
+        connection: &Connection,
+        socket: &Arc<StampedSocket>,
+    ) -> Self {
+        Self {
+            connection: connection.clone(),
+            socket: Arc::clone(socket),
+            watch: watch.clone(),
+            booked: Mutex::default(),
+        }
+    }
+
+    /// Books what was done since it was booked last, and what the connection's window is.
+    pub(crate) fn book(&self) {
+        let now = Datagrams::of(&self.connection);
+        let mut booked = self.booked.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *booked, now);
+        let (reads, writes) = self.socket.take_calls();
+        let mut counts = self.watch.counts();
+        counts.reads += reads;
+        counts.writes += writes;
+        counts.packets_sent += now.sent.saturating_sub(before.sent);
+        counts.packets_received += now.received.saturating_sub(before.received);
+        counts.packets_lost += now.lost.saturating_sub(before.lost);
+        let events = now.congestion_events;
+        counts.congestion_events += events.saturating_sub(before.congestion_events);
+        counts.windows.take(now.congestion_windows);
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.book();
+    }
+}
