@@ -14,6 +14,6 @@ pub mod tidy;
 
 pub use difference::Side;
 pub use flamegraph::Title;
-pub use sampler::{Sampling, SamplingError};
+pub use sampler::{Sampled, Sampling, SamplingError};
 pub use stacks::{Frame, Share, Stacks};
 pub use tidy::tidy;

@@ -15,37 +15,61 @@ pub type Thread = (u32, u32);
 /// The stacks of each thread, from the root, which is the thread's name. The kernel's functions end in `_[k]`, as flamegraphs
 /// have them. Lines that are none of the format are passed over, and frames of which nothing is known left out.
 pub fn parse(text: &str) -> BTreeMap<Thread, Stacks> {
-    let mut threads: BTreeMap<Thread, Stacks> = BTreeMap::new();
-    let mut sample: Option<Sample> = None;
-    // An empty line ends the last sample too.
-    for line in text.lines().chain([""]) {
+    let mut printed = Printed::default();
+    for line in text.lines() {
+        printed.line(line);
+    }
+    printed.finish()
+}
+
+/// What was printed up to now: a recording of a gigabyte is hundreds of megabytes of text, which nobody need have at once.
+#[derive(Debug, Default)]
+pub struct Printed {
+    threads: BTreeMap<Thread, Stacks>,
+    sample: Option<Sample>,
+}
+
+impl Printed {
+    /// The next line.
+    pub fn line(&mut self, line: &str) {
         if line.trim().is_empty() {
-            if let Some(Sample {
-                thread,
-                root,
-                mut stack,
-            }) = sample.take()
-            {
-                stack.push(root);
-                stack.reverse();
-                threads.entry(thread).or_default().add(stack, 1);
-            }
+            self.end();
         } else if line.starts_with(char::is_whitespace) {
-            if let (Some(sample), Some(frame)) = (&mut sample, frame(line))
+            if let (Some(sample), Some(frame)) = (&mut self.sample, frame(line))
                 && sample.stack.len() < DEEPEST
             {
                 sample.stack.push(frame);
             }
         } else {
-            sample = begun(line);
+            self.sample = begun(line);
         }
     }
-    threads
+
+    /// No line comes any more: the stacks, as [`parse`] has them.
+    pub fn finish(mut self) -> BTreeMap<Thread, Stacks> {
+        self.end();
+        self.threads
+    }
+
+    /// An empty line ends a sample.
+    fn end(&mut self) {
+        if let Some(Sample {
+            thread,
+            root,
+            mut stack,
+        }) = self.sample.take()
+        {
+            stack.push(root);
+            stack.reverse();
+            self.threads.entry(thread).or_default().add(stack, 1);
+        }
+    }
 }
 
 /// Frames of a stack that are kept: perf has no more than 127 unless it is told otherwise.
 const DEEPEST: usize = 512;
 
+#[derive(Debug)]
 struct Sample {
     thread: Thread,
     root: Arc<Frame>,

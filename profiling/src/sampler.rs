@@ -60,21 +60,64 @@ impl Sampling {
         Ok(Self { guard })
     }
 
+    /// Ends it here and now: what the program does from now on is in no sample. Names are looked up by [`Sampled::resolve`].
+    ///
+    /// # Errors
+    /// The samples cannot be read back.
+    pub fn stop(self) -> Result<Sampled, SamplingError> {
+        let report = self.guard.report().build_unresolved()?;
+        let left = report.data.into_iter();
+        Ok(Sampled {
+            left: Box::new(left.map(|(frames, count)| (frames.into(), count))),
+            names: Names::default(),
+            stacks: Stacks::default(),
+            _sampling: self,
+        })
+    }
+
     /// Ends it: what was sampled, its frames resolved.
     ///
     /// # Errors
     /// The samples cannot be read back.
     pub fn finish(self) -> Result<Stacks, SamplingError> {
-        let report = self.guard.report().build_unresolved()?;
-        // No more signals while frames are resolved: that is no work of the program.
-        drop(self.guard);
-        let mut names = Names::default();
-        let mut stacks = Stacks::default();
-        for (frames, count) in report.data {
+        let mut sampled = self.stop()?;
+        sampled.resolve(|| true);
+        Ok(sampled.into_stacks())
+    }
+}
+
+/// What was sampled, with frames that have no names yet. Another sampling begins once this is gone: that takes the sampler's
+/// tables down, which costs tenths of a second as the looking up of names does.
+pub struct Sampled {
+    /// Resolved one by one, as they are taken.
+    left: Box<dyn Iterator<Item = (Frames, isize)> + Send>,
+    names: Names,
+    stacks: Stacks,
+    _sampling: Sampling,
+}
+
+impl std::fmt::Debug for Sampled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sampled").finish_non_exhaustive()
+    }
+}
+
+impl Sampled {
+    /// Looks up the names of one stack after another for as long as it may `go_on`. Whether all have theirs now.
+    pub fn resolve(&mut self, mut go_on: impl FnMut() -> bool) -> bool {
+        while go_on() {
+            let Some((frames, count)) = self.left.next() else {
+                return true;
+            };
             let count = u64::try_from(count).unwrap_or(0);
-            stacks.add(names.stack(frames.into()), count);
+            self.stacks.add(self.names.stack(frames), count);
         }
-        Ok(stacks)
+        false
+    }
+
+    /// The stacks that have names.
+    pub fn into_stacks(self) -> Stacks {
+        self.stacks
     }
 }
 
@@ -141,6 +184,15 @@ mod tests {
             "{share:?} of {}",
             stacks.total()
         );
+        // Names are looked up as far as there is leave to.
+        let mut sampled = Sampling::start(HERTZ).unwrap().stop().unwrap();
+        assert!(!sampled.resolve(|| false));
+        assert!(sampled.resolve(|| true));
+        assert!(matches!(
+            Sampling::start(HERTZ),
+            Err(SamplingError::Running)
+        ));
+        drop(sampled.into_stacks());
         // It can begin again, and begins from nothing.
         let again = Sampling::start(HERTZ).unwrap().finish().unwrap();
         assert!(again.total() < stacks.total());
