@@ -11,6 +11,7 @@ use tokio::task::{JoinError, JoinSet, LocalSet, yield_now};
 use tokio::time::timeout;
 
 use crate::arrivals::Arrivals;
+use crate::gate::Gate;
 use crate::pacing::Pacer;
 use crate::prompt::Phase;
 use crate::schedule::Arrival;
@@ -18,6 +19,8 @@ use crate::session::{self, Lane, Prepared, SessionEnd, SessionName, Shared};
 
 /// How long the farewell of a channel may take.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// Arrivals that are too late are counted so many at a time: replies under way are read in between.
+const COUNTED_AT_ONCE: u64 = 256;
 
 /// Which connections sessions use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ pub struct CellEnd {
     pub skipped: u64,
     /// Exchanges given up when the run was stopped.
     pub cancelled: u64,
-    /// Arrivals that fell due, and for which no place was free before the cell's time was over.
+    /// Arrivals that fell due, and for which there was no place, or no time to prepare them, before the cell's time was over.
     pub not_started: u64,
     /// What went wrong, in words, and how often.
     pub troubles: BTreeMap<String, u64>,
@@ -142,6 +145,7 @@ pub async fn run_into(
         name,
         sink,
         sessions: JoinSet::new(),
+        gate: Rc::default(),
         idle: Vec::new(),
         shared_channel: None,
         farewells: JoinSet::new(),
@@ -158,6 +162,8 @@ struct Running<'a, S> {
     name: CellName,
     sink: &'a mut S,
     sessions: JoinSet<(SessionEnd, Channel)>,
+    /// Before what sessions have to do between turns.
+    gate: Rc<Gate>,
     /// Channels that are idle and may be used again.
     idle: Vec<Channel>,
     /// The one that all sessions use, where they share.
@@ -199,11 +205,20 @@ impl<S: Sink> Running<'_, S> {
             if due.is_some_and(is_over) {
                 break;
             }
+            if is_over(clock.now()) {
+                // The rest of those that were due is counted, until one lies beyond the end.
+                if due.is_none() || !self.too_late().await {
+                    break;
+                }
+                continue;
+            }
             // Whatever takes time is done before the arrival is due, and before a place is free.
             let prepared = self.prepare(due);
             while self.sessions.len() >= self.plan.concurrency {
                 self.come_home().await;
             }
+            // Whoever found a place in time starts, even if the wakeup comes after the cell's end.
+            let has_time = due.is_some_and(|due| clock.now() < due);
             if let Some(due) = due {
                 self.wait(pacer.until(&clock, due)).await;
             }
@@ -214,17 +229,26 @@ impl<S: Sink> Running<'_, S> {
             if self.shared.stop.is_raised() {
                 break;
             }
-            match due {
-                _ if !is_over(clock.now()) => {
-                    self.start(prepared);
-                    // It leaves now, and not once the next one is prepared.
-                    yield_now().await;
-                }
-                // The rest of those that were due is counted, until one lies beyond the end.
-                Some(_) => self.end.not_started += 1,
-                None => break,
+            if has_time || !is_over(clock.now()) {
+                self.start(prepared);
+                // It leaves now, and not once the next one is prepared.
+                yield_now().await;
+            } else if due.is_none() || !self.too_late().await {
+                break;
             }
         }
+    }
+
+    /// Counts an arrival that can no longer start; `false`: the run was stopped, and no more need be counted.
+    async fn too_late(&mut self) -> bool {
+        self.end.not_started += 1;
+        if self.end.not_started.is_multiple_of(COUNTED_AT_ONCE) {
+            yield_now().await;
+            while let Some(home) = self.sessions.try_join_next() {
+                self.take_home(home);
+            }
+        }
+        !self.shared.stop.is_raised()
     }
 
     /// The next session, ready to leave.
@@ -242,11 +266,12 @@ impl<S: Sink> Running<'_, S> {
     fn start(&mut self, prepared: Prepared) {
         self.end.sessions += 1;
         let (shared, lane) = (self.shared.clone(), self.lane.clone());
-        let channel = self.channel();
-        self.sessions.spawn_local(async move {
-            let end = session::run(&shared, &lane, prepared, &channel).await;
+        let (channel, gate) = (self.channel(), self.gate.clone());
+        // The runtime moves a task's future many times before it stays; a boxed one it does not copy.
+        self.sessions.spawn_local(Box::pin(async move {
+            let end = session::run(&shared, &lane, prepared, &channel, &gate).await;
             (end, channel)
-        });
+        }));
     }
 
     /// The channel of a session that starts.

@@ -27,6 +27,14 @@ pub fn shared(turns: u32, exchange: Duration) -> (Rc<Shared>, Stopper) {
     (Rc::new(shared_with(turns, exchange, stop)), stopper)
 }
 
+/// The same in one turn whose prompt has so many tokens.
+pub fn shared_asking(input: u32, exchange: Duration) -> (Rc<Shared>, Stopper) {
+    let (stopper, stop) = stop();
+    let mut shared = shared_with(1, exchange, stop);
+    shared.prompts.workload.first_input = input;
+    (Rc::new(shared), stopper)
+}
+
 fn shared_with(turns: u32, exchange: Duration, stop: Stop) -> Shared {
     Shared {
         asking: Asking {
