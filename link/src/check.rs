@@ -54,7 +54,7 @@ pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Findi
     judge.echoes("TCP echo", &v4.tcp(clock), &echoes.tcp);
     judge.echoes("UDP echo", &v4.udp(clock), &echoes.udp);
     settle(link, clock);
-    link.take_stats();
+    judge.dropped(&link.take_stats());
     for (name, down) in [("down", true), ("up", false)] {
         says(&format!("TCP {name}"));
         let way = way(link, down);
@@ -80,7 +80,7 @@ pub fn check(link: &Link, clock: Clock, says: &mut dyn FnMut(&str)) -> Vec<Findi
         }
     }
     says("a steady stream");
-    link.take_stats();
+    judge.dropped(&link.take_stats());
     let work = link.work_ns();
     let stolen = stats::stolen();
     let mut accounted = Vec::new();

@@ -57,6 +57,19 @@ impl Loss {
         }
     }
 
+    /// The line that loses what this one lets through, and lets through what this one loses.
+    pub(crate) fn inverse(&self) -> Self {
+        match *self {
+            Loss::Bernoulli { share } => Loss::Bernoulli { share: 1.0 - share },
+            Loss::GilbertElliott { p, r, bad, good } => Loss::GilbertElliott {
+                p,
+                r,
+                bad: 1.0 - bad,
+                good: 1.0 - good,
+            },
+        }
+    }
+
     /// Reads `0.1%`, or `ge:P/R`, `ge:P/R/BAD` and `ge:P/R/BAD/GOOD`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some(shares) = text.strip_prefix("ge:") else {

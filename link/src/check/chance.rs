@@ -12,24 +12,25 @@ const DEVIATIONS: f64 = 3.29;
 const MANY: f64 = 200.0;
 
 /// How many of so many packets are lost but in one run of a thousand: the binomial interval where each is lost by itself. A
-/// count of bursts strays further, nearly as the negative binomial distribution of the same mean and variance does.
-pub(super) fn interval(packets: u64, loss: &Loss) -> RangeInclusive<u64> {
+/// count of bursts strays further, nearly as the negative binomial distribution of the same mean and variance does. `None`: it
+/// strays less than even that, and no interval is known.
+pub(super) fn interval(packets: u64, loss: &Loss) -> Option<RangeInclusive<u64>> {
+    if loss.mean() > 0.5 {
+        // The packets that come through are as few as the losses would be.
+        let through = interval(packets, &loss.inverse())?;
+        return Some(packets - through.end()..=packets - through.start());
+    }
     let mean = packets as f64 * loss.mean();
     let variance = packets as f64 * loss.variance();
     if mean == 0.0 || variance == 0.0 {
-        return mean.round() as u64..=mean.round() as u64;
+        return Some(mean.round() as u64..=mean.round() as u64);
     }
     if variance > MANY {
         let spread = DEVIATIONS * variance.sqrt() + 0.5;
         let least = (mean - spread).max(0.0).floor() as u64;
-        return least..=((mean + spread).ceil() as u64).min(packets);
+        return Some(least..=((mean + spread).ceil() as u64).min(packets));
     }
     match *loss {
-        // The packets that come through are as few as the losses would be.
-        Loss::Bernoulli { share } if share > 0.5 => {
-            let through = interval(packets, &Loss::Bernoulli { share: 1.0 - share });
-            packets - through.end()..=packets - through.start()
-        }
         Loss::Bernoulli { share } => {
             let odds = share / (1.0 - share);
             let first = (1.0 - share).powf(packets as f64);
@@ -50,7 +51,11 @@ pub(super) fn interval(packets: u64, loss: &Loss) -> RangeInclusive<u64> {
 
 /// Counts up to `most` that leave a tail on either side, where `first` is how likely none is, and `next` how many times more
 /// likely one more than a count is than the count.
-fn within(most: u64, first: f64, next: impl Fn(u64) -> f64) -> RangeInclusive<u64> {
+fn within(most: u64, first: f64, next: impl Fn(u64) -> f64) -> Option<RangeInclusive<u64>> {
+    // What is less likely than can be written cannot be built upon.
+    if first < f64::MIN_POSITIVE {
+        return None;
+    }
     let (mut likely, mut below) = (first, 0.0);
     let mut least = None;
     for count in 0..most {
@@ -59,11 +64,11 @@ fn within(most: u64, first: f64, next: impl Fn(u64) -> f64) -> RangeInclusive<u6
             least.get_or_insert(count);
         }
         if below >= 1.0 - TAIL {
-            return least.unwrap_or(0)..=count;
+            return Some(least.unwrap_or(0)..=count);
         }
         likely *= next(count);
     }
-    least.unwrap_or(0)..=most
+    Some(least.unwrap_or(0)..=most)
 }
 
 #[cfg(test)]
@@ -76,7 +81,11 @@ mod tests {
 
     fn check(packets: u64, loss: &str, expected: RangeInclusive<u64>) {
         let loss = Loss::parse(loss).unwrap();
-        assert_eq!(interval(packets, &loss), expected, "{packets} of {loss}");
+        assert_eq!(
+            interval(packets, &loss),
+            Some(expected),
+            "{packets} of {loss}"
+        );
     }
 
     #[test]
@@ -99,10 +108,12 @@ mod tests {
             "20%",
             "ge:0.5%/50%/100%/0%",
             "ge:1%/10%/50%/1%",
+            // Nearly all are lost.
+            "ge:50%/50%/100%/99.9%",
         ] {
             let loss = Loss::parse(text).unwrap();
             let packets = 3_000;
-            let allowed = interval(packets, &loss);
+            let allowed = interval(packets, &loss).unwrap();
             let outside = (0..400u64).filter(|seed| {
                 let mut random = ChaCha8Rng::seed_from_u64(*seed);
                 let mut line = Losing::new(loss);
@@ -112,6 +123,15 @@ mod tests {
             let outside = outside.count();
             assert!(outside <= 4, "{text}: {outside} of 400, {allowed:?}");
             assert!(*allowed.start() > 0 || loss.mean() < 0.01, "{text}");
+            assert!(*allowed.end() < packets || loss.mean() > 0.99, "{text}");
         }
+    }
+
+    #[test]
+    fn what_hardly_strays_is_not_judged() {
+        // Nearly every second packet, by turns: far less than a burst's count strays.
+        let turns = Loss::parse("ge:99.9%/99.9%").unwrap();
+        assert!(turns.variance() * 3_000.0 < 10.0, "{}", turns.variance());
+        assert_eq!(interval(3_000, &turns), None);
     }
 }

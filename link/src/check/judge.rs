@@ -1,10 +1,13 @@
 //! What was asked beside what was found, in words, and whether the one fits the other.
 
+mod alike;
 mod emulator;
 mod traffic;
 
 use std::fmt::Write;
 use std::io;
+
+use alike::Alike;
 
 use super::Finding;
 use super::echo::Connects;
@@ -23,6 +26,7 @@ pub(super) struct Judge<'a> {
     spec: &'a LinkSpec,
     findings: Vec<Finding>,
     overflow: u64,
+    alike: Alike,
 }
 
 impl<'a> Judge<'a> {
@@ -31,6 +35,7 @@ impl<'a> Judge<'a> {
             spec: link.spec(),
             findings: Vec::new(),
             overflow: 0,
+            alike: Alike::default(),
         }
     }
 
@@ -76,7 +81,10 @@ impl<'a> Judge<'a> {
         let is_whole = !what.starts_with("TCP") || !self.loses();
         match took {
             Err(error) => self.failed(what, error),
-            Ok(took) => self.spans(what, took, is_whole, own.as_deref().ok()),
+            Ok(took) => {
+                self.alike.echoes(what, took);
+                self.spans(what, took, is_whole, own.as_deref().ok());
+            }
         }
     }
 
@@ -148,7 +156,13 @@ impl<'a> Judge<'a> {
         );
     }
 
+    /// What the emulator dropped, of packets that are judged by nothing else.
+    pub(super) fn dropped(&mut self, stats: &LinkStats) {
+        self.overflow += stats.overflow();
+    }
+
     pub(super) fn finish(mut self, unread: Option<u64>) -> Vec<Finding> {
+        self.alike();
         let dropped = self.overflow + unread.unwrap_or(0);
         self.add(
             "packets that the emulator dropped",

@@ -18,6 +18,7 @@ fn judged(spec: &str, judge: impl FnOnce(&mut Judge<'_>)) -> Vec<Finding> {
         spec: &spec,
         findings: Vec::new(),
         overflow: 0,
+        alike: Alike::default(),
     };
     judge(&mut of_spec);
     of_spec.findings
@@ -111,4 +112,50 @@ fn a_release_that_nothing_waited_for_is_not_judged() {
         );
         assert!(found[1].what.contains("this machine's own"));
     }
+}
+
+#[test]
+fn tcp_and_udp_are_to_be_treated_alike() {
+    let check = |tcp: u64, udp: u64, lost: [u64; 2], good| {
+        let found = judged("rtt=40ms,loss=1%", |judge| {
+            judge.alike.echoes("TCP echo", &[tcp; 50]);
+            judge.alike.echoes("UDP echo", &[udp; 50]);
+            for (protocol, lost) in ["TCP", "UDP"].into_iter().zip(lost) {
+                let mut stats = LinkStats::default();
+                (stats.up.packets.tcp, stats.up.packets.udp) = (1_000, 1_000);
+                (stats.up.lost.tcp, stats.up.lost.udp) = (lost, lost);
+                judge.loss(protocol, &stats);
+            }
+            judge.alike();
+        });
+        let alike = found.last().unwrap();
+        assert_eq!(alike.good, good, "{found:?}");
+        assert!(
+            alike
+                .found
+                .contains(&format!("lost {} of 1000 and {} of 1000", lost[0], lost[1])),
+            "{found:?}"
+        );
+    };
+    check(40_100_000, 40_050_000, [9, 12], Some(true));
+    check(41_000_000, 40_050_000, [9, 12], Some(false));
+    check(40_100_000, 40_050_000, [9, 90], Some(false));
+}
+
+#[test]
+fn what_the_emulator_dropped_counts_whenever_that_was() {
+    let spec = LinkSpec::parse("rtt=1ms").unwrap();
+    let mut judge = Judge {
+        spec: &spec,
+        findings: Vec::new(),
+        overflow: 0,
+        alike: Alike::default(),
+    };
+    let mut stats = LinkStats::default();
+    stats.down.overflow = 3;
+    judge.dropped(&stats);
+    judge.loss("TCP", &stats);
+    let findings = judge.finish(Some(1));
+    let dropped = findings.last().unwrap();
+    assert_eq!((&*dropped.found, dropped.good), ("7", Some(false)));
 }

@@ -8,7 +8,7 @@ use super::super::flood::{Flood, START, TCP};
 use super::super::throughput::expected;
 use super::{Judge, mbit};
 use crate::units::show_rate;
-use crate::{ByProtocol, Finding, LinkStats, Way};
+use crate::{ByProtocol, LinkStats, Way};
 
 /// How much of its rate a line may be off.
 const OFF: f64 = 0.02;
@@ -97,11 +97,11 @@ impl Judge<'_> {
         }
         // What the sample may be off by chance, beside what the line may.
         let lost = chance::interval((came as f64 / through) as u64, &way.loss);
-        let strays = (lost.end() - lost.start()) as f64 / 2.0 / came as f64;
-        let fits = |expected: f64| (flood.rate / expected - 1.0).abs() < OFF + strays;
+        let strays = lost.map(|lost| (lost.end() - lost.start()) as f64 / 2.0 / came as f64);
+        let fits = |strays: f64| (flood.rate / most - 1.0).abs() < OFF + strays;
         // A sender that cannot fill the line shows nothing of its rate.
         let good = match flood.offered > rate as f64 * (1.0 + OFF) {
-            true => Some(fits(most)),
+            true => strays.map(fits),
             false => {
                 let _ = write!(found, "; only {} could be sent", mbit(flood.offered));
                 None
@@ -133,16 +133,19 @@ impl Judge<'_> {
             let reached = of(&count.packets).saturating_sub(count.queue_full);
             let lost = of(&count.lost);
             let allowed = chance::interval(reached, &way.loss);
-            let asked = match way.loss.mean() > 0.0 {
-                true => format!("{} to {}", allowed.start(), allowed.end()),
-                false => "0".to_owned(),
+            let asked = match &allowed {
+                Some(allowed) if allowed.start() == allowed.end() => allowed.start().to_string(),
+                Some(allowed) => format!("{} to {}", allowed.start(), allowed.end()),
+                None => format!("about {:.0}", reached as f64 * way.loss.mean()),
             };
-            self.findings.push(Finding {
-                what: format!("{protocol} loss {name}"),
-                asked: format!("{asked} of {reached} packets"),
-                found: lost.to_string(),
-                good: Some(allowed.contains(&lost)),
-            });
+            let mut found = lost.to_string();
+            if allowed.is_none() {
+                found.push_str("; not judged: no interval is known for such a loss");
+            }
+            let good = allowed.map(|allowed| allowed.contains(&lost));
+            self.alike.lost(protocol, lost, reached, good);
+            let what = format!("{protocol} loss {name}");
+            self.add(&what, format!("{asked} of {reached} packets"), found, good);
         }
     }
 }
