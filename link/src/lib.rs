@@ -2,9 +2,12 @@
 //! them that delays, paces, queues and loses packets. The kernel's own TCP and UDP see it, handshakes included; the host's own
 //! network is not touched.
 
+mod busy;
 mod check;
 mod error;
 mod forward;
+mod lane;
+mod left;
 mod link;
 mod loss;
 pub mod named;
@@ -23,6 +26,7 @@ mod wait;
 pub use check::{Finding, check};
 pub use error::LinkError;
 pub use forward::{Forward, Forwarder};
+pub use left::{end_all_in, end_left};
 pub use link::Link;
 pub use loss::Loss;
 pub use namespace::{Inheritable, Namespace};

@@ -9,8 +9,9 @@ use std::thread::{self, JoinHandle};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
+use crate::lane::{Lane, Spare};
 use crate::pipe::Pipe;
-use crate::relay::{Clock, Lane, Relay, Shared, Spare};
+use crate::relay::{Clock, Relay, Shared};
 use crate::side::{Addresses, Side};
 use crate::stats::{self, LinkStats};
 use crate::{LinkError, LinkSpec};

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::{io, thread};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -46,6 +47,12 @@ impl Namespace {
         let file = self.0.try_clone()?;
         fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
         Ok(Inheritable(file))
+    }
+
+    /// What it is known by among all that are there now; `None` where the system does not tell.
+    pub(crate) fn identity(&self) -> Option<(u64, u64)> {
+        let file = self.0.metadata().ok()?;
+        Some((file.dev(), file.ino()))
     }
 
     /// The calling thread is in it from now on, and so are the threads and processes that it starts.

@@ -9,6 +9,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use tun_rs::{DeviceBuilder, Layer};
 
+use crate::left::Owner;
 use crate::namespace::{Namespace, on_a_thread};
 use crate::netlink::TcpMetrics;
 use crate::{LinkError, LinkSpec, netlink};
@@ -24,6 +25,8 @@ const NETWORK_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd74, 0x6f6b, 0x656e, 0, 0, 
 
 /// What it says holds for the namespace of the thread that opens it.
 const IDLE_RESTART: &str = "/proc/sys/net/ipv4/tcp_slow_start_after_idle";
+/// Whether what a connection learns of the way is kept from the next one to the same address. In the thread's namespace too.
+const NO_METRICS_SAVE: &str = "/proc/sys/net/ipv4/tcp_no_metrics_save";
 
 /// A side's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Side {
     pub congestion_control: String,
     /// Whether there is IPv6.
     pub has_v6: bool,
+    /// Each new TCP connection begins without what earlier ones learned of the way; `false` where the system keeps that.
+    pub forgets: bool,
     pub(crate) device: File,
 }
 
@@ -96,6 +101,8 @@ impl Side {
         if let Some(on) = spec.idle_restart {
             set_idle_restart(on)?;
         }
+        // Whoever comes second would be faster or slower by what came first. Containers may not have /proc/sys to write.
+        let forgets = fs::write(NO_METRICS_SAVE, "1").is_ok();
         let inherited = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
         Ok(Self {
             namespace,
@@ -106,6 +113,7 @@ impl Side {
                 .or_else(|| Some(inherited.ok()?.trim().to_owned()))
                 .unwrap_or_default(),
             has_v6,
+            forgets,
             device: device.into(),
         })
     }
@@ -117,9 +125,13 @@ const TUN: &str = "is /dev/net/tun there (modprobe tun), and is the kernel built
 /// Sets the thread's namespace up; says whether it has IPv6.
 fn configure(addresses: Addresses, spec: &LinkSpec) -> Result<bool, LinkError> {
     let loopback = if_nametoindex("lo").map_err(io::Error::from);
-    loopback
-        .and_then(netlink::set_up)
+    let loopback = loopback
+        .and_then(|index| netlink::set_up(index).map(|()| index))
         .map_err(LinkError::system("set a namespace's loopback up", KERNEL))?;
+    if let Some(owner) = Owner::current() {
+        // Without IPv6 nobody can tell whose the namespace was, and what is left in it is left alone.
+        let _ = netlink::add_address(loopback, owner.address().into());
+    }
     let index = if_nametoindex(DEVICE)
         .map_err(io::Error::from)
         .map_err(LinkError::system("find the TUN device that was made", TUN))?;

@@ -5,6 +5,8 @@ use std::fs;
 
 use hdrhistogram::Histogram;
 
+use crate::busy::Busy;
+
 /// Releases later than this are counted as this late, in nanoseconds.
 const LATEST: u64 = 10_000_000_000;
 /// How exactly lateness is kept, in decimal digits.
@@ -53,6 +55,8 @@ pub struct WayStats {
     pub queue_full: u64,
     /// Came out at the other side.
     pub delivered: u64,
+    /// Of those, came out after one that had come in later.
+    pub reordered: u64,
     /// Dropped because more was under way than the emulator holds, or because the other side's device took none: never the
     /// link's own doing.
     pub overflow: u64,
@@ -71,6 +75,7 @@ pub struct LinkStats {
     pub ignored: u64,
     /// Cores on which the relay found itself when it woke.
     pub cores: BTreeSet<usize>,
+    pub(crate) busy: Busy,
 }
 
 impl Default for LinkStats {
@@ -82,6 +87,7 @@ impl Default for LinkStats {
                 .expect("bounds and digits are ones that a histogram can have"),
             ignored: 0,
             cores: BTreeSet::new(),
+            busy: Busy::default(),
         }
     }
 }
@@ -94,6 +100,11 @@ impl LinkStats {
     /// How late the slowest one of a hundred packets was released, in nanoseconds; 0 without a packet.
     pub fn release_error_p99(&self) -> u64 {
         self.release_error.value_at_quantile(0.99)
+    }
+
+    /// The share of its busiest tenth of a second in which the relay neither slept nor waited for a moment.
+    pub fn busiest(&self) -> f64 {
+        self.busy.most()
     }
 
     /// Packets that came in and have not met their fate yet, of those that came since the counting began.

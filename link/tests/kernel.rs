@@ -1,33 +1,22 @@
 //! Links that are up, with the kernel's own TCP and UDP across them. Where the process may make none, each test checks that
 //! the error says what is missing.
 
+mod support;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use tokenlag_link::{Forward, Forwarder, Link, LinkError, LinkSpec, Side, check};
-use tokenlag_probes::{Clock, MonoClock};
+use support::now;
+use tokenlag_link::{Forward, Forwarder, Link, LinkSpec, Side, check};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn now() -> u64 {
-    MonoClock.now().as_nanos()
-}
-
 /// Does `test` on a link, where this process may have one.
 fn with(spec: &str, test: impl FnOnce(Link)) {
-    match Link::up(LinkSpec::parse(spec).unwrap(), now) {
-        Ok(link) => test(link),
-        Err(error @ LinkError::Rights { .. }) => {
-            let told = error.to_string();
-            assert!(
-                told.contains("CAP_NET_ADMIN") && told.contains("sudo"),
-                "{told}"
-            );
-            eprintln!("not checked: {told}");
-        }
-        Err(error) => panic!("{error}"),
+    if let Some(link) = support::up(spec) {
+        test(link);
     }
 }
 
@@ -141,6 +130,52 @@ fn datagrams_are_lost_dropped_and_paced_as_asked() {
             stats.up.queue_full >= 75 && stats.up.lost.all() == 0,
             "{stats:?}"
         );
+    });
+}
+
+#[test]
+fn what_overtakes_is_counted_as_the_receiver_sees_it() {
+    for (spec, may) in [
+        ("rtt=2ms,jitter=5ms,reorder=true", true),
+        ("rtt=2ms,jitter=5ms", false),
+    ] {
+        with(spec, |link| {
+            let server = udp(&link.server, link.server.addresses.v4.into());
+            let client = udp(&link.client, link.client.addresses.v4.into());
+            let to = server.local_addr().unwrap();
+            for number in 0..200u8 {
+                client.send_to(&[number], to).unwrap();
+            }
+            let (mut latest, mut overtaken) = (0, 0);
+            for _ in 0..200 {
+                let mut number = [0];
+                server.recv_from(&mut number).unwrap();
+                overtaken += u64::from(number[0] < latest);
+                latest = latest.max(number[0]);
+            }
+            assert_eq!(link.stats().up.reordered, overtaken, "{spec}");
+            assert_eq!(overtaken > 0, may, "{spec}");
+        });
+    }
+}
+
+#[test]
+fn a_rush_is_seen_in_its_moment() {
+    with("rtt=1ms", |link| {
+        link.take_stats();
+        let client = udp(&link.client, link.client.addresses.v4.into());
+        let to: SocketAddr = (link.server.addresses.v4, 9).into();
+        assert!(link.stats().busiest() < 0.2, "nothing was asked of it yet");
+        let begun = now();
+        // How much of it a busy host lets through in a tenth of a second is not known.
+        while link.stats().busiest() < 0.3 {
+            assert!(now() - begun < PATIENCE.as_nanos() as u64);
+            for _ in 0..1_000 {
+                let _ = client.send_to(&[0; 1_000], to);
+            }
+        }
+        assert!(link.take_stats().busiest() <= 1.0);
+        assert!(link.stats().busiest() <= 1.0, "it was taken");
     });
 }
 

@@ -1,13 +1,15 @@
 //! What a link says of TCP's congestion window reaches the connections over it: how much goes out before anything came back
 //! is counted at the link. Where the process may make none, nothing is checked.
 
+mod support;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use tokenlag_link::{Link, LinkError, LinkSpec, LinkStats};
-use tokenlag_probes::{Clock, MonoClock};
+use support::up;
+use tokenlag_link::{Link, LinkStats};
 
 /// The segments that Linux has by itself (RFC 6928).
 const USUAL: u64 = 10;
@@ -15,23 +17,6 @@ const USUAL: u64 = 10;
 const FLIGHT: usize = 60_000;
 /// Its packets.
 const WHOLE: u64 = FLIGHT.div_ceil(1_448) as u64;
-
-fn up(spec: &str) -> Option<Link> {
-    match Link::up(LinkSpec::parse(spec).unwrap(), || {
-        MonoClock.now().as_nanos()
-    }) {
-        Ok(link) => Some(link),
-        Err(error @ LinkError::Rights { .. }) => {
-            eprintln!("not checked: {error}");
-            None
-        }
-        Err(LinkError::System { what, source, .. }) if what.contains("/proc/sys") => {
-            eprintln!("not checked: {what}: {source}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
 
 /// A connection from the client's side to the server's.
 fn connected(link: &Link) -> (TcpStream, TcpStream) {
@@ -86,6 +71,20 @@ fn a_new_connection_begins_with_the_window_that_was_asked_for() {
         let (mut client, server) = connected(&link);
         let sent = first_flight(&link, (&server, &mut client), down_packets);
         assert_eq!(sent, expected, "{asked}");
+    }
+}
+
+#[test]
+fn a_new_connection_knows_nothing_of_earlier_ones() {
+    let Some(link) = up("rtt=10ms,cc=reno") else {
+        return;
+    };
+    for side in [&link.client, &link.server] {
+        let setting = "/proc/sys/net/ipv4/tcp_no_metrics_save";
+        let text = side.namespace.within(|| std::fs::read_to_string(setting));
+        let is_set = text.unwrap().is_ok_and(|text| text.trim() == "1");
+        // Where it cannot be written, that is told.
+        assert_eq!(is_set, side.forgets);
     }
 }
 
