@@ -1,6 +1,8 @@
 //! A walk over one JSON text that builds nothing and allocates nothing: for the readers of deltas, which look at a few
 //! members and pass all others by.
 
+use std::ops::Range;
+
 /// The text is not JSON, or not of the shape that was expected.
 #[derive(Debug)]
 pub(crate) struct Malformed;
@@ -10,22 +12,81 @@ pub(crate) struct Malformed;
 pub(crate) struct Scanner<'a> {
     /// What has not been passed yet.
     rest: &'a [u8],
+    /// How far into the whole text its end is.
+    end: usize,
+    /// Where values lie whose content told the reader nothing.
+    leaves: Leaves,
+}
+
+/// The places of those numbers and strings of a text that could be any other number, or any other string that is not empty:
+/// its reader would have made the same of it.
+#[derive(Debug, Default)]
+pub(crate) struct Leaves {
+    /// Of a string it is what follows the first quote, with the second.
+    pub(crate) places: Vec<Range<usize>>,
+    /// There are more, or more depends on the text than its reader looked at.
+    pub(crate) incomplete: bool,
+}
+
+impl Leaves {
+    /// The most places that are kept.
+    pub(crate) const MOST: usize = 24;
+
+    /// None yet, of another text.
+    pub(crate) fn clear(&mut self) {
+        self.places.clear();
+        self.places.reserve(Self::MOST);
+        self.incomplete = false;
+    }
+
+    fn push(&mut self, place: Range<usize>) {
+        match self.places.len() < Self::MOST {
+            true => self.places.push(place),
+            false => self.incomplete = true,
+        }
+    }
 }
 
 /// Deeper values than serde_json takes are refused here too.
 const DEPTH: u8 = 127;
 
 impl<'a> Scanner<'a> {
-    /// Walks the one object that the text is; see [`Scanner::object`].
+    fn new(json: &'a [u8]) -> Self {
+        Self {
+            rest: json,
+            end: json.len(),
+            leaves: Leaves::default(),
+        }
+    }
+
+    /// Walks the one object that the text is; see [`Scanner::object`]. Puts into `leaves` where values lie that told nothing.
     pub(crate) fn whole(
         json: &'a [u8],
+        leaves: &mut Leaves,
         member: impl FnMut(&mut Self, &[u8]) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
-        let mut scanner = Self { rest: json };
-        scanner.object(member)?;
-        match scanner.peek() {
-            None => Ok(()),
-            Some(_) => Err(Malformed),
+        Self::part(json, 0, leaves, member)
+    }
+
+    /// The same for an object that lies at `offset` in the text whose leaves are meant.
+    pub(crate) fn part(
+        json: &'a [u8],
+        offset: usize,
+        leaves: &mut Leaves,
+        member: impl FnMut(&mut Self, &[u8]) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        let mut scanner = Self {
+            rest: json,
+            end: offset + json.len(),
+            leaves: std::mem::take(leaves),
+        };
+        let walked = scanner.object(member);
+        let ended = scanner.peek().is_none();
+        *leaves = scanner.leaves;
+        walked?;
+        match ended {
+            true => Ok(()),
+            false => Err(Malformed),
         }
     }
 
@@ -85,16 +146,40 @@ impl<'a> Scanner<'a> {
 
     /// Passes the value that comes next by, and gives its text.
     pub(crate) fn value(&mut self) -> Result<&'a [u8], Malformed> {
-        self.peek();
-        let value = self.rest;
-        self.skip(DEPTH)?;
-        Ok(&value[..value.len() - self.rest.len()])
+        self.taken(false)
+    }
+
+    /// Passes the value that comes next by, whatever it is.
+    pub(crate) fn pass(&mut self) -> Result<(), Malformed> {
+        self.taken(true).map(drop)
     }
 
     /// The value carries something: it is not null, nor an empty string, array or object.
     pub(crate) fn something(&mut self) -> Result<bool, Malformed> {
-        let value = self.value()?;
+        let value = self.taken(true)?;
         Ok(!matches!(value, b"null" | b"\"\"" | b"[]" | b"{}"))
+    }
+
+    /// Passes a value; where it is `free`, its numbers and strings may be any others.
+    fn taken(&mut self, free: bool) -> Result<&'a [u8], Malformed> {
+        self.peek();
+        let value = self.rest;
+        self.skip(DEPTH, free)?;
+        Ok(&value[..value.len() - self.rest.len()])
+    }
+
+    /// What follows the number that the text begins with.
+    pub(crate) fn after_number(json: &'a [u8]) -> Option<&'a [u8]> {
+        let mut scanner = Self::new(json);
+        scanner.number().ok()?;
+        Some(scanner.rest)
+    }
+
+    /// What follows the string that is not empty, and whose first quote was just before the text.
+    pub(crate) fn after_string(json: &'a [u8]) -> Option<&'a [u8]> {
+        let mut scanner = Self::new(json);
+        let (text, _) = scanner.string().ok()?;
+        (!text.is_empty()).then_some(scanner.rest)
     }
 
     /// The text between the quotes of a string that has no escapes, as names of types never have; of one that has, the
@@ -141,20 +226,37 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn skip(&mut self, depth: u8) -> Result<(), Malformed> {
+    fn skip(&mut self, depth: u8, free: bool) -> Result<(), Malformed> {
         match self.peek().ok_or(Malformed)? {
             b'"' => {
                 self.rest = &self.rest[1..];
-                self.string().map(drop)
+                let start = self.place();
+                let (text, _) = self.string()?;
+                if free && !text.is_empty() {
+                    self.leaves.push(start..self.place());
+                }
+                Ok(())
             }
             b'{' | b'[' if depth == 0 => Err(Malformed),
-            b'{' => self.object(|inner, _| inner.skip(depth - 1)),
-            b'[' => self.array(|inner| inner.skip(depth - 1)),
+            b'{' => self.object(|inner, _| inner.skip(depth - 1, free)),
+            b'[' => self.array(|inner| inner.skip(depth - 1, free)),
             b'n' => self.literal(b"null"),
             b't' => self.literal(b"true"),
             b'f' => self.literal(b"false"),
-            _ => self.number(),
+            _ => {
+                let start = self.place();
+                self.number()?;
+                if free {
+                    self.leaves.push(start..self.place());
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// How far into the whole text it is.
+    pub(crate) fn place(&self) -> usize {
+        self.end - self.rest.len()
     }
 
     fn literal(&mut self, literal: &[u8]) -> Result<(), Malformed> {
@@ -264,7 +366,7 @@ mod tests {
 
     fn is_object(json: &str) -> bool {
         let members = |scanner: &mut Scanner<'_>, _: &[u8]| scanner.value().map(drop);
-        Scanner::whole(json.as_bytes(), members).is_ok()
+        Scanner::whole(json.as_bytes(), &mut Leaves::default(), members).is_ok()
     }
 
     /// The scanner takes what serde_json takes, among objects.
@@ -342,7 +444,7 @@ mod tests {
     fn keys_and_values_are_handed_out_as_they_are() {
         let mut seen = Vec::new();
         let json = br#" { "a" : [ 1 , 2 ] , "b\n":"x\"y", "c":null,"d":"n" } "#;
-        Scanner::whole(json, |scanner, key| {
+        Scanner::whole(json, &mut Leaves::default(), |scanner, key| {
             let value = scanner.value()?;
             seen.push((key.to_vec(), value));
             Ok(())
@@ -355,6 +457,29 @@ mod tests {
             (b"d", b"\"n\""),
         ];
         assert!(seen.iter().map(|(key, value)| (&key[..], *value)).eq(want));
+    }
+
+    #[test]
+    fn the_places_of_what_told_nothing_are_kept() {
+        let json = br#"{"id":"abc","n":[-1.5e3,null,""],"type":"t","c":{"x":"y\""},"u":7}"#;
+        let mut leaves = Leaves::default();
+        leaves.clear();
+        Scanner::whole(json, &mut leaves, |scanner, key| match key {
+            b"type" => scanner.name().map(drop),
+            b"c" => scanner.something().map(drop),
+            b"u" => scanner.value().map(drop),
+            _ => scanner.pass(),
+        })
+        .unwrap();
+        let places = leaves.places.iter();
+        let texts: Vec<_> = places.map(|place| &json[place.clone()]).collect();
+        let want: [&[u8]; 3] = [b"abc\"", b"-1.5e3", br#"y\"""#];
+        assert_eq!(texts, want);
+        assert!(!leaves.incomplete);
+        let many = format!("{{\"n\":[1{}]}}", ",1".repeat(Leaves::MOST));
+        let pass = |scanner: &mut Scanner<'_>, _: &[u8]| scanner.pass();
+        Scanner::whole(many.as_bytes(), &mut leaves, pass).unwrap();
+        assert!(leaves.incomplete);
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use tokenlag_probes::{DeltaKind, FailureKind, Usage};
 use super::failure::failure_kind;
 use super::{Reading, Terminal, Unreadable};
 use crate::json::{Text, is_object};
-use crate::scan::Scanner;
+use crate::scan::{Leaves, Scanner};
 use crate::sse::SseEvent;
 
 /// The token counts so far: `message_start` has those of the input, each `message_delta` the output's so far, and newer
@@ -26,35 +26,48 @@ pub(super) struct Counts {
 #[derive(Default)]
 struct Event<'a> {
     kind: Option<&'a [u8]>,
-    delta: Option<&'a [u8]>,
+    /// And where it begins.
+    delta: Option<(&'a [u8], usize)>,
     message: Option<&'a [u8]>,
     usage: Option<&'a [u8]>,
 }
 
-pub(super) fn read(event: SseEvent<'_>, counts: &mut Counts) -> Result<Reading, Unreadable> {
+pub(super) fn read(
+    event: SseEvent<'_>,
+    counts: &mut Counts,
+    leaves: &mut Leaves,
+) -> Result<Reading, Unreadable> {
     let mut found = Event::default();
-    Scanner::whole(event.data, |scanner, key| {
+    Scanner::whole(event.data, leaves, |scanner, key| {
         match key {
             b"type" => found.kind = scanner.name()?,
-            b"delta" => found.delta = Some(scanner.value()?),
+            b"delta" => {
+                let delta = scanner.value()?;
+                found.delta = Some((delta, scanner.place() - delta.len()));
+            }
             b"message" => found.message = Some(scanner.value()?),
             b"usage" => found.usage = Some(scanner.value()?),
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
     let mut reading = Reading::default();
     match found.kind.unwrap_or(event.name) {
         b"content_block_delta" => {
-            if let Some(kind) = found.delta.and_then(delta_kind) {
+            let delta = found.delta;
+            let kind = delta.and_then(|(delta, offset)| delta_kind(delta, offset, leaves));
+            if let Some(kind) = kind {
                 reading.kinds.push(kind);
             }
         }
         b"message_start" => {
+            // What is counted depends on what was counted before.
+            leaves.incomplete = true;
             counts.add(found.message.and_then(usage_of));
             reading.usage = counts.usage();
         }
         b"message_delta" => {
+            leaves.incomplete = true;
             counts.add(found.usage);
             reading.usage = counts.usage();
         }
@@ -66,16 +79,16 @@ pub(super) fn read(event: SseEvent<'_>, counts: &mut Counts) -> Result<Reading, 
 }
 
 /// What a delta carries; `None` where it is no model output (a signature, a citation) or empty.
-fn delta_kind(delta: &[u8]) -> Option<DeltaKind> {
+fn delta_kind(delta: &[u8], offset: usize, leaves: &mut Leaves) -> Option<DeltaKind> {
     let mut name = None;
     let (mut text, mut thinking, mut json) = (false, false, false);
-    Scanner::whole(delta, |scanner, key| {
+    Scanner::part(delta, offset, leaves, |scanner, key| {
         match key {
             b"type" => name = scanner.name()?,
             b"text" => text = scanner.something()?,
             b"thinking" => thinking = scanner.something()?,
             b"partial_json" => json = scanner.something()?,
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })
@@ -92,7 +105,7 @@ fn delta_kind(delta: &[u8]) -> Option<DeltaKind> {
 /// The usage of a `message` object.
 fn usage_of(message: &[u8]) -> Option<&[u8]> {
     let mut usage = None;
-    Scanner::whole(message, |scanner, key| {
+    Scanner::whole(message, &mut Leaves::default(), |scanner, key| {
         match key {
             b"usage" => usage = Some(scanner.value()?),
             _ => drop(scanner.value()?),

@@ -42,6 +42,14 @@ impl Kinds {
         }
     }
 
+    /// A copy, where none needs an allocation.
+    pub(super) fn few(&self) -> Option<Self> {
+        match *self {
+            Self::Few { kinds, len } => Some(Self::Few { kinds, len }),
+            Self::Many(_) => None,
+        }
+    }
+
     pub(super) fn as_slice(&self) -> &[DeltaKind] {
         match self {
             Self::Few { kinds, len } => &kinds[..*len],

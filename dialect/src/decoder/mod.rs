@@ -3,6 +3,7 @@
 //! What an event means is told by metrics.md's rules: a delta is a piece of model output that is not empty. Created
 //! events, role-only chunks, empty deltas, pings and comments are none.
 
+mod alike;
 mod anthropic;
 mod failure;
 mod kinds;
@@ -17,6 +18,7 @@ use crate::dialect::{Dialect, Framing};
 use crate::lines::LineSplitter;
 use crate::scan::Malformed;
 use crate::sse::{EventTooLarge, SseEvent, SseSplitter};
+use alike::Alike;
 pub(crate) use failure::failure_kind;
 use kinds::Kinds;
 
@@ -83,6 +85,7 @@ struct State {
     /// Anthropic's counts come in parts.
     counts: anthropic::Counts,
     unreadable: u64,
+    alike: Alike,
 }
 
 /// What a dialect's reader found in one event.
@@ -92,6 +95,13 @@ struct Reading {
     terminal: Option<Terminal>,
     usage: Option<Usage>,
     cached_by_timings: Option<u64>,
+}
+
+impl Reading {
+    /// Nothing but deltas is known of the event.
+    fn is_deltas_alone(&self) -> bool {
+        self.terminal.is_none() && self.usage.is_none() && self.cached_by_timings.is_none()
+    }
 }
 
 /// The event is not the JSON that its dialect promises.
@@ -125,6 +135,7 @@ impl Decoder {
                 cached_by_timings: None,
                 counts: anthropic::Counts::default(),
                 unreadable: 0,
+                alike: Alike::default(),
             },
         }
     }
@@ -252,15 +263,19 @@ impl State {
         if self.terminal.is_some() || event.data.is_empty() {
             return Meaning::default();
         }
+        if let Some(kinds) = self.alike.kinds(event) {
+            return mark(at, chunk, kinds, marks);
+        }
+        let leaves = self.alike.leaves();
         let reading = if event.data.trim_ascii() == DONE {
             Ok(self.done())
         } else {
             match self.dialect {
-                Dialect::Responses => responses::read(event),
-                Dialect::Chat => openai::read_chat(event.data),
-                Dialect::Completions => openai::read_completions(event.data),
-                Dialect::Anthropic => anthropic::read(event, &mut self.counts),
-                Dialect::Ollama => ollama::read(event.data),
+                Dialect::Responses => responses::read(event, leaves),
+                Dialect::Chat => openai::read_chat(event.data, leaves),
+                Dialect::Completions => openai::read_completions(event.data, leaves),
+                Dialect::Anthropic => anthropic::read(event, &mut self.counts, leaves),
+                Dialect::Ollama => ollama::read(event.data, leaves),
             }
         };
         let Ok(reading) = reading else {
@@ -273,12 +288,22 @@ impl State {
             self.terminal = Some(terminal);
             self.terminal_event.extend_from_slice(event.data);
         }
-        let kinds = reading.kinds.as_slice();
-        marks.extend(kinds.iter().map(|&kind| TokenMark { at, chunk, kind }));
-        Meaning {
-            deltas: kinds.len() as u32,
-            kind: kinds.first().copied(),
-            terminal: reading.terminal.is_some(),
+        if reading.is_deltas_alone() {
+            self.alike.learn(event, &reading.kinds);
         }
+        Meaning {
+            terminal: reading.terminal.is_some(),
+            ..mark(at, chunk, reading.kinds.as_slice(), marks)
+        }
+    }
+}
+
+/// Marks the deltas of one event.
+fn mark(at: Stamp, chunk: u32, kinds: &[DeltaKind], marks: &mut Vec<TokenMark>) -> Meaning {
+    marks.extend(kinds.iter().map(|&kind| TokenMark { at, chunk, kind }));
+    Meaning {
+        deltas: kinds.len() as u32,
+        kind: kinds.first().copied(),
+        terminal: false,
     }
 }

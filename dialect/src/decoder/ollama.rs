@@ -7,7 +7,7 @@ use tokenlag_probes::{DeltaKind, Usage};
 use super::failure::failure_kind;
 use super::kinds::Kinds;
 use super::{Reading, Terminal, Unreadable};
-use crate::scan::{Malformed, Scanner};
+use crate::scan::{Leaves, Malformed, Scanner};
 
 /// What one line holds.
 #[derive(Default)]
@@ -21,9 +21,9 @@ struct Line {
     output_tokens: Option<u64>,
 }
 
-pub(super) fn read(data: &[u8]) -> Result<Reading, Unreadable> {
+pub(super) fn read(data: &[u8], leaves: &mut Leaves) -> Result<Reading, Unreadable> {
     let mut line = Line::default();
-    Scanner::whole(data, |scanner, key| {
+    Scanner::whole(data, leaves, |scanner, key| {
         match key {
             b"message" => message(scanner, &mut line)?,
             b"response" => line.content |= scanner.something()?,
@@ -32,7 +32,7 @@ pub(super) fn read(data: &[u8]) -> Result<Reading, Unreadable> {
             b"prompt_eval_count" => line.prompt_tokens = count(scanner)?,
             b"eval_count" => line.output_tokens = count(scanner)?,
             b"error" => line.failed = scanner.something()?,
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
@@ -67,7 +67,7 @@ fn message(scanner: &mut Scanner<'_>, line: &mut Line) -> Result<(), Malformed> 
             b"content" => line.content |= scanner.something()?,
             b"thinking" => line.thinking |= scanner.something()?,
             b"tool_calls" => scanner.array(|scanner| tool_call(scanner, &mut line.tools))?,
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })
@@ -79,7 +79,7 @@ fn tool_call(scanner: &mut Scanner<'_>, tools: &mut Kinds) -> Result<(), Malform
     scanner.object(|scanner, key| {
         match key {
             b"function" => called = scanner.something()?,
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;

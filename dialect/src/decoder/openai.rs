@@ -5,25 +5,26 @@ use tokenlag_probes::DeltaKind;
 use super::failure::failure_kind;
 use super::kinds::Kinds;
 use super::{Reading, Terminal, Unreadable};
-use crate::scan::{Malformed, Scanner};
+use crate::scan::{Leaves, Malformed, Scanner};
 use crate::usage::{read_cached_from_timings, read_usage};
 
-pub(super) fn read_chat(data: &[u8]) -> Result<Reading, Unreadable> {
-    read(data, chat_choice)
+pub(super) fn read_chat(data: &[u8], leaves: &mut Leaves) -> Result<Reading, Unreadable> {
+    read(data, leaves, chat_choice)
 }
 
-pub(super) fn read_completions(data: &[u8]) -> Result<Reading, Unreadable> {
-    read(data, text_choice)
+pub(super) fn read_completions(data: &[u8], leaves: &mut Leaves) -> Result<Reading, Unreadable> {
+    read(data, leaves, text_choice)
 }
 
 /// `choice` counts the deltas of one choice.
 fn read(
     data: &[u8],
+    leaves: &mut Leaves,
     choice: impl Fn(&mut Scanner<'_>, &mut Kinds) -> Result<(), Malformed>,
 ) -> Result<Reading, Unreadable> {
     let mut reading = Reading::default();
     let mut failed = false;
-    Scanner::whole(data, |scanner, key| match key {
+    Scanner::whole(data, leaves, |scanner, key| match key {
         b"choices" => scanner.array(|scanner| choice(scanner, &mut reading.kinds)),
         b"usage" => {
             reading.usage = read_usage(scanner.value()?);
@@ -38,7 +39,7 @@ fn read(
             failed = scanner.something()?;
             Ok(())
         }
-        _ => scanner.value().map(drop),
+        _ => scanner.pass(),
     })?;
     reading.terminal = failed.then(|| Terminal::Failed(failure_kind(data)));
     Ok(reading)
@@ -49,7 +50,7 @@ fn text_choice(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malfo
     scanner.object(|scanner, key| {
         match key {
             b"text" => text = scanner.something()?,
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
@@ -60,7 +61,7 @@ fn text_choice(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malfo
 fn chat_choice(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malformed> {
     scanner.object(|scanner, key| match key {
         b"delta" => chat_delta(scanner, kinds),
-        _ => scanner.value().map(drop),
+        _ => scanner.pass(),
     })
 }
 
@@ -75,7 +76,7 @@ fn chat_delta(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malfor
             b"refusal" => refusal = scanner.something()?,
             b"tool_calls" => scanner.array(|scanner| tool_call(scanner, &mut tools))?,
             b"function_call" => function = has_arguments(scanner)?,
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
@@ -94,7 +95,7 @@ fn tool_call(scanner: &mut Scanner<'_>, kinds: &mut Kinds) -> Result<(), Malform
     scanner.object(|scanner, key| {
         match key {
             b"function" => arguments = has_arguments(scanner)?,
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
@@ -108,7 +109,7 @@ fn has_arguments(scanner: &mut Scanner<'_>) -> Result<bool, Malformed> {
     scanner.optional_object(|scanner, key| {
         match key {
             b"arguments" => arguments = scanner.something()?,
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;

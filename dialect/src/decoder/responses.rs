@@ -6,20 +6,20 @@ use tokenlag_probes::{DeltaKind, Usage};
 
 use super::failure::failure_kind;
 use super::{Reading, Terminal, Unreadable};
-use crate::scan::Scanner;
+use crate::scan::{Leaves, Scanner};
 use crate::sse::SseEvent;
 use crate::usage::read_usage;
 
-pub(super) fn read(event: SseEvent<'_>) -> Result<Reading, Unreadable> {
+pub(super) fn read(event: SseEvent<'_>, leaves: &mut Leaves) -> Result<Reading, Unreadable> {
     let mut kind = None;
     let mut delta = false;
     let mut response = None;
-    Scanner::whole(event.data, |scanner, key| {
+    Scanner::whole(event.data, leaves, |scanner, key| {
         match key {
             b"type" => kind = scanner.name()?,
             b"delta" => delta = scanner.something()?,
             b"response" => response = Some(scanner.value()?),
-            _ => drop(scanner.value()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
