@@ -16,7 +16,7 @@ use crate::ledger::{Closing, Ledger};
 
 /// Entries that may wait. Where the disk is slower than the load, the load waits for it, and its lateness shows.
 const WAITING: usize = 1_024;
-/// Deltas that may wait in them, beyond which none is added: 16 bytes each, and as much again where they are joined.
+/// Deltas that may wait in them, beyond which none is added: 28 bytes each, and 16 more where they are joined.
 const WAITING_DELTAS: u64 = 1 << 20;
 /// How long the disk may take none of what waits, until the run ends for it.
 const PATIENCE: Duration = Duration::from_secs(60);
