@@ -405,7 +405,7 @@ impl Observer for Book {
             wakeups: end.wakeups,
             leg,
             unjoined: joined.unjoined,
-            missing: end.skipped + end.cancelled,
+            missing: end.skipped + end.cancelled + end.not_started,
             clocks: clocks.map_or_else(Vec::new, Clocks::news),
             checkpoint: name.order as usize + 1 == self.rows,
         };
