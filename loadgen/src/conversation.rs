@@ -65,40 +65,30 @@ impl<'a> Conversation<'a> {
     /// The body of the turn whose new input is `input`, and which asks for `output` tokens.
     pub fn body(&self, input: &str, output: u32) -> Vec<u8> {
         let asking = self.asking;
-        let mut body = Map::new();
-        let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
-        set("model", asking.model.clone().into());
-        set("stream", true.into());
-        set("temperature", 0.into());
-        set("seed", asking.seed.into());
+        let mut body = Members::begin(&asking.extra, self.room(input));
+        body.set("model", &asking.model);
+        body.set("stream", true);
+        body.set("temperature", 0);
+        body.set("seed", asking.seed);
         if asking.ignore_eos {
-            set("ignore_eos", true.into());
+            body.set("ignore_eos", true);
         }
         match asking.dialect {
             Dialect::Responses => {
-                set("max_output_tokens", output.into());
-                set("store", asking.store.into());
+                body.set("max_output_tokens", output);
+                body.set("store", asking.store);
                 if let Some(previous) = &self.previous {
-                    set("previous_response_id", previous.as_str().into());
+                    body.set("previous_response_id", previous);
                 }
             }
             // The last two are read, not asked in; their requests look like a chat's.
             Dialect::Chat | Dialect::Completions | Dialect::Anthropic | Dialect::Ollama => {
-                set("max_tokens", output.into());
-                set("stream_options", serde_json::json!({"include_usage": true}));
+                let include_usage = true;
+                body.set("max_tokens", output);
+                body.set("stream_options", StreamOptions { include_usage });
             }
         }
-        for (name, value) in &asking.extra {
-            body.insert(name.clone(), value.clone());
-        }
-        let (name, prompt) = self.prompt(input);
-        // Raw text is spliced in, so that a long history is not parsed and built anew at each turn.
-        let mut json = serde_json::to_vec(&body).unwrap_or_default();
-        json.pop();
-        json.extend_from_slice(format!(",\"{name}\":").as_bytes());
-        json.extend_from_slice(&prompt);
-        json.push(b'}');
-        json
+        self.prompt(input, body.end())
     }
 
     /// Takes a turn's input and its reply into the history.
@@ -135,32 +125,100 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// The member that carries the prompt, and its JSON.
-    fn prompt(&self, input: &str) -> (&'static str, Vec<u8>) {
-        let array = |new: Vec<Box<RawValue>>| {
-            let items: Vec<&RawValue> = self
-                .history
-                .iter()
-                .chain(&new)
-                .map(|item| &**item)
-                .collect();
-            serde_json::to_vec(&items).unwrap_or_default()
+    /// How many bytes a body with `input` takes, most likely.
+    fn room(&self, input: &str) -> usize {
+        let history: usize = self.history.iter().map(|item| item.get().len() + 1).sum();
+        history + input.len() + input.len() / 8 + FIELDS
+    }
+
+    /// Adds the member that carries the prompt to an object that lacks its end. What was said before is spliced in as it is, so
+    /// that a long history is not parsed and built anew at each turn.
+    fn prompt(&self, input: &str, mut json: Vec<u8>) -> Vec<u8> {
+        let name = match self.asking.dialect {
+            Dialect::Responses => "input",
+            Dialect::Chat | Dialect::Anthropic | Dialect::Ollama => "messages",
+            Dialect::Completions => "prompt",
         };
-        match self.asking.dialect {
-            Dialect::Responses => ("input", array(self.items(input))),
-            Dialect::Chat | Dialect::Anthropic | Dialect::Ollama => {
-                ("messages", array(vec![raw(&message("user", input))]))
+        push_name(&mut json, name);
+        if self.asking.dialect == Dialect::Completions {
+            let earlier = self.history.iter();
+            let mut prompt: String = earlier
+                .filter_map(|part| serde_json::from_str::<String>(part.get()).ok())
+                .collect();
+            prompt.push_str(input);
+            push_value(&mut json, &prompt);
+        } else {
+            json.push(b'[');
+            for item in &self.history {
+                json.extend_from_slice(item.get().as_bytes());
+                json.push(b',');
             }
-            Dialect::Completions => {
-                let earlier = self.history.iter();
-                let mut prompt: String = earlier
-                    .filter_map(|part| serde_json::from_str::<String>(part.get()).ok())
-                    .collect();
-                prompt.push_str(input);
-                ("prompt", serde_json::to_vec(&prompt).unwrap_or_default())
+            match self.asking.dialect {
+                Dialect::Responses => {
+                    for item in self.items(input) {
+                        json.extend_from_slice(item.get().as_bytes());
+                        json.push(b',');
+                    }
+                    json.pop();
+                }
+                _ => push_value(&mut json, &message("user", input)),
             }
+            json.push(b']');
+        }
+        json.push(b'}');
+        json
+    }
+}
+
+/// What the members other than the prompt take, and a little more.
+const FIELDS: usize = 320;
+
+/// An object that is being written. What the user's own members name is theirs.
+struct Members<'a> {
+    json: Vec<u8>,
+    theirs: &'a Map<String, Value>,
+}
+
+impl<'a> Members<'a> {
+    fn begin(theirs: &'a Map<String, Value>, room: usize) -> Self {
+        let mut json = Vec::with_capacity(room);
+        json.push(b'{');
+        Self { json, theirs }
+    }
+
+    fn set(&mut self, name: &str, value: impl Serialize) {
+        if !self.theirs.contains_key(name) {
+            push_name(&mut self.json, name);
+            push_value(&mut self.json, &value);
         }
     }
+
+    /// The object with the user's members, but for its end.
+    fn end(mut self) -> Vec<u8> {
+        for (name, value) in self.theirs {
+            push_name(&mut self.json, name);
+            push_value(&mut self.json, value);
+        }
+        self.json
+    }
+}
+
+/// A further member's name, after the brace that begins the object or another member.
+fn push_name(json: &mut Vec<u8>, name: &str) {
+    if json.last() != Some(&b'{') {
+        json.push(b',');
+    }
+    push_value(json, name);
+    json.push(b':');
+}
+
+fn push_value(json: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(json, value).expect("values with names of text are always JSON");
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
 }
 
 #[derive(Serialize)]

@@ -1,14 +1,15 @@
 //! One exchange over a channel, from the dispatch to the terminal event.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokenlag_channel::{Channel, ChannelError, Reply, Request, Stamping};
 use tokenlag_dialect::{Decoder, Dialect};
 use tokenlag_probes::{Clock, Exchange, FailureKind, Handling, MonoClock, Outcome};
 use tokio::task::yield_now;
-use tokio::time::timeout;
 
 use crate::conversation::needs_bytes;
+use crate::limit::in_time;
 
 /// Bytes of an error's body that are read, so that the connection can be used again.
 const ERROR_BODY: usize = 64 << 10;
@@ -51,11 +52,12 @@ pub async fn drive(
     exchange: &mut Exchange,
 ) -> Ending {
     let mut ending = Ending::default();
-    let run = run(channel, request, driving, exchange, &mut ending);
-    let (outcome, trouble) = match timeout(driving.limit, run).await {
-        Ok(Ok(())) => (Outcome::Complete, None),
-        Ok(Err(trouble)) => (trouble.outcome, Some(trouble.message)),
-        Err(_) => {
+    let work = run(channel, request, driving, exchange, &mut ending);
+    let ended = in_time(driving.limit, pin!(work)).await;
+    let (outcome, trouble) = match ended {
+        Some(Ok(())) => (Outcome::Complete, None),
+        Some(Err(trouble)) => (trouble.outcome, Some(trouble.message)),
+        None => {
             let message = format!("not finished within {:?}", driving.limit);
             (Outcome::Failed(FailureKind::Timeout), Some(message))
         }

@@ -11,6 +11,8 @@ pub mod cell;
 pub mod conversation;
 pub mod drive;
 pub mod endpoint;
+mod gate;
+mod limit;
 pub mod pacing;
 pub mod progress;
 pub mod prompt;

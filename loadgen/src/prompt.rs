@@ -125,11 +125,12 @@ pub fn nonce(seed: u64, phase: Phase, serial: u64) -> String {
         Phase::Measured => WARMUPS + step(MEASURED),
     };
     let mut digits = String::with_capacity(15);
-    for digit in format!("{number:08}").chars() {
-        if !digits.is_empty() {
+    for place in (0..8).rev() {
+        let digit = number / 10_u64.pow(place) % 10;
+        digits.push(char::from(b'0' + digit as u8));
+        if place > 0 {
             digits.push(' ');
         }
-        digits.push(digit);
     }
     digits
 }

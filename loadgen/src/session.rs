@@ -3,6 +3,7 @@
 //! A channel that is new connects in the session's first turn, and that turn's time includes it (the leg `setup`), as
 //! a real client's would; `http-cold` pays it at each turn.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use tokenlag_channel::{Ask, Channel, ChannelError, Request};
@@ -11,6 +12,7 @@ use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, Stamp};
 use crate::conversation::{Asking, Conversation, Said};
 use crate::drive::{Driving, Ending, drive};
 use crate::endpoint::{Endpoint, Limits};
+use crate::gate::Gate;
 use crate::progress::Progress;
 use crate::prompt::{Phase, Prompts, nonce};
 use crate::seeds::trace_id;
@@ -111,12 +113,13 @@ pub fn prepare(shared: &Shared, lane: &Lane, name: SessionName, turns: u32) -> P
     }
 }
 
-/// Runs a session over `channel`, from now on.
-pub async fn run(
+/// Runs a session over `channel`, from now on. In a closed loop its later turns are made one session at a time.
+pub(crate) async fn run(
     shared: &Shared,
     lane: &Lane,
     prepared: Prepared,
     channel: &Channel,
+    gate: &Gate,
 ) -> SessionEnd {
     let Prepared {
         name,
@@ -136,7 +139,8 @@ pub async fn run(
         });
         let last = turn + 1 == turns;
         let work = one_turn(shared, lane, prepared, due, channel, !last);
-        let Some((exchange, ending)) = shared.stop.or(work).await else {
+        let ended = shared.stop.or(pin!(work)).await;
+        let Some((exchange, ending)) = ended else {
             end.cancelled = true;
             break;
         };
@@ -151,6 +155,9 @@ pub async fn run(
             break;
         }
         if !last {
+            if due.is_none() {
+                gate.pass().await;
+            }
             let said = Said {
                 terminal: &ending.terminal,
                 bytes: &ending.bytes,

@@ -1,8 +1,12 @@
 //! A flag that ends a run at once: raised by Ctrl-C, by a child's death, by a disk that is full.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 
 /// The side that raises the flag. Dropping it raises nothing.
 #[derive(Debug)]
@@ -39,13 +43,30 @@ impl Stop {
         }
     }
 
-    /// Does `work`, unless and until the flag is up: then `None`, and the work is dropped.
+    /// Does `work`, unless and until the flag is up: then `None`, and the work is dropped. Work whose future is large is better
+    /// pinned before: it is not moved then.
     pub async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.raised() => None,
-            done = work => Some(done),
-        }
+        let mut work = pin!(work);
+        // Not held back by the runtime: once it was asked, it waits.
+        let mut raised = pin!(unconstrained(self.raised()));
+        let mut waiting: Option<Waker> = None;
+        poll_fn(|context| {
+            // Work is polled for every token. Whoever waits for the flag is woken by it, and asks again only when it moved.
+            let is_waiting = (waiting.as_ref()).is_some_and(|it| it.will_wake(context.waker()));
+            if !is_waiting || self.has_moved() {
+                if raised.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(None);
+                }
+                waiting = Some(context.waker().clone());
+            }
+            work.as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+
+    /// It may be up: cheaper to ask than whether it is.
+    fn has_moved(&self) -> bool {
+        self.0.has_changed().unwrap_or(true)
     }
 
     /// Does `work` to its end, for which it has `grace` once the flag is up: then `None`, and the work is dropped.
@@ -73,6 +94,31 @@ mod tests {
         stopper.stop();
         assert!(stop.is_raised());
         assert_eq!(stop.or(std::future::pending::<u8>()).await, None);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_flag_ends_work_that_was_polled_often_and_then_waits() {
+        let (stopper, stop) = stop();
+        let work = async {
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            tokio::task::spawn_local(async move { stopper.stop() });
+            std::future::pending::<()>().await;
+        };
+        let local = tokio::task::LocalSet::new();
+        assert_eq!(local.run_until(stop.or(work)).await, None);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn work_goes_on_where_nobody_is_left_to_raise_the_flag() {
+        let (stopper, stop) = stop();
+        let work = async {
+            drop(stopper);
+            tokio::task::yield_now().await;
+            7
+        };
+        assert_eq!(stop.or(work).await, Some(7));
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -64,15 +64,20 @@ const ADJECTIVES: &[&str] = &[
 
 /// `words` words, separated by single spaces or line ends.
 pub fn text(random: &mut ChaCha8Rng, words: usize) -> String {
-    let mut out = String::with_capacity(words * 8);
+    let mut out = String::with_capacity(words * 8 + LINE);
     let mut written = 0;
     while written < words {
-        for word in line(random).split(' ').take(words - written) {
-            if !out.is_empty() && !out.ends_with('\n') {
-                out.push(' ');
+        let start = out.len();
+        push_line(&mut out, random);
+        let ends = out.as_bytes()[start..].iter().enumerate();
+        let mut ends = ends.filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
+        // So many words are wanted still: the line is cut before the end of the last of them, where it has more.
+        match ends.by_ref().nth(words - written - 1) {
+            Some(end) => {
+                out.truncate(start + end);
+                written = words;
             }
-            out.push_str(word);
-            written += 1;
+            None => written += out[start..].split(' ').count(),
         }
         if written < words {
             out.push('\n');
@@ -81,31 +86,40 @@ pub fn text(random: &mut ChaCha8Rng, words: usize) -> String {
     out
 }
 
-fn line(random: &mut ChaCha8Rng) -> String {
+/// Room for a line.
+const LINE: usize = 96;
+
+fn push_line(out: &mut String, random: &mut ChaCha8Rng) {
     let kind = random.random_range(0..6);
     let mut pick = |from: &[&'static str]| *from.choose(random).unwrap_or(&"it");
     let (noun, other, verb) = (pick(NOUNS), pick(NOUNS), pick(VERBS));
+    let mut line = |parts: &[&str]| parts.iter().for_each(|part| out.push_str(part));
     match kind {
-        0 => format!("let {noun} = {other}.{verb}();"),
-        1 => format!(
-            "fn {verb}_{noun}({other}: {}) -> {} {{",
-            pick(TYPES),
-            pick(TYPES)
-        ),
-        2 => format!("if {noun}.is_empty() {{ return {other}.{verb}({noun}); }}"),
-        3 => format!(
-            "// The {} {noun} must {verb} before the {} {other} is gone.",
-            pick(ADJECTIVES),
-            pick(ADJECTIVES)
-        ),
-        4 => format!(
-            "for {noun} in {other}s.iter() {{ {noun}.{verb}(&mut {}); }}",
-            pick(NOUNS)
-        ),
-        _ => format!(
-            "/// How long the {} {noun} may {verb} a {other}.",
-            pick(ADJECTIVES)
-        ),
+        0 => line(&["let ", noun, " = ", other, ".", verb, "();"]),
+        1 => {
+            let (takes, gives) = (pick(TYPES), pick(TYPES));
+            line(&["fn ", verb, "_", noun, "(", other, ": ", takes]);
+            line(&[") -> ", gives, " {"]);
+        }
+        2 => {
+            line(&["if ", noun, ".is_empty() { return "]);
+            line(&[other, ".", verb, "(", noun, "); }"]);
+        }
+        3 => {
+            let (one, another) = (pick(ADJECTIVES), pick(ADJECTIVES));
+            line(&["// The ", one, " ", noun, " must ", verb]);
+            line(&[" before the ", another, " ", other, " is gone."]);
+        }
+        4 => {
+            let last = pick(NOUNS);
+            line(&["for ", noun, " in ", other, "s.iter() { "]);
+            line(&[noun, ".", verb, "(&mut ", last, "); }"]);
+        }
+        _ => {
+            let adjective = pick(ADJECTIVES);
+            line(&["/// How long the ", adjective, " ", noun, " may "]);
+            line(&[verb, " a ", other, "."]);
+        }
     }
 }
 
@@ -115,12 +129,23 @@ mod tests {
 
     use super::*;
 
+    const THEN: &str = "// The long window must finish before the next counter is gone.\n\
+        // The fresh stream must decode before the whole vector is gone.\n\
+        // The short worker must flush before the long counter is gone.\n\
+        if handle.is_empty() { return";
+
     #[test]
     fn as_many_words_as_asked_for() {
         for words in [0, 1, 7, 100, 1_000] {
             let text = text(&mut ChaCha8Rng::seed_from_u64(9), words);
             assert_eq!(text.split_whitespace().count(), words, "{text}");
         }
+    }
+
+    #[test]
+    fn prompts_stay_what_they_were() {
+        let text = text(&mut ChaCha8Rng::seed_from_u64(9), 40);
+        assert_eq!(text, THEN);
     }
 
     #[test]
