@@ -1,7 +1,9 @@
 //! HTTP/2, both ends on loopback, in clear and inside TLS.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -560,6 +562,31 @@ fn a_request_is_connected_once_it_has_a_stream_and_waits_for_one_with_a_limit() 
 }
 
 #[test]
+fn who_gives_up_in_line_leaves_the_stream_to_the_next() {
+    run(async {
+        let mut settings = h2::server::Builder::new();
+        settings.max_concurrent_streams(1);
+        let deed: fn(Bare) -> _ = |connection| answer_all(connection);
+        let dial = bare_server(settings, vec![deed]).await;
+        let channel = Channel::new(Transport::Http2, dial);
+        assert_eq!(ask(&channel, "first").await.unwrap(), "ok");
+        let running = channel.open(&request("x")).await.unwrap();
+        let asked = request("x");
+        let mut impatient = Box::pin(channel.open(&asked));
+        let pending = poll_fn(|context| Poll::Ready(impatient.as_mut().poll(context).is_pending()));
+        assert!(pending.await);
+        let patient = channel.clone();
+        let patient = spawn_local(async move { ask(&patient, "x").await });
+        tokio::task::yield_now().await;
+        // The stream is offered to the one who came first, and no longer wants it.
+        drop(running);
+        drop(impatient);
+        assert_eq!(patient.await.unwrap().unwrap(), "ok");
+        assert_eq!(channel.counters().connections_opened, 1);
+    });
+}
+
+#[test]
 fn what_a_server_refuses_or_leaves_untouched_is_asked_again() {
     /// Refuses the first stream.
     async fn refuse(mut connection: Bare) {
@@ -749,6 +776,44 @@ fn more_streams_than_allowed_are_refused_and_the_others_served() {
         release.notify_waiters();
         for response in responses {
             assert_eq!(response.await.unwrap().status(), 204);
+        }
+    });
+}
+
+#[test]
+fn a_request_with_fields_of_one_connection_is_refused_unseen() {
+    run(async {
+        let deed = |_| async { panic!("nothing was asked") };
+        let dial = server(ExchangeLimits::default(), deed).await;
+        let fields = [
+            ("connection", "close"),
+            ("keep-alive", "1"),
+            ("proxy-connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("te", "gzip"),
+        ];
+        for (name, value) in fields {
+            let mut stream = TcpStream::connect(("127.0.0.1", dial.port)).await.unwrap();
+            let mut bytes = tokenlag_channel::http2::frames::PREFACE.to_vec();
+            bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+            // :method GET, :scheme http, :path / of HPACK's static table, an authority, and a literal field.
+            let mut head = vec![0x82, 0x86, 0x84, 0x41, 1, b'a', 0, name.len() as u8];
+            head.extend(name.as_bytes());
+            head.push(value.len() as u8);
+            head.extend(value.as_bytes());
+            bytes.extend([0, 0, head.len() as u8, 1, 0x5, 0, 0, 0, 1]);
+            bytes.extend(head);
+            stream.write_all(&bytes).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            // RST_STREAM with PROTOCOL_ERROR.
+            let refused = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+            assert!(
+                answer.windows(refused.len()).any(|bytes| bytes == refused),
+                "{name}: {answer:?}"
+            );
         }
     });
 }

@@ -177,6 +177,10 @@ impl Exchange {
         let in_body = track.last();
         let in_head = track.first().map_or(in_body, |first| first.at);
         let (parts, ()) = head.into_parts();
+        if fields::concerns_one_connection(&parts.headers) {
+            let what = "a field concerns one connection only".to_owned();
+            return Err((ExchangeError::Malformed(what), Some(ReplyWriter(writer))));
+        }
         let mut incoming = match fields::request(Box::new(parts), body, in_head, in_body) {
             Ok(incoming) => incoming,
             Err(error) => return Err((error, Some(ReplyWriter(writer)))),
