@@ -25,7 +25,8 @@ struct Timer {
 }
 
 /// One wait; its timer goes back in the end.
-struct Wait<'a> {
+#[derive(Debug)]
+pub(crate) struct Wait<'a> {
     timers: &'a Timers,
     limit: Duration,
     /// From when the wait began in earnest.
@@ -34,6 +35,16 @@ struct Wait<'a> {
 }
 
 impl Timers {
+    /// A wait that has not begun yet.
+    pub(crate) fn wait(&self, limit: Duration) -> Wait<'_> {
+        Wait {
+            timers: self,
+            limit,
+            until: None,
+            timer: None,
+        }
+    }
+
     /// Waits so long for `wanted`. What is there at once needs no timer.
     ///
     /// # Errors
@@ -43,12 +54,7 @@ impl Timers {
         limit: Duration,
         mut wanted: impl Future<Output = T> + Unpin,
     ) -> Result<T, TooLate> {
-        let mut wait = Wait {
-            timers: self,
-            limit,
-            until: None,
-            timer: None,
-        };
+        let mut wait = self.wait(limit);
         poll_fn(|context| match Pin::new(&mut wanted).poll(context) {
             Poll::Ready(found) => Poll::Ready(Ok(found)),
             Poll::Pending => wait.poll_over(context).map(|()| Err(TooLate)),
@@ -58,7 +64,8 @@ impl Timers {
 }
 
 impl Wait<'_> {
-    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready once it has lasted too long. It begins as this is first asked.
+    pub(crate) fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit;
         let until = *self.until.get_or_insert_with(|| MonoClock.now() + limit);
         let timer = self.timer.get_or_insert_with(|| {

@@ -53,7 +53,9 @@ impl Bell {
             return Poll::Pending;
         }
         // Before the read: what the socket says during it counts for the next one.
-        self.rope.rung.swap(false, Ordering::AcqRel);
+        if self.rope.rung.load(Ordering::Relaxed) {
+            self.rope.rung.swap(false, Ordering::AcqRel);
+        }
         let polled = read(&mut Context::from_waker(&self.waker));
         self.dry = polled.is_pending();
         polled

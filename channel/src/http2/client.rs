@@ -1,7 +1,7 @@
 //! The dialling end of `http2`.
 
 use std::cell::Cell;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -9,7 +9,8 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 
-use super::live::{Live, Made, Slot};
+use super::live::{Live, Made};
+use super::slots::Slot;
 use crate::kept::Kept;
 use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
 
@@ -47,7 +48,7 @@ impl Client {
     /// # Errors
     /// No connection, or a peer that does not offer HTTP/2 inside TLS.
     pub async fn connect(&self) -> Result<(), ChannelError> {
-        self.0.live().await.map(drop)
+        Box::pin(self.0.live()).await.map(drop)
     }
 
     /// Sends a request on a stream of its own and waits for the reply's head. Where the server has as many streams as it
@@ -60,15 +61,14 @@ impl Client {
     /// No connection, one that ends or falls silent, a stream that is reset, or frames that break the protocol.
     pub async fn open(&self, request: &Request) -> Result<Box<ClientReply>, ChannelError> {
         let request = request.fields()?;
-        let (live, made) = self.0.live().await?;
-        match self.0.ask(&live, made, request).await {
-            Err(unanswered) if unanswered.untouched => {
-                drop(live);
-                let (live, made) = self.0.live().await?;
-                let asked = self.0.ask(&live, made, request).await;
-                asked.map_err(|unanswered| unanswered.error)
-            }
-            asked => asked.map_err(|unanswered| unanswered.error),
+        let (live, made) = match self.0.kept() {
+            Some(live) => (live, None),
+            None => Box::pin(self.0.live()).await?,
+        };
+        match self.0.ask(live, made, request).await {
+            Ok(reply) => Ok(reply),
+            Err(unanswered) if unanswered.untouched => Box::pin(self.0.ask_anew(request)).await,
+            Err(unanswered) => Err(unanswered.error),
         }
     }
 
@@ -85,40 +85,45 @@ impl Client {
 }
 
 impl Inner {
+    /// The connection that is there, where it is good.
+    fn kept(&self) -> Option<Rc<Live>> {
+        self.live.peek().filter(|live| live.is_good())
+    }
+
     /// The connection; where it was just made, also how.
     async fn live(&self) -> Result<(Rc<Live>, Option<Made>), ChannelError> {
         let make = async || Live::dial(&self.dial, &self.past).await;
         self.live.get(Live::is_good, make).await
     }
 
+    /// Asks what was asked already, and not worked on.
+    async fn ask_anew(
+        self: &Rc<Self>,
+        request: &http::Request<Bytes>,
+    ) -> Result<Box<ClientReply>, ChannelError> {
+        let (live, made) = self.live().await?;
+        let asked = self.ask(live, made, request).await;
+        asked.map_err(|unanswered| unanswered.error)
+    }
+
     async fn ask(
         self: &Rc<Self>,
-        live: &Rc<Live>,
+        live: Rc<Live>,
         made: Option<Made>,
         request: &http::Request<Bytes>,
     ) -> Result<Box<ClientReply>, Unanswered> {
-        let slot = match Slot::take(live) {
+        let slot = match Slot::take(&live) {
             Some(slot) => slot,
-            None => live
-                .timers
-                .in_time(self.dial.idle_timeout, pin!(Slot::wait(live)))
-                .await
-                .map_err(|_| Unanswered {
-                    error: self.silent("stream for the request"),
-                    untouched: false,
-                })?
-                .ok_or_else(|| self.takes_no_more())?,
+            None => Box::pin(self.slot(&live)).await?,
         };
         let connected = MonoClock.now();
-        let (response, stream) = self.send(made, connected, slot, request)?;
+        let (mut response, stream) = self.send(made, connected, slot, request)?;
         let response = live
-            .timers
-            .in_time(self.dial.idle_timeout, pin!(live.brings(response)))
+            .brings(self.dial.idle_timeout, |context| {
+                Pin::new(&mut response).poll(context)
+            })
             .await
-            .map_err(|_| Unanswered {
-                error: self.silent("reply"),
-                untouched: false,
-            })?
+            .map_err(|_| self.kept_silent("reply"))?
             .map_err(|error| self.unanswered(&error, made, connected))?;
         let (head, body) = response.into_parts();
         let ledger = live.shared.ledger();
@@ -145,6 +150,16 @@ impl Inner {
         Ok(reply)
     }
 
+    /// Waits for a slot on a connection that has none.
+    async fn slot(&self, live: &Rc<Live>) -> Result<Slot, Unanswered> {
+        live.timers
+            .in_time(self.dial.idle_timeout, pin!(Slot::wait(live)))
+            .await
+            .map_err(|_| self.kept_silent("stream for the request"))?
+            .filter(|_| live.is_open())
+            .ok_or_else(|| self.takes_no_more())
+    }
+
     /// Sends the request: all of it that the windows and the socket take leaves now.
     fn send(
         &self,
@@ -153,37 +168,48 @@ impl Inner {
         slot: Slot,
         request: &http::Request<Bytes>,
     ) -> Result<(ResponseFuture, Entry), Unanswered> {
-        let head = self.head(request).map_err(|error| Unanswered {
-            error,
-            untouched: false,
-        })?;
+        let head = self.head(request)?;
         let body = request.body().clone();
-        let live = Rc::clone(&slot.0);
-        let _hush = live.nudge.hush();
+        let live = &*slot.0;
+        let hush = live.nudge.hush();
         let mut send = live.sender().ok_or_else(|| self.takes_no_more())?;
-        let (response, mut sending) =
-            send.send_request(head, body.is_empty())
-                .map_err(|error| Unanswered {
-                    untouched: error.is_go_away() || error.is_io(),
-                    error: self.failed(&error),
-                })?;
-        let stream = Entry {
-            id: response.stream_id().as_u32(),
-            slot,
-        };
-        live.shared.ledger().open(stream.id);
+        let (response, mut sending) = send
+            .send_request(head, body.is_empty())
+            .map_err(|error| self.unsent(&error))?;
+        let id = response.stream_id().as_u32();
+        live.shared.ledger().open(id);
         live.nudge.part();
         // The body is in memory as it is: the library sends of it what the windows allow.
         if !body.is_empty()
             && let Err(error) = sending.send_data(body, true)
         {
+            live.shared.ledger().forget(id);
             return Err(self.unanswered(&error, made, connected));
         }
         live.push();
-        Ok((response, stream))
+        drop(hush);
+        Ok((response, Entry { slot, id }))
     }
 
     /// Nothing was sent on this connection.
+    #[cold]
+    fn unsent(&self, error: &h2::Error) -> Unanswered {
+        Unanswered {
+            untouched: error.is_go_away() || error.is_io(),
+            error: self.failed(error),
+        }
+    }
+
+    #[cold]
+    fn kept_silent(&self, what: &'static str) -> Unanswered {
+        Unanswered {
+            error: self.silent(what),
+            untouched: false,
+        }
+    }
+
+    /// Nothing was sent on this connection.
+    #[cold]
     fn takes_no_more(&self) -> Unanswered {
         Unanswered {
             error: self.no_reply(&"it takes no more exchanges on this connection"),
@@ -192,7 +218,7 @@ impl Inner {
     }
 
     /// The request's head for this connection.
-    fn head(&self, request: &http::Request<Bytes>) -> Result<http::Request<()>, ChannelError> {
+    fn head(&self, request: &http::Request<Bytes>) -> Result<http::Request<()>, Unanswered> {
         let scheme = if self.dial.tls.is_some() {
             http::uri::Scheme::HTTPS
         } else {
@@ -200,10 +226,7 @@ impl Inner {
         };
         let mut uri = request.uri().clone();
         if uri.scheme() != Some(&scheme) {
-            let mut parts = uri.into_parts();
-            parts.scheme = Some(scheme);
-            uri = http::Uri::from_parts(parts)
-                .map_err(|error| ChannelError::Request(error.to_string()))?;
+            uri = with_scheme(uri, scheme)?;
         }
         let mut head = http::Request::new(());
         *head.method_mut() = request.method().clone();
@@ -214,6 +237,7 @@ impl Inner {
     }
 
     /// A request was sent, and `error` is all that came of it.
+    #[cold]
     fn unanswered(&self, error: &h2::Error, made: Option<Made>, connected: Stamp) -> Unanswered {
         // A GOAWAY of the peer ends only the streams that it will not work on (RFC 9113, section 6.8).
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
@@ -229,6 +253,7 @@ impl Inner {
         }
     }
 
+    #[cold]
     fn failed(&self, error: &h2::Error) -> ChannelError {
         let address = self.dial.authority();
         if error.is_library() && !error.is_io() {
@@ -241,6 +266,7 @@ impl Inner {
         }
     }
 
+    #[cold]
     fn no_reply(&self, detail: &dyn std::fmt::Display) -> ChannelError {
         ChannelError::NoReply {
             address: self.dial.authority(),
@@ -248,6 +274,7 @@ impl Inner {
         }
     }
 
+    #[cold]
     fn silent(&self, what: &'static str) -> ChannelError {
         ChannelError::Timeout {
             address: self.dial.authority(),
@@ -255,6 +282,16 @@ impl Inner {
             after: self.dial.idle_timeout,
         }
     }
+}
+
+#[cold]
+fn with_scheme(uri: http::Uri, scheme: http::uri::Scheme) -> Result<http::Uri, Unanswered> {
+    let mut parts = uri.into_parts();
+    parts.scheme = Some(scheme);
+    http::Uri::from_parts(parts).map_err(|error| Unanswered {
+        error: ChannelError::Request(error.to_string()),
+        untouched: false,
+    })
 }
 
 /// A stream's entry in its connection's ledger, and its slot.
@@ -320,17 +357,19 @@ impl ClientReply {
             let idle = self.client.dial.idle_timeout;
             let live = self.stream.live();
             let read = live
-                .timers
-                .in_time(idle, pin!(live.brings(pin!(body.data()))))
+                .brings(idle, |context| body.poll_data(context))
                 .await
                 .map_err(|_| self.client.silent("further bytes"))?;
             let ended = match read {
                 None => true,
                 Some(data) => {
                     self.rest = data.map_err(|error| self.client.failed(&error))?;
-                    // It is read: the peer may send as much again. Where the stream has ended nothing is to be released.
-                    let _ = body.flow_control().release_capacity(self.rest.len());
-                    body.is_end_stream()
+                    let ended = body.is_end_stream();
+                    if !ended {
+                        // It is read: the peer may send as much again. What ended is dropped, and nothing of it is held back.
+                        let _ = body.flow_control().release_capacity(self.rest.len());
+                    }
+                    ended
                 }
             };
             if ended {

@@ -9,6 +9,8 @@ pub const DATA: u8 = 0x0;
 pub const HEADERS: u8 = 0x1;
 /// RST_STREAM (section 6.4).
 pub const RST_STREAM: u8 = 0x3;
+/// SETTINGS (section 6.5).
+pub const SETTINGS: u8 = 0x4;
 /// GOAWAY (section 6.8).
 pub const GOAWAY: u8 = 0x7;
 /// CONTINUATION (section 6.10).
@@ -67,6 +69,8 @@ pub struct Walker {
     preface: usize,
     /// Since when a stream's HEADERS are there without their END_HEADERS, and whether the stream ends with them.
     open_head: Option<(Stamp, bool)>,
+    /// SETTINGS passed since somebody last asked.
+    settings: bool,
     /// The frame that is there in part, if any.
     half: Half,
 }
@@ -147,6 +151,11 @@ impl Walker {
         let in_header = self.half.have > 0 && self.half.have < HEADER;
         let head = self.open_head.map(|(since, _)| since);
         head.or(in_header.then_some(self.half.began))
+    }
+
+    /// Whether SETTINGS passed since this was last asked.
+    pub(crate) fn take_settings(&mut self) -> bool {
+        std::mem::take(&mut self.settings)
     }
 
     /// Walks over a frame from its first byte on; gives what follows it.
@@ -235,6 +244,10 @@ impl Walker {
                 if let Some(code) = word(4) {
                     found(Found::GoAway { code });
                 }
+                false
+            }
+            SETTINGS => {
+                self.settings = true;
                 false
             }
             _ => false,

@@ -34,7 +34,6 @@ pub(crate) struct Ledger {
     farewell: Option<u32>,
     /// The peer said goodbye.
     heard_farewell: bool,
-    half_a_head: Option<Stamp>,
     pub(crate) counters: Counters,
 }
 
@@ -252,10 +251,9 @@ impl Ledger {
         }
     }
 
-    /// Notes a read and what it left half.
-    pub(crate) fn note_read(&mut self, at: Stamp, half_a_head: Option<Stamp>) {
+    /// Notes a read.
+    pub(crate) fn note_read(&mut self, at: Stamp) {
         self.last_read = at;
-        self.half_a_head = half_a_head;
     }
 
     /// Notes that nothing will pass any more.
@@ -391,11 +389,6 @@ impl Ledger {
     /// The error code of the GOAWAY that was sent.
     pub(crate) fn farewell(&self) -> Option<u32> {
         self.farewell
-    }
-
-    /// Since when the head of a request has been there in part.
-    pub(crate) fn half_a_head(&self) -> Option<Stamp> {
-        self.half_a_head
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -17,16 +18,40 @@ use crate::socket::Socket;
 /// The ledger of a connection, shared by its socket and its exchanges, which are all on one thread: the lock is never
 /// waited for. (The library's tasks must be `Send`, or it would be a cell.)
 #[derive(Clone, Debug)]
-pub(crate) struct Shared(Arc<Mutex<Ledger>>);
+pub(crate) struct Shared(Arc<Entered>);
+
+#[derive(Debug)]
+struct Entered {
+    ledger: Mutex<Ledger>,
+    /// What is asked for at every turn, so that it takes no lock: the last read left a head there in part.
+    half_a_head: AtomicBool,
+    /// SETTINGS were answered since somebody last asked: from then on they hold.
+    settled: AtomicBool,
+}
 
 impl Shared {
     pub(crate) fn new(ledger: Ledger) -> Self {
-        Self(Arc::new(Mutex::new(ledger)))
+        Self(Arc::new(Entered {
+            ledger: Mutex::new(ledger),
+            half_a_head: AtomicBool::new(false),
+            settled: AtomicBool::new(true),
+        }))
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // Entries are whole whoever panicked meanwhile.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let ledger = &self.0.ledger;
+        ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the head of a request has been there in part since the last read.
+    pub(crate) fn has_half_a_head(&self) -> bool {
+        self.0.half_a_head.load(Ordering::Acquire)
+    }
+
+    /// Whether what the peer allows may have changed since this was last asked.
+    pub(crate) fn take_settled(&self) -> bool {
+        self.0.settled.load(Ordering::Acquire) && self.0.settled.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -78,9 +103,14 @@ impl Link {
         let woken = &mut self.woken;
         let walk = &mut |found| ledger.read(found, at, woken);
         self.inward.walk(bytes, at, walk);
-        ledger.note_read(at, self.inward.half_a_head());
+        ledger.note_read(at);
         ledger.counters = self.socket.counters();
         drop(ledger);
+        let half_a_head = self.inward.half_a_head().is_some();
+        self.shared
+            .0
+            .half_a_head
+            .store(half_a_head, Ordering::Release);
         self.wake();
     }
 
@@ -93,6 +123,9 @@ impl Link {
         }
         ledger.counters = self.socket.counters();
         drop(ledger);
+        if self.outward.take_settings() {
+            self.shared.0.settled.store(true, Ordering::Release);
+        }
         self.wake();
     }
 

@@ -7,22 +7,21 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use tokenlag_probes::Stamp;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 
 use super::ledger::Ledger;
 use super::link::{Link, Shared};
-use super::nudge::Nudge;
+use super::nudge::{Known, Nudge};
+use super::slots::{Allowed, Slots};
 use super::{ALPN, settings};
-use crate::timers::Timers;
+use crate::bounds::TooLate;
+use crate::timers::{Timers, Wait};
 use crate::{ChannelError, Counters, Dial, tcp};
-
-/// Slots that are counted where the peer sets no bound.
-const MOST_SLOTS: usize = 1 << 16;
 
 /// A connection, shared by the exchanges on it.
 #[derive(Debug)]
@@ -31,6 +30,8 @@ pub(crate) struct Live {
     send: RefCell<Option<SendRequest<Bytes>>>,
     driver: Arc<Driver>,
     pub(crate) nudge: Arc<Nudge>,
+    /// Who drove the connection last instead of its task.
+    guest: RefCell<Known>,
     /// What the only exchange leaves with the library.
     own: Arc<Own>,
     own_waker: Waker,
@@ -38,44 +39,9 @@ pub(crate) struct Live {
     pub(crate) shared: Shared,
     /// For what its exchanges wait for.
     pub(crate) timers: Timers,
-    /// One permit for each stream that the peer allows at once.
-    slots: Arc<Semaphore>,
-    /// Slots that are taken.
-    taken: Cell<usize>,
+    pub(crate) slots: Slots,
     /// Where its counters go in the end.
     past: Rc<Cell<Counters>>,
-}
-
-/// Room for one exchange on a connection.
-#[derive(Debug)]
-pub(crate) struct Slot(pub(crate) Rc<Live>);
-
-impl Slot {
-    /// A slot, where one is free.
-    pub(crate) fn take(live: &Rc<Live>) -> Option<Self> {
-        let permit = live.slots.try_acquire().ok()?;
-        Some(Self::of(live, permit))
-    }
-
-    /// Waits for a slot; `None` where the connection takes no more exchanges.
-    pub(crate) async fn wait(live: &Rc<Live>) -> Option<Self> {
-        let permit = live.slots.acquire().await.ok()?;
-        Some(Self::of(live, permit))
-    }
-
-    /// The permit is given back as the slot is dropped.
-    fn of(live: &Rc<Live>, permit: SemaphorePermit<'_>) -> Self {
-        permit.forget();
-        live.taken.set(live.taken.get() + 1);
-        Self(Rc::clone(live))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.taken.set(self.0.taken.get() - 1);
-        self.0.slots.add_permits(1);
-    }
 }
 
 /// The stamps of a connection's making.
@@ -108,17 +74,18 @@ impl Live {
             .handshake(link)
             .await
             .map_err(|error| refused(error.to_string()))?;
-        let slots = Arc::new(Semaphore::new(0));
+        let allowed = Arc::<Allowed>::default();
         let driver = Arc::new(Driver(Mutex::new(Driven {
             connection: Some(connection),
             waker: Waker::from(Arc::clone(&nudge)),
-            allowed: 0,
-            slots: Arc::clone(&slots),
+            shared: shared.clone(),
+            allowed: Arc::clone(&allowed),
         })));
         let (driven, its_nudge) = (Arc::clone(&driver), Arc::clone(&nudge));
+        let mut known = Known::default();
         // A plain task, so that a client needs no LocalSet.
         let task = tokio::spawn(poll_fn(move |context| {
-            its_nudge.is_for(context.waker());
+            its_nudge.is_for(context.waker(), &mut known);
             // Where somebody else drove the connection since, nothing is left to do.
             match its_nudge.take_due() {
                 true => driven.state().drive(),
@@ -136,11 +103,11 @@ impl Live {
             send: RefCell::new(Some(send)),
             driver,
             nudge,
+            guest: RefCell::default(),
             task: task.abort_handle(),
             shared,
             timers: Timers::default(),
-            slots,
-            taken: Cell::default(),
+            slots: Slots::new(allowed),
             past: Rc::clone(past),
         };
         // The settings leave now, and the slots become known.
@@ -152,14 +119,14 @@ impl Live {
         Ok((live, made))
     }
 
-    /// A handle on which one request can be sent; `None` where the connection takes no more. Not the one that is kept: it would
+    /// A handle on which one request can be sent; `None` while the connection is dropped. Not the one that is kept: it would
     /// hold on to a stream that is given up before the peer allows it.
     pub(crate) fn sender(&self) -> Option<SendRequest<Bytes>> {
-        self.is_open().then(|| self.send.borrow().clone()).flatten()
+        self.send.borrow().clone()
     }
 
     /// Whether the connection takes requests.
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         // No request is sent on this handle, so that it never waits: it is only told whether the connection is good.
         let mut nobody = Context::from_waker(Waker::noop());
         let mut send = self.send.borrow_mut();
@@ -175,33 +142,29 @@ impl Live {
         }
     }
 
-    /// Waits for something that the connection brings. The only exchange on it drives it meanwhile: to wake the task, only
-    /// to be woken by it, would be a turn more for both.
-    pub(crate) async fn brings<T>(&self, mut wanted: impl Future<Output = T> + Unpin) -> T {
-        let _leave = Leave(&self.nudge);
-        // Whether what is waited for was left our own waker, which then tells when to ask again.
-        let mut asked = false;
+    /// Waits so long for something that the connection brings. The only exchange on it drives it meanwhile: to wake the task,
+    /// only to be woken by it, would be a turn more for both.
+    ///
+    /// # Errors
+    /// It was not there in time.
+    pub(crate) async fn brings<T>(
+        &self,
+        limit: Duration,
+        mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, TooLate> {
+        let mut found = None;
+        let mut waiting = Waiting {
+            live: self,
+            limit: self.timers.wait(limit),
+            asked: false,
+        };
         poll_fn(|context| {
-            if self.taken.get() > 1 {
-                self.nudge.leave();
-                asked = false;
-                return Pin::new(&mut wanted).poll(context);
-            }
-            if self.nudge.is_due() {
-                self.own.driving.store(true, Ordering::Release);
-                self.push();
-                self.own.driving.store(false, Ordering::Release);
-            }
-            // Before it can be woken, from another thread too: a wake that found no guest would only reach the task, which has
-            // nothing to do with it.
-            self.nudge.host(context.waker());
-            if !self.own.woken.swap(false, Ordering::AcqRel) && asked {
-                return Poll::Pending;
-            }
-            asked = true;
-            Pin::new(&mut wanted).poll(&mut Context::from_waker(&self.own_waker))
+            waiting.poll(context, &mut |context| {
+                wanted(context).map(|wanted| found = Some(wanted))
+            })
         })
-        .await
+        .await;
+        found.ok_or(TooLate)
     }
 
     /// Whether the connection takes requests, after all that the peer has said: a farewell may lie in the socket.
@@ -239,12 +202,62 @@ impl Wake for Own {
     }
 }
 
-/// Leaves the connection to its task when a wait is over or given up.
-struct Leave<'a>(&'a Nudge);
+/// A wait for something that the connection brings. It leaves the connection to its task when it is over or given up.
+struct Waiting<'a> {
+    live: &'a Live,
+    limit: Wait<'a>,
+    /// Whether what is waited for was left our own waker, which then tells when to ask again.
+    asked: bool,
+}
 
-impl Drop for Leave<'_> {
+impl Waiting<'_> {
+    /// Ready once `wanted` is, or too late. (One function for all that is waited for: in the course of an exchange it is
+    /// several things, and its code is to be fetched once.)
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        wanted: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Poll<()> {
+        match self.poll_wanted(context, wanted) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => self.limit.poll_over(context),
+        }
+    }
+
+    fn poll_wanted(
+        &mut self,
+        context: &mut Context<'_>,
+        wanted: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Poll<()> {
+        let live = self.live;
+        if live.slots.taken() > 1 {
+            live.nudge.leave();
+            self.asked = false;
+            return wanted(context);
+        }
+        if live.nudge.is_due() {
+            live.own.driving.store(true, Ordering::Release);
+            live.push();
+            live.own.driving.store(false, Ordering::Release);
+        }
+        // Before it can be woken, from another thread too: a wake that found no guest would only reach the task, which has
+        // nothing to do with it.
+        let mut guest = live.guest.borrow_mut();
+        live.nudge.host(context.waker(), &mut guest);
+        drop(guest);
+        let woken = &live.own.woken;
+        let woken = woken.load(Ordering::Acquire) && woken.swap(false, Ordering::AcqRel);
+        if !woken && self.asked {
+            return Poll::Pending;
+        }
+        self.asked = true;
+        wanted(&mut Context::from_waker(&live.own_waker))
+    }
+}
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.live.nudge.leave();
     }
 }
 
@@ -276,9 +289,9 @@ struct Driven {
     connection: Option<Connection<Link, Bytes>>,
     /// Whoever drives the connection, it is the task that is woken.
     waker: Waker,
-    /// Streams that the peer allows at once, as far as the slots know.
-    allowed: usize,
-    slots: Arc<Semaphore>,
+    shared: Shared,
+    /// What the slots know of the peer.
+    allowed: Arc<Allowed>,
 }
 
 impl Driven {
@@ -287,18 +300,13 @@ impl Driven {
             return Poll::Ready(());
         };
         let polled = Pin::new(&mut *connection).poll(&mut Context::from_waker(&self.waker));
-        let allowed = connection.max_concurrent_send_streams().min(MOST_SLOTS);
-        if allowed > self.allowed {
-            self.slots.add_permits(allowed - self.allowed);
-        } else if allowed < self.allowed {
-            // Exchanges that hold a slot keep it; the library makes those wait that are too many by then.
-            self.slots.forget_permits(self.allowed - allowed);
+        if self.shared.take_settled() {
+            self.allowed.set(connection.max_concurrent_send_streams());
         }
-        self.allowed = allowed;
         if polled.is_ready() {
             // How it ended each exchange learns from its own stream.
             self.connection = None;
-            self.slots.close();
+            self.allowed.close();
         }
         polled.map(drop)
     }

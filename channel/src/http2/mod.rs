@@ -10,6 +10,7 @@ mod live;
 mod nudge;
 mod server;
 mod settings;
+mod slots;
 mod writer;
 
 pub use client::{Client, ClientReply};

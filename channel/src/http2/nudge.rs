@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::{RawWakerVTable, Wake, Waker};
 
 /// Every wake reaches the task.
 const LOUD: u8 = 0;
@@ -15,18 +15,21 @@ const LETTING_GO: u8 = 2;
 /// No wake reaches the task: nothing is left to do that has no time until the connection is driven anyway.
 const AT_REST: u8 = 3;
 
-/// Whom to wake.
+/// Whom a nudge wakes, as its own side last told it: the lock is taken only where it is another, and nearly always it is not.
+/// The nudge keeps that waker, so that none of another task has its address. (A waker need not look like its own clone: the
+/// compiler makes several tables of one kind.)
 #[derive(Debug, Default)]
-struct Whom {
-    task: Option<Waker>,
-    /// Drives the connection instead of the task while it waits.
-    guest: Option<Waker>,
-}
+pub(crate) struct Known(Option<(usize, &'static RawWakerVTable)>);
 
 /// What the library and the socket wake instead of the task.
 #[derive(Debug)]
 pub(crate) struct Nudge {
-    whom: Mutex<Whom>,
+    task: Mutex<Option<Waker>>,
+    /// Drives the connection instead of the task while it waits. It is kept while nobody does so: the next one is most
+    /// likely the same.
+    guest: Mutex<Option<Waker>>,
+    /// Whether there is a guest. Only the connection's own side changes that.
+    hosts: AtomicBool,
     mode: AtomicU8,
     /// The connection is to be driven.
     due: AtomicBool,
@@ -38,37 +41,46 @@ impl Nudge {
     /// A connection that is to be driven as soon as its task has its first turn.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            whom: Mutex::default(),
+            task: Mutex::default(),
+            guest: Mutex::default(),
+            hosts: AtomicBool::new(false),
             mode: AtomicU8::new(LOUD),
             due: AtomicBool::new(true),
             news: AtomicBool::new(true),
         })
     }
 
-    /// Notes whom to wake.
-    pub(crate) fn is_for(&self, task: &Waker) {
-        note(&mut self.whom().task, task);
+    /// Notes whom to wake, where it is not whom it has `known`.
+    pub(crate) fn is_for(&self, task: &Waker, known: &mut Known) {
+        note(&self.task, task, known);
     }
 
-    /// Notes who is to be woken instead, and drives the connection then, until [`Self::leave`] or [`Self::part`].
-    pub(crate) fn host(&self, guest: &Waker) {
-        note(&mut self.whom().guest, guest);
+    /// Notes who is to be woken instead, and drives the connection then, until [`Self::leave`] or [`Self::part`]; `known` is
+    /// who was last.
+    pub(crate) fn host(&self, guest: &Waker, known: &mut Known) {
+        note(&self.guest, guest, known);
+        if !self.hosts.load(Ordering::Relaxed) {
+            self.hosts.store(true, Ordering::Release);
+        }
     }
 
     /// The guest waits no more: what is left to do is the task's again.
     pub(crate) fn leave(&self) {
-        let guest = self.whom().guest.take();
-        if guest.is_some() && self.due.load(Ordering::Acquire) {
-            self.wake_task();
+        // Whoever makes it due meanwhile finds no guest, or is found here: both are in one order with what they look at next.
+        if self.hosts.load(Ordering::Relaxed) {
+            self.hosts.store(false, Ordering::SeqCst);
+            if self.due.load(Ordering::SeqCst) {
+                self.wake_task();
+            }
         }
     }
 
     /// There is more to do than the guest may see to: the task drives the connection again, and the guest is told.
     pub(crate) fn part(&self) {
-        let guest = self.whom().guest.take();
-        if let Some(guest) = guest {
+        if self.hosts.load(Ordering::Relaxed) {
+            self.hosts.store(false, Ordering::SeqCst);
             self.wake_task();
-            guest.wake();
+            wake(&self.guest);
         }
     }
 
@@ -96,14 +108,10 @@ impl Nudge {
 
     /// Gives the task, or its guest, a turn, whether the connection is to be driven or not.
     pub(crate) fn wake_task(&self) {
-        let waker = {
-            let whom = self.whom();
-            whom.guest.as_ref().or(whom.task.as_ref()).cloned()
-        };
-        // Not while it is locked: a task may be dropped as it is woken.
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(match self.hosts.load(Ordering::SeqCst) {
+            true => &self.guest,
+            false => &self.task,
+        });
     }
 
     /// Spares the task its turn for what is done until the connection is driven or this is dropped.
@@ -117,17 +125,36 @@ impl Nudge {
     pub(crate) fn let_go(&self, last: bool) -> Kept<'_> {
         Kept::new(self, if last { AT_REST } else { LETTING_GO })
     }
+}
 
-    fn whom(&self) -> MutexGuard<'_, Whom> {
-        // A waker is whole whoever panicked meanwhile.
-        self.whom.lock().unwrap_or_else(PoisonError::into_inner)
+#[inline]
+fn note(whom: &Mutex<Option<Waker>>, waker: &Waker, known: &mut Known) {
+    let (data, table) = (waker.data().addr(), waker.vtable());
+    let is_it = |(last, its): (_, &RawWakerVTable)| last == data && std::ptr::eq(its, table);
+    if !known.0.is_some_and(is_it) {
+        known.0 = Some((data, table));
+        change(whom, waker);
     }
 }
 
-fn note(known: &mut Option<Waker>, waker: &Waker) {
-    if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-        *known = Some(waker.clone());
+#[cold]
+fn change(whom: &Mutex<Option<Waker>>, waker: &Waker) {
+    let last = locked(whom).replace(waker.clone());
+    // Not while it is locked: it may be the last of its task.
+    drop(last);
+}
+
+fn wake(whom: &Mutex<Option<Waker>>) {
+    let waker = locked(whom).clone();
+    // Not while it is locked: a task may be dropped as it is woken.
+    if let Some(waker) = waker {
+        waker.wake();
     }
+}
+
+fn locked(whom: &Mutex<Option<Waker>>) -> MutexGuard<'_, Option<Waker>> {
+    // A waker is whole whoever panicked meanwhile.
+    whom.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Wake for Nudge {
@@ -140,8 +167,10 @@ impl Wake for Nudge {
         if !matches!(mode, LETTING_GO | AT_REST) {
             self.news.store(true, Ordering::Release);
         }
-        self.due.store(true, Ordering::Release);
-        if !matches!(mode, HUSHED | AT_REST) {
+        if matches!(mode, HUSHED | AT_REST) {
+            self.due.store(true, Ordering::Release);
+        } else {
+            self.due.store(true, Ordering::SeqCst);
             self.wake_task();
         }
     }
@@ -189,7 +218,7 @@ mod tests {
 
     fn watched() -> (Arc<Nudge>, Waker, Arc<Turns>) {
         let (nudge, turns) = (Nudge::new(), Arc::<Turns>::default());
-        nudge.is_for(&Arc::clone(&turns).into());
+        nudge.is_for(&Arc::clone(&turns).into(), &mut Known::default());
         assert!(nudge.take_due(), "nobody has driven it yet");
         (Arc::clone(&nudge), nudge.into(), turns)
     }
@@ -252,8 +281,8 @@ mod tests {
     #[test]
     fn a_guest_is_woken_instead_of_the_task_until_it_leaves() {
         let (nudge, waker, turns) = watched();
-        let guest = Arc::<Turns>::default();
-        nudge.host(&Arc::clone(&guest).into());
+        let (guest, mut known) = (Arc::<Turns>::default(), Known::default());
+        nudge.host(&Arc::clone(&guest).into(), &mut known);
         waker.wake_by_ref();
         assert_eq!((count(&turns), count(&guest)), (0, 1));
         // It left without having driven the connection.
@@ -264,6 +293,14 @@ mod tests {
         assert_eq!(count(&turns), 1);
         waker.wake_by_ref();
         assert_eq!((count(&turns), count(&guest)), (2, 1));
+        // It is back, and then another one is there.
+        nudge.host(&Arc::clone(&guest).into(), &mut known);
+        waker.wake_by_ref();
+        assert_eq!((count(&turns), count(&guest)), (2, 2));
+        let other = Arc::<Turns>::default();
+        nudge.host(&Arc::clone(&other).into(), &mut known);
+        waker.wake_by_ref();
+        assert_eq!((count(&turns), count(&guest), count(&other)), (2, 2, 1));
     }
 
     #[test]
@@ -271,7 +308,7 @@ mod tests {
         let (nudge, waker, turns) = watched();
         nudge.part();
         let guest = Arc::<Turns>::default();
-        nudge.host(&Arc::clone(&guest).into());
+        nudge.host(&Arc::clone(&guest).into(), &mut Known::default());
         nudge.part();
         assert_eq!((count(&turns), count(&guest)), (1, 1));
         waker.wake_by_ref();

@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::ledger::Ledger;
 use super::link::{Link, Shared};
-use super::nudge::Nudge;
+use super::nudge::{Known, Nudge};
 use super::writer::Writing;
 use super::{ReplyWriter, code_name, settings};
 use crate::bounds::{ExchangeLimits, Pace, Room};
@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     /// Whoever drives the connection, it is the acceptor that is woken.
     pub(crate) nudge: Arc<Nudge>,
     waker: Waker,
+    /// The task that accepts, as the nudge knows it.
+    acceptor: RefCell<Known>,
     /// Exchanges that came while somebody else drove the connection.
     arrived: RefCell<VecDeque<Arrival>>,
     /// Runs while a head is there in part.
@@ -86,6 +88,7 @@ impl Accepted {
             is_tls,
             waker: Waker::from(Arc::clone(&nudge)),
             nudge,
+            acceptor: RefCell::default(),
             arrived: RefCell::default(),
             patience: RefCell::default(),
             verdict: Cell::new(None),
@@ -142,7 +145,9 @@ impl Accepted {
 
 impl Inner {
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<Option<Arrival>> {
-        self.nudge.is_for(context.waker());
+        let mut acceptor = self.acceptor.borrow_mut();
+        self.nudge.is_for(context.waker(), &mut acceptor);
+        drop(acceptor);
         if let Some(arrival) = self.arrived.borrow_mut().pop_front() {
             return Poll::Ready(Some(arrival));
         }
@@ -178,8 +183,10 @@ impl Inner {
     /// Gives up on a client that does not end the head which it began.
     fn poll_patience(&self, context: &mut Context<'_>) -> Poll<Option<Arrival>> {
         let mut patience = self.patience.borrow_mut();
-        if self.shared.ledger().half_a_head().is_none() {
-            *patience = None;
+        if !self.shared.has_half_a_head() {
+            if patience.is_some() {
+                *patience = None;
+            }
             return Poll::Pending;
         }
         let timer = patience.get_or_insert_with(|| Box::pin(sleep(self.limits.head)));
@@ -216,7 +223,7 @@ impl Inner {
                 None => break,
             }
         }
-        if wake || self.shared.ledger().half_a_head().is_some() {
+        if wake || self.shared.has_half_a_head() {
             self.nudge.wake_task();
         }
     }

@@ -194,10 +194,12 @@ impl Drop for Writing {
     }
 }
 
+#[cold]
 fn lost() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the client gave the reply up")
 }
 
+#[cold]
 fn gone(error: h2::Error) -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, error)
 }
