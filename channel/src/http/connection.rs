@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokenlag_probes::Stamp;
 
 use super::body::{BodyDecoder, Piece};
-use super::head::{HeadError, ResponseHead};
+use super::head::{Framing, HeadError, ResponseHead};
 use crate::timers::Timers;
 use crate::wire::Wire;
 use crate::{ChannelError, Chunk, Counters, Dial, Socket, tcp};
@@ -29,6 +29,9 @@ pub struct Response {
     /// Read with the reply's first byte.
     pub head_at: Stamp,
     body: BodyDecoder,
+    framing: Framing,
+    /// The server will keep the connection.
+    kept: bool,
     /// Reads of the connection before the first that carried the body.
     reads_before: Option<u64>,
 }
@@ -36,12 +39,22 @@ pub struct Response {
 impl Response {
     /// Whether the connection can carry another exchange once the body is over.
     pub fn is_reusable(&self) -> bool {
-        self.body.is_done() && self.head.keep_alive() && self.head.status != 101
+        self.body.is_done() && self.kept
     }
 
     /// Whether the body is over.
     pub fn is_done(&self) -> bool {
         self.body.is_done()
+    }
+
+    /// Hands the head over, and leaves an empty one.
+    pub fn take_head(&mut self) -> ResponseHead {
+        std::mem::take(&mut self.head)
+    }
+
+    /// How the body is delimited.
+    pub fn framing(&self) -> Framing {
+        self.framing
     }
 }
 
@@ -142,9 +155,11 @@ impl Connection {
                     .framing(method)
                     .map_err(|error| self.protocol(&error))?;
                 return Ok(Response {
+                    kept: head.keep_alive() && head.status != 101,
                     head,
                     head_at: head_at.unwrap_or(self.wire.read_at()),
                     body: BodyDecoder::new(framing),
+                    framing,
                     reads_before: None,
                 });
             }

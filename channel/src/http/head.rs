@@ -1,86 +1,17 @@
 //! Heads of HTTP/1.1 messages: parsed by httparse, framed by the rules of RFC 9112.
 
-use bytes::{Bytes, BytesMut};
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, BytesMut};
+use memchr::memchr_iter;
+
+pub use super::headers::{Headers, is_hop_by_hop};
 
 /// The longest head that is read. Beyond it a request gets 431.
 pub const MAX_HEAD: usize = 64 * 1024;
 
 /// The most header fields that a head may have.
 const MAX_FIELDS: usize = 128;
-
-/// Header fields in the order and the spelling in which they came.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(Bytes, Bytes)>);
-
-impl Headers {
-    /// The first field of that name (in any case), where its value is text.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
-            .and_then(|(_, value)| std::str::from_utf8(value).ok())
-    }
-
-    /// Every field of that name whose value is text.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
-            .filter_map(|(_, value)| std::str::from_utf8(value).ok())
-    }
-
-    /// How many fields of that name there are.
-    fn count(&self, name: &str) -> usize {
-        let same = |(field, _): &&(Bytes, Bytes)| field.eq_ignore_ascii_case(name.as_bytes());
-        self.0.iter().filter(same).count()
-    }
-
-    /// Whether a comma list of that name (`Connection`, say) has the token, in any case.
-    pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.all(name)
-            .flat_map(|value| value.split(','))
-            .any(|entry| entry.trim().eq_ignore_ascii_case(token))
-    }
-
-    /// All fields as raw bytes: name, value.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(name, value)| (&name[..], &value[..]))
-    }
-
-    /// Adds a field at the end.
-    pub fn push(&mut self, name: &str, value: &[u8]) {
-        self.0.push((
-            Bytes::copy_from_slice(name.as_bytes()),
-            Bytes::copy_from_slice(value),
-        ));
-    }
-
-    /// The fields that an intermediary forwards: all but the hop-by-hop ones (RFC 9110, section 7.6.1) and those that
-    /// `Connection` names.
-    pub fn end_to_end(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.iter().filter(|(name, _)| {
-            let named =
-                std::str::from_utf8(name).is_ok_and(|name| self.has_token("connection", name));
-            !is_hop_by_hop(name) && !named
-        })
-    }
-}
-
-/// Whether a field concerns one connection only, and never passes an intermediary (RFC 9110, section 7.6.1).
-pub fn is_hop_by_hop(name: &[u8]) -> bool {
-    const HOP_BY_HOP: [&[u8]; 9] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
-    HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop))
-}
 
 /// How a message's body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +40,7 @@ pub struct RequestHead {
 }
 
 /// A response's head.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
     /// The status code.
     pub status: u16,
@@ -144,27 +75,26 @@ impl RequestHead {
     /// # Errors
     /// A head that is malformed or too long; the connection cannot go on.
     pub fn take(inbox: &mut BytesMut) -> Result<Option<Self>, HeadError> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut parsed = httparse::Request::new(&mut fields);
-        let Some(length) = whole(parsed.parse(inbox), inbox.len())? else {
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        let status = parsed.parse_with_uninit_headers(inbox, &mut fields);
+        let Some(length) = whole(status, inbox.len())? else {
             return Ok(None);
         };
         // The parser takes a bare LF for a line's end; peers that do not can be played off against it.
-        let mut lines = inbox[..length].split_inclusive(|&b| b == b'\n');
-        if !lines.all(|line| line.ends_with(b"\r\n")) {
+        let text = &inbox[..length];
+        if memchr_iter(b'\n', text).any(|end| !text[..end].ends_with(b"\r")) {
             let what = "a line of the head ends without CR";
             return Err(HeadError::Syntax(what.to_owned()));
         }
-        let method = parsed.method.unwrap_or_default().to_owned();
-        let target = parsed.path.unwrap_or_default().to_owned();
-        let version = parsed.version.unwrap_or(1);
-        let spans = spans(inbox, parsed.headers);
-        Ok(Some(Self {
-            method,
-            target,
-            version,
-            headers: headers(inbox.split_to(length).freeze(), spans),
-        }))
+        let head = Self {
+            method: parsed.method.unwrap_or_default().to_owned(),
+            target: parsed.path.unwrap_or_default().to_owned(),
+            version: parsed.version.unwrap_or(1),
+            headers: Headers::of(text, parsed.headers),
+        };
+        inbox.advance(length);
+        Ok(Some(head))
     }
 
     /// The path without the query.
@@ -178,15 +108,16 @@ impl RequestHead {
     /// # Errors
     /// Contradicting, repeated or unsupported fields; a request of HTTP/1.1 without exactly one `Host` (section 3.2).
     pub fn framing(&self) -> Result<Framing, HeadError> {
-        if self.headers.count("content-length") > 1 {
+        let count = |name| self.headers.values(name).count();
+        if count("content-length") > 1 {
             return Err(HeadError::Ambiguous("Content-Length is there twice"));
         }
-        let coded = self.headers.count("transfer-encoding") > 0;
+        let coded = count("transfer-encoding") > 0;
         if coded && self.version == 0 {
             let what = "HTTP/1.0 knows no Transfer-Encoding";
             return Err(HeadError::Ambiguous(what));
         }
-        match self.headers.count("host") {
+        match count("host") {
             1 => {}
             0 if self.version == 0 => {}
             0 => return Err(HeadError::Syntax("there is no Host".to_owned())),
@@ -215,21 +146,24 @@ impl ResponseHead {
     /// # Errors
     /// A head that is malformed or too long.
     pub fn take(inbox: &mut BytesMut) -> Result<Option<Self>, HeadError> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut parsed = httparse::Response::new(&mut fields);
-        let Some(length) = whole(parsed.parse(inbox), inbox.len())? else {
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut parsed,
+            inbox,
+            &mut fields,
+        );
+        let Some(length) = whole(status, inbox.len())? else {
             return Ok(None);
         };
-        let status = parsed.code.unwrap_or_default();
-        let reason = parsed.reason.unwrap_or_default().to_owned();
-        let version = parsed.version.unwrap_or(1);
-        let spans = spans(inbox, parsed.headers);
-        Ok(Some(Self {
-            status,
-            reason,
-            version,
-            headers: headers(inbox.split_to(length).freeze(), spans),
-        }))
+        let head = Self {
+            status: parsed.code.unwrap_or_default(),
+            reason: parsed.reason.unwrap_or_default().to_owned(),
+            version: parsed.version.unwrap_or(1),
+            headers: Headers::of(&inbox[..length], parsed.headers),
+        };
+        inbox.advance(length);
+        Ok(Some(head))
     }
 
     /// How the body is delimited (RFC 9112, section 6.3), given the request's method.
@@ -289,39 +223,9 @@ fn whole(
     }
 }
 
-/// Where each field lies in the head: the head is frozen only after httparse's borrow of it ended.
-type Spans = Vec<(std::ops::Range<usize>, std::ops::Range<usize>)>;
-
-fn spans(head: &[u8], fields: &[httparse::Header<'_>]) -> Spans {
-    let span = |part: &[u8]| {
-        let start = part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
-        if start <= head.len() {
-            start..start + part.len()
-        } else {
-            0..0
-        }
-    };
-    fields
-        .iter()
-        .map(|field| (span(field.name.as_bytes()), span(field.value)))
-        .collect()
-}
-
-fn headers(head: Bytes, spans: Spans) -> Headers {
-    Headers(
-        spans
-            .into_iter()
-            .map(|(name, value)| (head.slice(name), head.slice(value)))
-            .collect(),
-    )
-}
-
 /// The body's delimiter where the fields declare one.
 fn declared(headers: &Headers) -> Result<Option<Framing>, HeadError> {
-    let mut codings = headers
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"transfer-encoding"))
-        .map(|(_, value)| value);
+    let mut codings = headers.values("transfer-encoding");
     let coding = codings.next();
     let length = content_length(headers)?;
     match (coding, length) {
@@ -343,10 +247,7 @@ fn declared(headers: &Headers) -> Result<Option<Framing>, HeadError> {
 
 fn content_length(headers: &Headers) -> Result<Option<u64>, HeadError> {
     let mut length = None;
-    let fields = headers
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
-    for (_, value) in fields {
+    for value in headers.values("content-length") {
         let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let parsed = std::str::from_utf8(value)
             .ok()

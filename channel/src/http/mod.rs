@@ -4,6 +4,7 @@ pub mod body;
 mod client;
 mod connection;
 pub mod head;
+mod headers;
 pub mod render;
 mod server;
 

@@ -163,10 +163,9 @@ impl ServerConnection {
         // A head that comes byte by byte is not parsed anew with each: only once it may be whole.
         let mut looked_at = 0;
         loop {
-            let new = &self.wire.inbox[looked_at..];
-            let whole = new.windows(2).any(|end| end == b"\n\r" || end == b"\n\n");
-            if (looked_at == 0 || whole || self.wire.inbox.len() > MAX_HEAD)
-                && let Some(head) = RequestHead::take(&mut self.wire.inbox)?
+            let inbox = &mut self.wire.inbox;
+            if (looked_at == 0 || may_end(&inbox[looked_at..]) || inbox.len() > MAX_HEAD)
+                && let Some(head) = RequestHead::take(inbox)?
             {
                 let framing = head.framing()?;
                 self.body = BodyDecoder::new(framing);
@@ -177,9 +176,8 @@ impl ServerConnection {
                     in_head,
                 }));
             }
-            if !whole {
-                looked_at = self.wire.inbox.len().saturating_sub(1);
-            }
+            // The end may begin with the last two bytes.
+            looked_at = inbox.len().saturating_sub(2);
             if self.pace.wait(false, pin!(self.wire.fill())).await?? == 0 {
                 return match in_head {
                     None => Ok(None),
@@ -343,4 +341,9 @@ impl ServerConnection {
     pub(crate) fn into_wire(self) -> Wire {
         self.wire
     }
+}
+
+/// Whether a head may end within the bytes: with an empty line, whichever line end was meant.
+fn may_end(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|end| end == b"\n\r" || end == b"\n\n")
 }
