@@ -64,7 +64,7 @@ impl BaseUrl {
 
     /// The path at which `path` (as in `/v1/models`) is found.
     pub fn path(&self, path: &str) -> String {
-        format!("{}{path}", self.prefix)
+        [&self.prefix, path].concat()
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokenlag_probes::Stamp;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
 
 use crate::Counters;
+use crate::bounds::{TooLate, in_time};
 use crate::socket::Socket;
 
 /// The most room that is offered to one read: few reads for a large body.
@@ -189,7 +189,7 @@ async fn unless_stalled<T>(
     let Some(limit) = limit else {
         return write.await;
     };
-    timeout(limit, write).await.unwrap_or_else(|_| {
+    in_time(limit, pin!(write)).await.unwrap_or_else(|TooLate| {
         let why = format!("the client took no bytes for {limit:?}");
         Err(io::Error::new(io::ErrorKind::TimedOut, why))
     })

@@ -117,23 +117,24 @@ impl BodyDecoder {
                     self.state = State::Size;
                 }
                 State::Size => {
-                    let Some(line) = line(inbox, MAX_SIZE_LINE)? else {
+                    let Some(end) = line_end(inbox, MAX_SIZE_LINE)? else {
                         return Ok(Piece::NeedsMore);
                     };
-                    self.state = match chunk_size(&line)? {
+                    self.state = match chunk_size(&inbox[..end])? {
                         0 => State::Trailers(0),
                         size => State::Chunk(size),
                     };
+                    inbox.advance(end + 2);
                 }
                 State::Trailers(seen) => {
-                    let Some(line) = line(inbox, MAX_TRAILERS - seen)? else {
+                    let Some(end) = line_end(inbox, MAX_TRAILERS - seen)? else {
                         return Ok(Piece::NeedsMore);
                     };
-                    self.state = if line.is_empty() {
-                        State::Done
-                    } else {
-                        State::Trailers(seen + line.len() + 2)
+                    self.state = match end {
+                        0 => State::Done,
+                        end => State::Trailers(seen + end + 2),
                     };
+                    inbox.advance(end + 2);
                 }
             }
         }
@@ -159,16 +160,12 @@ fn up_to(inbox: &mut BytesMut, limit: u64) -> Bytes {
     inbox.split_to(count).freeze()
 }
 
-/// Takes a line that CRLF ends; a bare LF is refused, since peers that disagree on it can be played off.
-fn line(inbox: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, BodyError> {
+/// Where the line at the front ends, which CRLF ends; a bare LF is refused, since peers that disagree on it can be played off.
+fn line_end(inbox: &[u8], limit: usize) -> Result<Option<usize>, BodyError> {
     match inbox.iter().position(|&b| b == b'\n') {
         Some(end) if end == 0 || inbox[end - 1] != b'\r' => Err(BodyError::Size),
         Some(end) if end > limit => Err(BodyError::TooLong),
-        Some(end) => {
-            let line = inbox.split_to(end - 1).freeze();
-            inbox.advance(2);
-            Ok(Some(line))
-        }
+        Some(end) => Ok(Some(end - 1)),
         None if inbox.len() > limit => Err(BodyError::TooLong),
         None => Ok(None),
     }
@@ -177,22 +174,38 @@ fn line(inbox: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, BodyError> 
 fn chunk_size(line: &[u8]) -> Result<u64, BodyError> {
     let digits = line.split(|&b| b == b';').next().unwrap_or_default();
     let digits = digits.trim_ascii_end();
-    let hex = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
-    std::str::from_utf8(digits)
-        .ok()
-        .filter(|_| hex)
-        .and_then(|text| u64::from_str_radix(text, 16).ok())
-        .filter(|&size| size < 1 << 63)
-        .ok_or(BodyError::Size)
+    if digits.is_empty() {
+        return Err(BodyError::Size);
+    }
+    digits.iter().try_fold(0, |size: u64, &digit| {
+        let digit = char::from(digit).to_digit(16).ok_or(BodyError::Size)?;
+        // One more digit must leave room for the 63 bits that a size may have.
+        match size >> 59 {
+            0 => Ok(size << 4 | u64::from(digit)),
+            _ => Err(BodyError::Size),
+        }
+    })
 }
 
-/// Writes `pieces` as one chunk of the chunked coding. Nothing for no bytes: an empty chunk would end the body.
+/// Writes `data` as one chunk of the chunked coding. Nothing for no bytes: an empty chunk would end the body.
 pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
-    if !data.is_empty() {
-        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-        out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
+    if data.is_empty() {
+        return;
     }
+    // As many digits as the longest size has, and the end of its line.
+    let mut line = [0; 2 * size_of::<usize>() + 2];
+    let (mut start, mut left) = (line.len() - 2, data.len());
+    line[start..].copy_from_slice(b"\r\n");
+    while left > 0 {
+        start -= 1;
+        line[start] = b"0123456789abcdef"[left & 15];
+        left >>= 4;
+    }
+    let line = &line[start..];
+    out.reserve(line.len() + data.len() + 2);
+    out.extend_from_slice(line);
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What ends a chunked body.

@@ -64,7 +64,12 @@ pub fn start_request(out: &mut Vec<u8>, method: &str, target: &str, authority: &
 
 /// Writes a status line.
 pub fn start_response(out: &mut Vec<u8>, status: u16, reason: &str) {
-    out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    // A status has three digits: heads with others are not read.
+    out.extend([100, 10, 1].map(|place| b'0' + (status / place % 10) as u8));
+    out.push(b' ');
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes one field line.
