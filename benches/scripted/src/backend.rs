@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ pub(crate) struct Shared {
     open: Mutex<HashMap<u64, Arc<TcpStream>>>,
     conductor: Mutex<Option<Sender<Play>>>,
     late: Mutex<SignedHistogram>,
-    pace: Mutex<Pace>,
+    /// How moments are kept, once the thread that keeps them has found out what it may.
+    pace: OnceLock<Pace>,
 }
 
 impl Shared {
@@ -53,7 +54,8 @@ impl Shared {
 
     /// How moments are really kept.
     pub(crate) fn set_pace(&self, pace: Pace) {
-        *locked(&self.pace) = pace;
+        // The doors' thread finds what the first one found.
+        let _ = self.pace.set(pace);
     }
 
     pub(crate) fn next_connection(&self) -> u64 {
@@ -175,9 +177,14 @@ impl ScriptedBackend {
         self.shared.journal.take_emissions()
     }
 
+    /// How it keeps its moments: what it was started with, or a spin where that is not allowed.
+    pub fn pace(&self) -> Pace {
+        *self.shared.pace.wait()
+    }
+
     /// How late it was since this was asked last: what the instrument's own error is.
     pub fn take_lateness(&self) -> Lateness {
-        Lateness::of(&self.take_late(), *locked(&self.shared.pace))
+        Lateness::of(&self.take_late(), self.pace())
     }
 
     /// The same as a histogram in nanoseconds, for who adds several.

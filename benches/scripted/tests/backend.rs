@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use support::{Client, Reply};
 use tokenlag_dialect::Dialect;
 use tokenlag_probes::{Clock, MonoClock, Outcome, Stamp, TraceId};
@@ -198,6 +199,36 @@ fn it_tells_how_late_it_was_since_it_was_asked() {
         assert!(late.to_string().contains("over 50 emissions, with "));
         assert_eq!(backend.take_lateness().emissions, 0);
     }
+}
+
+#[test]
+fn two_thousand_streams_of_several_turns_are_all_in_the_log() {
+    const STREAMS: usize = 2_000;
+    const TURNS: usize = 3;
+    raise_open_files();
+    let backend = ScriptedBackend::start("ttft=1ms,gap=1ms,tokens=3".parse().unwrap()).unwrap();
+    let trace =
+        |stream: usize, turn: usize| TraceId::from_bits((stream * TURNS + turn + 1) as u128);
+    let mut clients: Vec<Client> = (0..STREAMS).map(|_| Client::connect(&backend)).collect();
+    for turn in 0..TURNS {
+        // All of a turn are under way at once.
+        for (stream, client) in clients.iter_mut().enumerate() {
+            client.begin_stream(Dialect::Responses, trace(stream, turn), "tokens=3");
+        }
+        for client in &mut clients {
+            assert!(client.receive().whole);
+        }
+    }
+    let emissions = backend.take_emissions();
+    assert_eq!(emissions.len(), STREAMS * TURNS);
+    assert!(emissions.values().all(|stamps| stamps.len() == 3));
+}
+
+/// Two thousand connections are four thousand sockets in one process.
+fn raise_open_files() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(most > 4_500, "at most {most} files may be open here");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
 }
 
 #[test]

@@ -59,6 +59,11 @@ impl Client {
 
     /// Sends a request and reads its reply.
     pub fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+        self.ask(method, path, headers, body);
+        self.receive()
+    }
+
+    fn ask(&mut self, method: &str, path: &str, headers: &str, body: &str) {
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
@@ -66,20 +71,26 @@ impl Client {
         self.socket
             .write_all(request.as_bytes())
             .expect("the backend reads");
+    }
+
+    /// Posts a streamed request with a script, and reads its reply.
+    pub fn stream(&mut self, dialect: Dialect, trace: TraceId, script: &str) -> Reply {
+        self.begin_stream(dialect, trace, script);
         self.receive()
     }
 
-    /// Posts a streamed request with a script.
-    pub fn stream(&mut self, dialect: Dialect, trace: TraceId, script: &str) -> Reply {
+    /// The same without its reply, which [`Self::receive`] reads.
+    pub fn begin_stream(&mut self, dialect: Dialect, trace: TraceId, script: &str) {
         let headers = format!(
             "traceparent: {}\r\n{SCRIPT_HEADER}: {script}\r\n",
             trace.traceparent()
         );
         let body = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"input":"say hi"}"#;
-        self.send("POST", dialect.path(), &headers, body)
+        self.ask("POST", dialect.path(), &headers, body);
     }
 
-    fn receive(&mut self) -> Reply {
+    /// Reads the reply to what was asked last.
+    pub fn receive(&mut self) -> Reply {
         let mut reply = Reply {
             status: 0,
             head: String::new(),
