@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_channel::{Ask, Channel, ChannelError, Dial, Request};
-use tokenlag_dialect::{Decoder, Dialect};
-use tokenlag_probes::{Encoding, Outcome, Stamp, TokenMark, TraceId, Transport};
+use tokenlag_dialect::{Decoder, Dialect, Framing};
+use tokenlag_probes::{Encoding, FailureKind, Outcome, Stamp, TokenMark, TraceId, Transport};
 use tokenlag_scripted::{Pace, Script, ScriptedBackend};
 use tokio::task::LocalSet;
 
@@ -26,7 +26,12 @@ struct Seen {
     marks: Vec<TokenMark>,
     outcome: Option<Outcome>,
     head: Option<Stamp>,
-    chunks: usize,
+    /// The HTTP status; zero where there was no reply.
+    status: u16,
+    /// The reply came as events of SSE, comments and all.
+    is_sse: bool,
+    /// What came before the first delta.
+    early: Vec<u8>,
     error: Option<ChannelError>,
 }
 
@@ -59,10 +64,16 @@ fn channel(backend: &mut ScriptedBackend, transport: Transport) -> Channel {
     Channel::new(transport, dial)
 }
 
-async fn ask(
+async fn ask(channel: &Channel, row: (Transport, Encoding), trace: TraceId) -> Seen {
+    ask_held(channel, row, trace, || ()).await
+}
+
+/// The same by a client that does `holding` between its first read and the next.
+async fn ask_held(
     channel: &Channel,
     (transport, encoding): (Transport, Encoding),
     trace: TraceId,
+    holding: impl FnOnce(),
 ) -> Seen {
     let ask = Ask {
         path: Dialect::Responses.path(),
@@ -77,9 +88,12 @@ async fn ask(
         marks: Vec::new(),
         outcome: None,
         head: None,
-        chunks: 0,
+        status: 0,
+        is_sse: false,
+        early: Vec::new(),
         error: None,
     };
+    let mut holding = Some(holding);
     let mut reply = match channel.open(&request).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -87,14 +101,21 @@ async fn ask(
             return seen;
         }
     };
+    seen.status = reply.status();
+    seen.is_sse = reply.framing() == Framing::Sse;
     let mut decoder = Decoder::new(Dialect::Responses, reply.framing());
     loop {
         match reply.next().await {
             Ok(Some(chunk)) => {
-                seen.chunks += 1;
                 decoder
                     .feed(chunk.at, chunk.ordinal, &chunk.bytes, &mut seen.marks)
                     .unwrap();
+                if seen.marks.is_empty() {
+                    seen.early.extend_from_slice(&chunk.bytes);
+                }
+                if let Some(hold) = holding.take() {
+                    hold();
+                }
             }
             Ok(None) => break,
             Err(error) => {
@@ -115,13 +136,17 @@ async fn ask(
     seen
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 /// Plays `script` on every channel, and shows what was read beside what was written.
 fn on_every_channel(script: &str, check: impl Fn(&str, &Seen, &[Stamp], Stamp)) {
     let mut backend = start(script);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     for (number, row) in CHANNELS.into_iter().enumerate() {
         let name = format!("{} {:?}", row.0, row.1);
         let trace = TraceId::from_bits(number as u128 + 1);
@@ -224,6 +249,9 @@ fn what_stands_before_the_first_token() {
             head < emitted[0],
             "{name}: the head came with the first token"
         );
+        // A WebSocket pings by control frames, and frames of events have no comments.
+        let pings = seen.early.windows(7).filter(|it| *it == b": ping\n");
+        assert_eq!(pings.count(), if seen.is_sse { 3 } else { 0 }, "{name}");
     });
 }
 
@@ -262,36 +290,74 @@ fn replies_that_are_cut_off_at_a_token_are_never_taken_for_whole() {
 
 #[test]
 fn a_long_reply_is_bounded_by_its_reader() {
-    let script = "ttft=1ms,gap=0,tokens=100000,events_per_write=100";
-    on_every_channel(script, |name, seen, emitted, _| {
-        check_whole(name, seen, emitted, 100_000);
-        assert!(seen.chunks > 1, "{name}");
-    });
+    const WRITES: u64 = 1_000;
+    const TOKENS: usize = 100_000;
+    let mut backend = start("ttft=1ms,gap=0,tokens=100000,events_per_write=100");
+    let runtime = runtime();
+    for (number, row) in CHANNELS.into_iter().enumerate() {
+        let name = format!("{} {:?}", row.0, row.1);
+        let trace = TraceId::from_bits(number as u128 + 1);
+        let channel = channel(&mut backend, row.0);
+        let mut held_at = None;
+        // Nobody reads until nothing more is written.
+        let hold = || {
+            let mut written = backend.take_lateness().emissions;
+            loop {
+                std::thread::sleep(Duration::from_millis(200));
+                match backend.take_lateness().emissions {
+                    0 => break,
+                    more => written += more,
+                }
+            }
+            held_at = Some((written, backend.emissions(trace).is_some()));
+        };
+        let seen = ask_held(&channel, row, trace, hold);
+        let seen = LocalSet::new().block_on(&runtime, seen);
+        let (written, is_over) = held_at.expect("something was read");
+        // All of a compact reply fits into what lies between the two ends.
+        if row.1 == Encoding::Events {
+            assert!(written < WRITES && !is_over, "{name}: {written} writes");
+        }
+        let rest = backend.take_lateness().emissions;
+        assert_eq!(written + rest, WRITES, "{name}");
+        let emitted = backend.emissions(trace).expect("the reply was streamed");
+        check_whole(&name, &seen, &emitted, TOKENS);
+    }
 }
 
 #[test]
 fn an_error_is_told_in_the_channels_form() {
     let mut backend = start("status=503");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     for row in CHANNELS {
         let channel = channel(&mut backend, row.0);
         let seen = LocalSet::new().block_on(&runtime, ask(&channel, row, TraceId::from_bits(9)));
-        let expected = (row.0 == Transport::Ws)
-            .then_some(Outcome::Failed(tokenlag_probes::FailureKind::ServerError));
-        assert_eq!((seen.outcome, seen.marks.len()), (expected, 0), "{}", row.0);
+        // A WebSocket has no status of a reply: an event tells it.
+        let (status, outcome) = match row.0 {
+            Transport::Ws => (200, Some(Outcome::Failed(FailureKind::ServerError))),
+            _ => (503, None),
+        };
+        assert_eq!((seen.status, seen.outcome), (status, outcome), "{}", row.0);
+        assert!(seen.error.is_none(), "{}: {:?}", row.0, seen.error);
+        assert!(seen.marks.is_empty(), "{}", row.0);
+        let told = String::from_utf8_lossy(&seen.early);
+        assert!(told.contains("error"), "{}: {told}", row.0);
     }
 }
 
 #[test]
 fn lateness_counts_what_leaves_by_the_doors() {
-    let backend = start("ttft=2ms,tokens=10");
-    let late = backend.take_lateness();
-    assert_eq!(late.emissions, 0);
-    drop(backend);
-    on_every_channel("ttft=2ms,tokens=10", |name, seen, emitted, _| {
-        check_whole(name, seen, emitted, 10);
-    });
+    let mut backend = start("ttft=2ms,gap=1ms,tokens=10");
+    let runtime = runtime();
+    for (number, row) in CHANNELS.into_iter().enumerate() {
+        let trace = TraceId::from_bits(number as u128 + 1);
+        let channel = channel(&mut backend, row.0);
+        assert_eq!(backend.take_lateness().emissions, 0);
+        let seen = LocalSet::new().block_on(&runtime, ask(&channel, row, trace));
+        assert_eq!(seen.marks.len(), 10, "{}: {:?}", row.0, seen.error);
+        let late = backend.take_lateness();
+        assert_eq!(late.emissions, 10, "{}", row.0);
+        // No door lets a token out before it is due.
+        assert!(late.mean >= 0.0, "{}: {late}", row.0);
+    }
 }
