@@ -5,12 +5,13 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::client::ResponseFuture;
-use h2::{Reason, RecvStream};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 
 use super::live::{Live, Made};
 use super::slots::Slot;
+use super::unanswered::{Unanswered, failed, silent};
 use crate::kept::Kept;
 use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
 
@@ -24,13 +25,6 @@ struct Inner {
     live: Kept<Live>,
     /// Counters of the connections that are gone.
     past: Rc<Cell<Counters>>,
-}
-
-/// Why an exchange has no reply.
-struct Unanswered {
-    error: ChannelError,
-    /// The server did not work on it: it can be asked again on another connection.
-    untouched: bool,
 }
 
 impl Client {
@@ -123,8 +117,8 @@ impl Inner {
                 Pin::new(&mut response).poll(context)
             })
             .await
-            .map_err(|_| self.kept_silent("reply"))?
-            .map_err(|error| self.unanswered(&error, made, connected))?;
+            .map_err(|_| Unanswered::silent(&self.dial, "reply"))?
+            .map_err(|error| Unanswered::because(&error, &self.dial, made.is_none(), connected))?;
         let (head, body) = response.into_parts();
         let ledger = live.shared.ledger();
         let sent = ledger.sent(stream.id);
@@ -155,9 +149,9 @@ impl Inner {
         live.timers
             .in_time(self.dial.idle_timeout, pin!(Slot::wait(live)))
             .await
-            .map_err(|_| self.kept_silent("stream for the request"))?
+            .map_err(|_| Unanswered::silent(&self.dial, "stream for the request"))?
             .filter(|_| live.is_open())
-            .ok_or_else(|| self.takes_no_more())
+            .ok_or_else(|| Unanswered::takes_no_more(&self.dial))
     }
 
     /// Sends the request: all of it that the windows and the socket take leaves now.
@@ -172,10 +166,12 @@ impl Inner {
         let body = request.body().clone();
         let live = &*slot.0;
         let hush = live.nudge.hush();
-        let mut send = live.sender().ok_or_else(|| self.takes_no_more())?;
+        let mut send = live
+            .sender()
+            .ok_or_else(|| Unanswered::takes_no_more(&self.dial))?;
         let (response, mut sending) = send
             .send_request(head, body.is_empty())
-            .map_err(|error| self.unsent(&error))?;
+            .map_err(|error| Unanswered::unsent(&error, &self.dial))?;
         let id = response.stream_id().as_u32();
         live.shared.ledger().open(id);
         live.nudge.part();
@@ -184,37 +180,16 @@ impl Inner {
             && let Err(error) = sending.send_data(body, true)
         {
             live.shared.ledger().forget(id);
-            return Err(self.unanswered(&error, made, connected));
+            return Err(Unanswered::because(
+                &error,
+                &self.dial,
+                made.is_none(),
+                connected,
+            ));
         }
         live.push();
         drop(hush);
         Ok((response, Entry { slot, id }))
-    }
-
-    /// Nothing was sent on this connection.
-    #[cold]
-    fn unsent(&self, error: &h2::Error) -> Unanswered {
-        Unanswered {
-            untouched: error.is_go_away() || error.is_io(),
-            error: self.failed(error),
-        }
-    }
-
-    #[cold]
-    fn kept_silent(&self, what: &'static str) -> Unanswered {
-        Unanswered {
-            error: self.silent(what),
-            untouched: false,
-        }
-    }
-
-    /// Nothing was sent on this connection.
-    #[cold]
-    fn takes_no_more(&self) -> Unanswered {
-        Unanswered {
-            error: self.no_reply(&"it takes no more exchanges on this connection"),
-            untouched: true,
-        }
     }
 
     /// The request's head for this connection.
@@ -234,53 +209,6 @@ impl Inner {
         *head.version_mut() = http::Version::HTTP_2;
         *head.headers_mut() = request.headers().clone();
         Ok(head)
-    }
-
-    /// A request was sent, and `error` is all that came of it.
-    #[cold]
-    fn unanswered(&self, error: &h2::Error, made: Option<Made>, connected: Stamp) -> Unanswered {
-        // A GOAWAY of the peer ends only the streams that it will not work on (RFC 9113, section 6.8).
-        let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-        let refused = error.is_remote() && (refused || error.is_go_away());
-        let error = if error.is_io() {
-            self.no_reply(error)
-        } else {
-            self.failed(error)
-        };
-        Unanswered {
-            untouched: refused || (made.is_none() && error.is_stale(connected)),
-            error,
-        }
-    }
-
-    #[cold]
-    fn failed(&self, error: &h2::Error) -> ChannelError {
-        let address = self.dial.authority();
-        if error.is_library() && !error.is_io() {
-            let reason = format!("{error}; does it speak HTTP/2 here?");
-            return ChannelError::Protocol { address, reason };
-        }
-        ChannelError::Lost {
-            address,
-            detail: error.to_string(),
-        }
-    }
-
-    #[cold]
-    fn no_reply(&self, detail: &dyn std::fmt::Display) -> ChannelError {
-        ChannelError::NoReply {
-            address: self.dial.authority(),
-            detail: detail.to_string(),
-        }
-    }
-
-    #[cold]
-    fn silent(&self, what: &'static str) -> ChannelError {
-        ChannelError::Timeout {
-            address: self.dial.authority(),
-            what,
-            after: self.dial.idle_timeout,
-        }
     }
 }
 
@@ -359,11 +287,11 @@ impl ClientReply {
             let read = live
                 .brings(idle, |context| body.poll_data(context))
                 .await
-                .map_err(|_| self.client.silent("further bytes"))?;
+                .map_err(|_| silent(&self.client.dial, "further bytes"))?;
             let ended = match read {
                 None => true,
                 Some(data) => {
-                    self.rest = data.map_err(|error| self.client.failed(&error))?;
+                    self.rest = data.map_err(|error| failed(&error, &self.client.dial))?;
                     let ended = body.is_end_stream();
                     if !ended {
                         // It is read: the peer may send as much again. What ended is dropped, and nothing of it is held back.

@@ -11,6 +11,7 @@ mod nudge;
 mod server;
 mod settings;
 mod slots;
+mod unanswered;
 mod writer;
 
 pub use client::{Client, ClientReply};
