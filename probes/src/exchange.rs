@@ -288,6 +288,9 @@ pub struct HopExchange {
     pub up_written: Option<Stamp>,
     /// Upstream read with delta k.
     pub up_token: Vec<Stamp>,
+    /// Deltas that share their upstream read with a later one: their stamp is that read's, and may be later than they were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub up_coalesced: u32,
     /// Before the client-facing write with delta k; shorter than `up_token` where the client left early.
     pub out_token: Vec<Stamp>,
     /// Upstream read with the terminal event.
@@ -301,6 +304,10 @@ pub struct HopExchange {
     pub overlapped: bool,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub struct Tallies {
     pub deltas: u64,
     /// Deltas of complete exchanges that share their read with a later one.
     pub coalesced: u64,
+    /// Deltas of joined exchanges that share the proxy's read of its upstream with a later one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub up_coalesced: u64,
     /// Reads that carried bytes of complete exchanges.
     pub chunks: u64,
     /// Complete exchanges whose reply had a `usage`.
@@ -82,6 +85,7 @@ impl Tallies {
             (&mut self.tokens, other.tokens),
             (&mut self.deltas, other.deltas),
             (&mut self.coalesced, other.coalesced),
+            (&mut self.up_coalesced, other.up_coalesced),
             (&mut self.chunks, other.chunks),
             (&mut self.with_usage, other.with_usage),
             (&mut self.input_tokens, other.input_tokens),
@@ -137,11 +141,16 @@ impl Tallies {
         }
         if let Some(hop) = hop {
             self.joined += 1;
+            self.up_coalesced += u64::from(hop.up_coalesced);
             self.answered_by_proxy += u64::from(hop.up_written.is_none());
             self.overlapped += u64::from(hop.overlapped);
             self.lateness.add(&Lateness::of(exchange, Some(hop)));
         }
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Histograms and counts of one row. Not shared between threads: each has its own, and they [`merge`](Recorder::merge).

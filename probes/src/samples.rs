@@ -64,6 +64,7 @@ pub(crate) fn hop(trace: u128, tokens: &[u64]) -> HopExchange {
         in_body: at(1_210),
         up_written: Some(at(1_230)),
         up_token: tokens.iter().copied().map(at).collect(),
+        up_coalesced: 0,
         out_token: tokens.iter().map(|nanos| at(nanos + 10)).collect(),
         up_end: Some(at(tokens.last().unwrap_or(&1_400) + 20)),
         usage: None,

@@ -36,6 +36,7 @@ fn reply(serial: u64, deltas: usize) -> JoinedExchange {
         in_body: started,
         up_written: Some(started),
         up_token: (0..deltas).map(|k| at(k, 0)).collect(),
+        up_coalesced: 0,
         out_token: (0..deltas).map(|k| at(k, 0)).collect(),
         up_end: Some(at(deltas, 0)),
         usage: None,

@@ -114,6 +114,7 @@ mod tests {
             in_body: stamp,
             up_written: Some(stamp),
             up_token: vec![stamp; deltas],
+            up_coalesced: 0,
             out_token: vec![stamp; deltas],
             up_end: Some(stamp),
             usage: None,

@@ -142,6 +142,7 @@ impl Tap {
             in_body: self.in_body,
             up_written: self.up_written,
             up_token: self.marks.iter().map(|mark| mark.at).collect(),
+            up_coalesced: coalesced(&self.marks),
             out_token: self.out,
             up_end: self.up_end.or(self.last_read.filter(|_| whole)),
             usage,
@@ -150,4 +151,10 @@ impl Tap {
             outcome,
         }
     }
+}
+
+/// Deltas that share their read with a later one.
+fn coalesced(marks: &[TokenMark]) -> u32 {
+    let pairs = marks.windows(2);
+    pairs.filter(|pair| pair[0].chunk == pair[1].chunk).count() as u32
 }

@@ -50,6 +50,7 @@ pub fn joined(of: u64, tokens: usize) -> JoinedExchange {
         in_body: exchange.dispatched,
         up_written: Some(exchange.dispatched),
         up_token: (0..tokens).map(|k| stamps(of, k).0).collect(),
+        up_coalesced: 0,
         out_token: (0..tokens).map(|k| stamps(of, k).0).collect(),
         up_end: exchange.end,
         usage: None,

@@ -128,6 +128,7 @@ fn counters(record: &RunRecord, row: Row, tallies: &Tallies) -> BTreeMap<String,
         ("answered_by_proxy", tallies.answered_by_proxy),
         ("overlapped", tallies.overlapped),
         ("coalesced_deltas", tallies.coalesced),
+        ("up_coalesced_deltas", tallies.up_coalesced),
     ] {
         if count > 0 {
             shown.insert(name.to_owned(), count as f64);
