@@ -185,6 +185,30 @@ fn a_proxy_whose_upstream_the_kernel_stamps_tells_how_long_each_read_was_waited_
     }
 }
 
+#[test]
+fn deltas_that_share_an_upstream_read_are_counted() {
+    for (script, least) in [
+        ("ttft=2ms,gap=2ms,events_per_write=3", 6),
+        ("ttft=2ms,gap=10ms", 0),
+    ] {
+        let stack = Stack::start(script);
+        run(async {
+            let channel = stack.channel(Transport::Http);
+            let asked = (Transport::Http, Encoding::Events);
+            let (trace, body) = (trace(1), create("hello", 9));
+            let seen = stack::exchange(&channel, asked, trace, &body, &[]).await;
+            assert_eq!(seen.unwrap().outcome, Some(Outcome::Complete));
+            let record = stack.record(trace).await;
+            // Each read has a stamp of its own.
+            let mut reads = record.up_token.clone();
+            reads.dedup();
+            assert_eq!(record.up_token.len(), 9);
+            assert_eq!(record.up_coalesced as usize, 9 - reads.len(), "{script}");
+            assert!(record.up_coalesced >= least, "{script}: {record:?}");
+        });
+    }
+}
+
 /// Whether an exchange is under way.
 async fn is_busy(stack: &Stack) -> bool {
     let metrics = get(stack.addresses.admin, "/metrics").await.1;
