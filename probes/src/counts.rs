@@ -42,7 +42,7 @@ impl Bucket {
 
 /// Where the count of `value` stands.
 const fn index(value: u64) -> usize {
-    let exponent = (u64::BITS - (value | (SUB_BUCKETS - 1)).leading_zeros()) - (HALF_BITS + 1);
+    let exponent = (value | (SUB_BUCKETS - 1)).ilog2() - HALF_BITS;
     ((exponent as usize) << HALF_BITS) + (value >> exponent) as usize
 }
 
@@ -72,11 +72,13 @@ impl Counts {
         self.len += 1;
     }
 
-    /// Counts values as [`record`](Self::record) does, and their number once.
+    /// Counts values that are known to be neither negative nor beyond one hour, and their number once.
     #[inline]
-    pub(crate) fn record_all(&mut self, values: impl ExactSizeIterator<Item = u64>) {
+    pub(crate) fn record_all(&mut self, values: &[i64]) {
         self.len += values.len() as u64;
-        values.for_each(|value| self.cells[index(value.min(HIGHEST_NANOS))] += 1);
+        for &value in values {
+            self.cells[index(value as u64)] += 1;
+        }
     }
 
     /// How many values there are.
