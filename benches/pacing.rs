@@ -171,7 +171,7 @@ impl Lateness {
         print!("  {busy:>6.1} {:>8.1}", self.stolen.percent(core));
         match self.missing {
             0 => println!(),
-            missing => println!("  ({missing} did not complete)"),
+            missing => println!("  ({missing} failed, or fell due at the end and were not started)"),
         }
     }
 }
@@ -190,7 +190,7 @@ async fn pacer_alone(per_second: f64, span: Duration) -> SignedHistogram {
     late
 }
 
-/// The dispatch lags of a turn, and how many arrivals did not complete.
+/// The dispatch lags of a turn, and how many arrivals did not complete, those included that no time was left for.
 async fn with_traffic(
     arrivals: Arrivals,
     span: Duration,
