@@ -171,7 +171,9 @@ impl Lateness {
         print!("  {busy:>6.1} {:>8.1}", self.stolen.percent(core));
         match self.missing {
             0 => println!(),
-            missing => println!("  ({missing} failed, or fell due at the end and were not started)"),
+            missing => {
+                println!("  ({missing} failed, or fell due at the end and were not started)")
+            }
         }
     }
 }
