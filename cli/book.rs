@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use tokenlag_loadgen::{BaseUrl, CellEnd, CellName, Lane, Observer, Sink};
 use tokenlag_probes::{
     Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row,
-    StampSource, TraceId, Transport, Unjoined, Warning, clock, join,
+    StampSource, TraceId, Transport, Unjoined, clock, join,
 };
 
 use crate::admin::{Admin, Fetched};
@@ -16,6 +16,7 @@ use crate::clocks::Clocks;
 use crate::kept::Kept;
 use crate::ledger::{Closing, Ledger};
 use crate::legs::Legs;
+use crate::link::Emulated;
 use crate::lost::Lost;
 use crate::price::Account;
 use crate::profile::{Carrier, End, Profiler, RowProfile};
@@ -139,7 +140,7 @@ impl Book {
     pub fn close(
         mut self,
         whole: bool,
-        doubts: Vec<Warning>,
+        link: Option<Emulated>,
     ) -> anyhow::Result<(Report, Vec<String>)> {
         self.display.clear();
         let told = self.lost.told();
@@ -147,7 +148,10 @@ impl Book {
         let (mut ledger, _) = self.take_ledger()?;
         let record = ledger.record_mut();
         self.lost.note(record);
-        record.warnings.extend(doubts);
+        if let Some(link) = link {
+            record.link = Some(link.did);
+            record.warnings.extend(link.doubts);
+        }
         if whole {
             record.end(clock::wall_clock());
         }

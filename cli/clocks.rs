@@ -188,7 +188,7 @@ impl Asker {
     }
 
     async fn on_a_new_connection(&mut self) -> anyhow::Result<RoundTrip> {
-        let mut made = from_home(Connection::dial(&self.dial)).await?.connection;
+        let mut made = from_home(Connection::dial(&self.dial)).await??.connection;
         let trip = self.over(&mut made).await?;
         self.connection = Some(made);
         Ok(trip)

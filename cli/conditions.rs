@@ -45,6 +45,10 @@ pub fn of(plan: &Plan, host: &Host, found: Found) -> Conditions {
         nagle: any(rows, |leg| !is_quic(leg)).then_some(wire.nagle),
         stamp: Some(wire.stamp),
         link: plan.link.as_ref().map(|link| link.parameters.clone()),
+        client_tcp_congestion_control: (tcp.as_ref())
+            .and(plan.link.as_ref())
+            .map(|link| link.client_congestion_control.clone())
+            .filter(|name| !name.is_empty()),
         tcp_congestion_control: tcp.filter(|name| !name.is_empty()),
         quic_congestion_control: any(rows, is_quic).then(|| CONGESTION_CONTROL.to_owned()),
     }

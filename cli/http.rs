@@ -87,7 +87,7 @@ async fn request(
         push_field(&mut wire, name.as_bytes(), value.as_bytes());
     }
     wire.extend_from_slice(b"connection: close\r\n\r\n");
-    let mut connection = from_home(Connection::dial(&dial)).await?.connection;
+    let mut connection = from_home(Connection::dial(&dial)).await??.connection;
     connection.send(&wire).await?;
     let mut response = connection.response(method, limit).await?;
     let mut body = Vec::new();

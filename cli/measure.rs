@@ -155,9 +155,9 @@ impl Run<'_> {
         // What was recorded is kept, whatever ended the run.
         let ended = outcome.as_ref().copied().unwrap_or(Ended::Stopped);
         let broken = outcome.err();
-        let doubts = self.link.map(Linked::doubts).unwrap_or_default();
+        let link = self.link.map(Linked::emulated);
         let profiles = book.take_profiles();
-        match (book.close(ended == Ended::Whole, doubts), broken) {
+        match (book.close(ended == Ended::Whole, link), broken) {
             (Ok((report, told)), broken) => Ok(Measured {
                 report,
                 told,

@@ -3,6 +3,10 @@
 
 #[path = "link/bottleneck.rs"]
 mod bottleneck;
+#[path = "link/left.rs"]
+mod left;
+#[path = "link/runs.rs"]
+mod runs;
 #[path = "link/signals.rs"]
 mod signals;
 mod support;
@@ -17,8 +21,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::{
-    assert_code, assert_tells, compared, heeding_signals, json, rows_of, run, stderr, stdout,
-    tokenlag, wait_until,
+    assert_code, assert_tells, heeding_signals, not_checked, run, stderr, stdout, tokenlag,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,7 +37,7 @@ fn may_link() -> bool {
     }
     assert_code(&output, 1);
     assert_tells(&output, "sudo");
-    eprintln!("not checked: {}", stderr(&output).trim());
+    not_checked(stderr(&output).trim());
     false
 }
 
@@ -238,23 +241,6 @@ fn links_side_by_side_do_not_meet() {
 }
 
 #[test]
-fn nothing_is_left_of_a_link_that_was_killed() {
-    if !may_link() {
-        return;
-    }
-    let before = host();
-    let (mut child, pid) = started("echo $$; exec sleep 1000");
-    let namespace = namespace_of(&pid).expect("the command runs");
-    assert_ne!(Some(&namespace), namespace_of("self").as_ref());
-    child.kill().unwrap();
-    child.wait().unwrap();
-    wait_until("the command and its network are gone", PATIENCE, || {
-        namespace_of(&pid).is_none() && !is_used(&namespace)
-    });
-    assert_eq!(host(), before);
-}
-
-#[test]
 fn what_was_to_be_ignored_the_command_ignores_as_well() {
     if !may_link() {
         return;
@@ -296,65 +282,4 @@ fn without_rights_one_error_says_how_to_get_them() {
             && told.contains("sudo setcap cap_sys_admin,cap_net_admin,cap_sys_nice+ep"),
         "{told}"
     );
-}
-
-#[test]
-fn a_comparison_goes_over_the_link_and_says_so() {
-    if !may_link() {
-        return;
-    }
-    let before = host();
-    let more = "--link up-delay=6ms,down-delay=4ms,rate=200mbit,cc=reno --channels http,quic,pair-ws --state full --baseline http/full";
-    let (report, record) = compared(&more.split(' ').collect::<Vec<_>>());
-    assert_eq!(host(), before);
-    for (row, figures) in rows_of(&report) {
-        if row.starts_with("direct") {
-            // It goes over the same link, and through what carries it on to the backend.
-            let least = figures["metrics"]["ttft"]["min"].as_f64().unwrap();
-            assert!(least >= 10e6, "{row}: {least}");
-            continue;
-        }
-        for (metric, floor) in [
-            ("roundtrip_overhead", 10e6),
-            ("first_token_overhead", 10e6),
-            ("token_overhead", 4e6),
-        ] {
-            let least = figures["metrics"][metric]["min"].as_f64().unwrap();
-            // A deep queue or a busy host adds what it likes; the link alone is the floor, and no clock is off here.
-            assert!(least >= floor, "{row}.{metric}: {least}");
-        }
-    }
-    assert_eq!(record["floor"]["round_trip_ns"], 10_000_000);
-    assert_eq!(record["floor"]["downlink_ns"], 4_000_000);
-    assert_eq!(record["plan"]["link"]["server_congestion_control"], "reno");
-    let parameters = record["plan"]["link"]["parameters"].as_str().unwrap();
-    assert!(
-        parameters.contains("up-delay=6ms") && parameters.contains("mtu=1500"),
-        "{parameters}"
-    );
-    assert_eq!(record["conditions"]["link"], parameters);
-    assert_eq!(record["conditions"]["tcp_congestion_control"], "reno");
-}
-
-#[test]
-fn a_load_goes_over_the_link() {
-    if !may_link() {
-        return;
-    }
-    let backend = support::Backend::start();
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run");
-    let fixed =
-        "load --link rtt=12ms --isl 40 --osl 4 --num-prompts 3 --ui none --allow-untrusted --url";
-    let mut args: Vec<&str> = fixed.split(' ').collect();
-    args.extend([&*backend.url, "--out", out.to_str().unwrap()]);
-    assert_code(&run(&args), 0);
-    let report = json(&out.join("report.json"));
-    let row = &report["channels"][0];
-    assert_eq!((&row["completed"], &row["failed"]), (&3.into(), &0.into()));
-    let least = row["metrics"]["ttft"]["min"].as_f64().unwrap();
-    assert!(least >= 12e6, "{least}");
-    let named = json(&out.join("run.json"));
-    assert_eq!(named["plan"]["link"]["given"], "rtt=12ms");
-    assert_eq!(named["floor"]["round_trip_ns"], 12_000_000);
 }

@@ -18,7 +18,7 @@ pub enum Via {
     Auto,
     /// Two TUN devices and a relay of this program's own between them
     Tun,
-    /// The kernel's network emulator
+    /// The kernel's network emulator: not driven by this program, an error that says so
     Netem,
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
-use tokenlag_link::{Forward, Forwarder, Inheritable, Link, LinkSpec, Rights};
+use tokenlag_link::{Forward, Forwarder, Inheritable, Link, LinkSpec, LinkStats, Rights, WayStats};
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{Floor, Warning};
+use tokenlag_probes::{Floor, LinkActivity, Warning, WayActivity};
 
-use super::{CLOCK, check_via, home, parse, usage};
+use super::{CLOCK, check_via, clear_left, home, parse, usage};
 use crate::args::link::LinkedArgs;
 use crate::pinning::{self, Pinning};
 
@@ -20,7 +20,7 @@ const LOOPBACK: [&str; 2] = ["loopback", "0"];
 const LATE: u64 = 200_000;
 /// Packets from which a p99 can be told.
 const FEWEST: u64 = 100;
-/// So much of a core, all in all, is a relay that was at its end for a part of the time.
+/// So much of any 100 ms is a relay that was at its end for that time.
 const BUSY: f64 = 0.8;
 
 /// A link that is up for a run.
@@ -30,8 +30,38 @@ pub struct Linked {
     client: Inheritable,
     server: Inheritable,
     forwarder: Option<Forwarder>,
-    /// When the load generator entered it.
-    entered: u64,
+    /// When the load generator entered it, and what it had used by then.
+    entered: Used,
+}
+
+/// What a run's link did, and why that is to be doubted.
+#[derive(Debug)]
+pub struct Emulated {
+    /// What it did.
+    pub did: LinkActivity,
+    /// Reasons not to trust what was measured that lie in the emulator.
+    pub doubts: Vec<Warning>,
+}
+
+/// A moment, and what a relay had used by then.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Used {
+    at: u64,
+    cpu: Option<u64>,
+    work: Option<u64>,
+    unread: Option<u64>,
+}
+
+impl Used {
+    /// As it is now.
+    pub(super) fn by(link: &Link) -> Self {
+        Self {
+            at: CLOCK(),
+            cpu: link.cpu_ns(),
+            work: link.work_ns(),
+            unread: link.unread().ok(),
+        }
+    }
 }
 
 /// A run's link, as its record has it.
@@ -51,6 +81,8 @@ pub struct LinkPlan {
     pub client_congestion_control: String,
     /// That of the server's side.
     pub server_congestion_control: String,
+    /// Each new TCP connection begins without what earlier ones learned of the way, as where their slow start ended.
+    pub new_connections_know_nothing: bool,
 }
 
 /// Where a process that is started for the run makes its doors.
@@ -80,6 +112,7 @@ impl Linked {
         };
         check_via(args.link_via)?;
         let spec: LinkSpec = parse(given)?;
+        clear_left();
         if Rights::acquire()? == Rights::UserNamespace {
             // A thread of a user namespace does not come back into the host's network, where backend and stamps are.
             let what = "--link needs CAP_SYS_ADMIN and CAP_NET_ADMIN in the host's own user namespace here; run the command by \
@@ -94,7 +127,7 @@ impl Linked {
             given: given.to_owned(),
             link,
             forwarder: None,
-            entered: 0,
+            entered: Used::default(),
         }))
     }
 
@@ -140,7 +173,7 @@ impl Linked {
         let entered = client.and_then(home::leave_for);
         entered.context("cannot enter the client's side of the link")?;
         self.link.take_stats();
-        self.entered = CLOCK();
+        self.entered = Used::by(&self.link);
         Ok(())
     }
 
@@ -169,6 +202,7 @@ impl Linked {
             downlink_ns: floor.downlink_ns,
             client_congestion_control: self.link.client.congestion_control.clone(),
             server_congestion_control: self.link.server.congestion_control.clone(),
+            new_connections_know_nothing: self.link.client.forgets && self.link.server.forgets,
         }
     }
 
@@ -183,9 +217,9 @@ impl Linked {
         Floor::of_link(spec.rtt(), spec.down.delay)
     }
 
-    /// Reasons not to trust what was measured since [`Linked::enter`] that lie in the emulator.
-    pub fn doubts(&self) -> Vec<Warning> {
-        doubts(&self.link, CLOCK() - self.entered)
+    /// What the link did since [`Linked::enter`].
+    pub fn emulated(&self) -> Emulated {
+        emulated(&self.link, self.entered)
     }
 }
 
@@ -213,16 +247,48 @@ fn beside(all: &[usize], pinning: Pinning) -> Option<Vec<usize>> {
     .find(|cores| !cores.is_empty())
 }
 
-/// Reasons to doubt what was measured over `link` in so many nanoseconds.
-pub(super) fn doubts(link: &Link, took: u64) -> Vec<Warning> {
-    let stats = link.stats();
-    let dropped = stats.overflow() + link.unread().unwrap_or(0);
-    let busy = link.work_ns().unwrap_or(0) as f64 / took.max(1) as f64;
+/// What `link` did since then.
+pub(super) fn emulated(link: &Link, since: Used) -> Emulated {
+    let did = did(&link.stats(), since, Used::by(link));
     let rtt = link.spec().rtt().as_nanos() as u64;
     // Of a handful of packets the slowest says nothing.
-    let many = stats.release_error.len() >= FEWEST;
-    let late = late(stats.release_error_p99(), rtt).filter(|_| many);
-    late.into_iter().chain(bottleneck(dropped, busy)).collect()
+    let p99 = did.release_error_p99_ns.filter(|_| did.held >= FEWEST);
+    let late = p99.and_then(|p99| late(p99, rtt));
+    let doubts = late
+        .into_iter()
+        .chain(bottleneck(did.missed(), did.relay_busiest_share));
+    Emulated {
+        doubts: doubts.collect(),
+        did,
+    }
+}
+
+/// The counts of `stats`, and what was used between two moments.
+fn did(stats: &LinkStats, before: Used, after: Used) -> LinkActivity {
+    let way = |way: &WayStats| WayActivity {
+        packets: way.packets.all(),
+        bytes: way.bytes,
+        delivered: way.delivered,
+        lost: way.lost.all(),
+        dropped: way.queue_full,
+        overflow: way.overflow,
+        reordered: way.reordered,
+    };
+    let late = &stats.release_error;
+    let quantile = |share| (!late.is_empty()).then(|| late.value_at_quantile(share));
+    let between = |before: Option<u64>, after: Option<u64>| Some(after?.saturating_sub(before?));
+    LinkActivity {
+        span_ns: after.at.saturating_sub(before.at),
+        up: way(&stats.up),
+        down: way(&stats.down),
+        held: late.len(),
+        release_error_p50_ns: quantile(0.5),
+        release_error_p99_ns: quantile(0.99),
+        unread: between(before.unread, after.unread),
+        relay_cpu_ns: between(before.cpu, after.cpu),
+        relay_work_ns: between(before.work, after.work),
+        relay_busiest_share: stats.busiest(),
+    }
 }
 
 /// Packets were released so late at p99, over such a round trip, both in nanoseconds.
@@ -240,13 +306,13 @@ fn late(p99: u64, rtt: u64) -> Option<Warning> {
     })
 }
 
-/// The emulator dropped so many packets, and its relay took such a share of a core.
+/// The emulator dropped so many packets, and its relay worked for such a share of its busiest 100 ms.
 fn bottleneck(dropped: u64, busy: f64) -> Option<Warning> {
     (dropped > 0 || busy > BUSY).then(|| Warning {
         code: "link_bottleneck".to_owned(),
         message: format!(
             "the emulated link was the bottleneck: its relay dropped {dropped} packets that the link would have carried, and \
-             worked for {:.0} % of a core",
+             worked for {:.0} % of its busiest 100 ms",
             busy * 100.0
         ),
         remedy: "give the link a rate that the relay keeps up with, as in --link ...,rate=500mbit".to_owned(),

@@ -8,7 +8,7 @@ mod run;
 
 use std::path::Path;
 
-use tokenlag_link::{Clock, LinkError, LinkSpec, Rights, named};
+use tokenlag_link::{Clock, LinkError, LinkSpec, Rights, end_left, named};
 use tokenlag_probes::{Clock as _, MonoClock};
 
 use crate::args::link::{LinkArgs, Via};
@@ -16,7 +16,7 @@ use crate::exit::{Exit, Usage};
 use crate::output;
 
 pub use home::from_home;
-pub use linked::{LinkPlan, Linked, Place, check_proxy};
+pub use linked::{Emulated, LinkPlan, Linked, Place, check_proxy};
 
 /// The clock that links go by: the one that everything is stamped with.
 const CLOCK: Clock = || MonoClock.now().as_nanos();
@@ -38,10 +38,23 @@ pub fn run(args: LinkArgs) -> anyhow::Result<Exit> {
         let what = "name what to run behind the link, as in: tokenlag link --rtt 40ms -- curl http://...; or give --check";
         return Err(usage(what).into());
     }
+    clear_left();
     Rights::acquire()?;
     match args.check {
         true => check::run(given, args.output),
         false => run::command(given.unwrap_or_default(), &args),
+    }
+}
+
+/// Ends what is still behind links that were killed. Must be called before this process has a user namespace: from within one
+/// it would not see them.
+fn clear_left() {
+    match end_left() {
+        0 => {}
+        1 => output::note("ended a process that was left behind a link that is gone"),
+        count => output::note(&format!(
+            "ended {count} processes that were left behind links that are gone"
+        )),
     }
 }
 

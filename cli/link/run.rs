@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tokenlag_link::{Forwarder, Link, LinkSpec};
+use tokenlag_link::{Forwarder, Link, LinkSpec, end_all_in};
 use tokio::process::Command;
 
 use super::CLOCK;
+use super::linked::{Emulated, Used, emulated};
 use super::passing::{self, Passing};
 use crate::alarm::block_on;
 use crate::args::link::LinkArgs;
@@ -32,12 +33,14 @@ pub fn command(spec: LinkSpec, args: &LinkArgs) -> anyhow::Result<Exit> {
     output::note(&told(&link, args));
     let entered = link.client.namespace.enter();
     entered.context("cannot enter the client's side of the link")?;
-    let before = CLOCK();
-    let status = block_on(ended(&link, args, passing))?;
-    let took = CLOCK() - before;
-    for line in summary(&link, took) {
+    let before = Used::by(&link);
+    let status = block_on(ended(&link, args, passing));
+    // What the command left running would be in a network without a link.
+    end_all_in(&link.client.namespace);
+    for line in summary(&link, before) {
         output::note(&line);
     }
+    let status = status?;
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => code as u8,
         // As shells tell it.
@@ -135,31 +138,43 @@ fn told(link: &Link, args: &LinkArgs) -> String {
     told
 }
 
-fn summary(link: &Link, took: u64) -> Vec<String> {
+fn summary(link: &Link, before: Used) -> Vec<String> {
     let stats = link.stats();
-    let cpu = link.cpu_ns().unwrap_or(0);
-    let lost = stats.up.lost.all() + stats.down.lost.all();
+    let Emulated { did, doubts } = emulated(link, before);
     let cores: Vec<String> = stats.cores.iter().map(usize::to_string).collect();
-    let share = |nanos: u64| nanos as f64 * 100.0 / took.max(1) as f64;
+    let on = match cores.is_empty() {
+        true => String::new(),
+        false => format!(", on core {},", cores.join(", ")),
+    };
+    let share = |nanos: u64| nanos as f64 * 100.0 / did.span_ns.max(1) as f64;
     let span = |nanos: u64| format!("{:.3} ms", nanos as f64 / 1e6);
-    let mut lines = vec![format!(
-        "link: {} packets up, {} down; {lost} lost, {} dropped by the queue; released {} late (p50), {} (p99); the relay, on core \
-         {}, took {} of CPU, {:.0} % of a core, {:.0} % without its waits for the moment",
-        stats.up.packets.all(),
-        stats.down.packets.all(),
-        stats.up.queue_full + stats.down.queue_full,
-        span(stats.release_error.value_at_quantile(0.5)),
-        span(stats.release_error_p99()),
-        cores.join(", "),
-        humantime::format_duration(Duration::from_millis(cpu / 1_000_000)),
-        share(cpu),
-        share(link.work_ns().unwrap_or(0))
-    )];
-    let doubts = super::linked::doubts(link, took);
-    lines.extend(
-        doubts
-            .into_iter()
-            .map(|doubt| format!("warning: {}", doubt.message)),
+    let mut told = format!(
+        "link: {} packets up, {} down; {} lost, {} dropped by the queue, {} reordered",
+        did.up.packets,
+        did.down.packets,
+        did.up.lost + did.down.lost,
+        did.up.dropped + did.down.dropped,
+        did.up.reordered + did.down.reordered,
     );
-    lines
+    if let (Some(p50), Some(p99)) = (did.release_error_p50_ns, did.release_error_p99_ns) {
+        told.push_str(&format!(
+            "; released {} late (p50), {} (p99)",
+            span(p50),
+            span(p99)
+        ));
+    }
+    if let (Some(cpu), Some(work)) = (did.relay_cpu_ns, did.relay_work_ns) {
+        told.push_str(&format!(
+            "; the relay{on} took {} of CPU, {:.0} % of a core, {:.0} % without its waits for the moment, {:.0} % in its busiest \
+             100 ms",
+            humantime::format_duration(Duration::from_millis(cpu / 1_000_000)),
+            share(cpu),
+            share(work),
+            did.relay_busiest_share * 100.0
+        ));
+    }
+    let warnings = doubts
+        .iter()
+        .map(|doubt| format!("warning: {}", doubt.message));
+    [told].into_iter().chain(warnings).collect()
 }

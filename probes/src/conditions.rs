@@ -69,9 +69,12 @@ pub struct Conditions {
     /// The emulated link that the rows' traffic went over, in the words of `--link`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
-    /// Congestion control of the TCP channels, by the kernel's name.
+    /// Congestion control of the TCP channels, by the kernel's name; behind an emulated link that of the server's side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_congestion_control: Option<String>,
+    /// The same of the client's side, where an emulated link gives it one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_tcp_congestion_control: Option<String>,
     /// Congestion control of the channels on QUIC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quic_congestion_control: Option<String>,
@@ -111,13 +114,14 @@ mod tests {
             stamp: Some(StampSource::Kernel),
             link: Some("rtt=40ms".to_owned()),
             tcp_congestion_control: Some("cubic".to_owned()),
+            client_tcp_congestion_control: Some("reno".to_owned()),
             quic_congestion_control: Some("cubic".to_owned()),
         };
         let json = serde_json::to_value(&conditions).unwrap();
         assert_eq!(json["certificate"], "self-signed");
         assert_eq!(json["state_at"], "proxy");
         assert_eq!(json["stamp"], "kernel");
-        assert_eq!(json.as_object().unwrap().len(), 11);
+        assert_eq!(json.as_object().unwrap().len(), 12);
         assert_eq!(
             serde_json::from_value::<Conditions>(json).unwrap(),
             conditions

@@ -11,6 +11,7 @@ use crate::clocks::ClockRecord;
 use crate::conditions::Conditions;
 use crate::counters::Counters;
 use crate::floor::Floor;
+use crate::link::LinkActivity;
 use crate::metric::Metric;
 use crate::precision::Until;
 use crate::recorder::Tallies;
@@ -139,6 +140,9 @@ pub struct RunRecord {
     /// What physics leaves, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// What the emulated link did, once the run is over; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkActivity>,
     /// What is known of the clocks of the two ends; `None` where there is no proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clocks: Option<ClockRecord>,
@@ -171,6 +175,7 @@ impl RunRecord {
             baselines: vec![Row::HTTP_COLD_FULL, Row::HTTP_FULL],
             calibration: Calibration::default(),
             floor: None,
+            link: None,
             clocks: None,
             until: None,
             warnings: Vec::new(),

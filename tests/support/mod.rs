@@ -50,6 +50,16 @@ pub fn heeding_signals(command: &Command) -> Command {
     heeding
 }
 
+/// Where this variable is set, emulated links can be had, and a test that cannot have one fails.
+const MUST_LINK: &str = "TOKENLAG_TESTS_MUST_LINK";
+
+/// Says why a test checks nothing here; a failure where that must not be.
+#[track_caller]
+pub fn not_checked(why: &str) {
+    assert!(std::env::var_os(MUST_LINK).is_none(), "not checked: {why}");
+    eprintln!("not checked: {why}");
+}
+
 /// A comparison small enough for a test, whole enough to have every part; with `more` flags.
 pub fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let small =
@@ -261,6 +271,11 @@ impl Proxy {
             process,
             _files: files,
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.process.id() as i32
     }
 }
 

@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 use tokenlag_scripted::ScriptedBackend;
 
-use crate::support::{Proxy, assert_code, json, run, stderr, stdout, tokenlag};
+use crate::support::{Proxy, assert_code, json, not_checked, run, stderr, stdout, tokenlag};
 
 /// What a run left.
 pub struct Told {
@@ -100,7 +100,7 @@ pub fn may_link() -> bool {
     if !probe.status.success() {
         let why = stderr(&probe);
         assert!(why.contains("CAP_NET_ADMIN"), "{why}");
-        eprintln!("not tested: {}", why.trim());
+        not_checked(why.trim());
     }
     probe.status.success() && geteuid().is_root()
 }

@@ -15,6 +15,7 @@ use crate::conditions::Conditions;
 use crate::floor::Floor;
 use crate::histogram::{SignedHistogram, Summary};
 use crate::join::Unjoined;
+use crate::link::LinkActivity;
 use crate::metric::Metric;
 use crate::precision::Precision;
 use crate::record::{Calibration, Host, RunRecord};
@@ -66,6 +67,9 @@ pub struct Report {
     /// What physics leaves, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// What the emulated link did; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkActivity>,
     /// What is known of the clocks of the two ends; `None` where there is no proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clocks: Option<ClockEstimate>,
@@ -184,6 +188,7 @@ impl Report {
                 found: record.calibration.clone(),
             },
             floor: record.floor,
+            link: record.link,
             clocks: record.clocks.as_ref().and_then(ClockRecord::estimate),
             precision: Precision::of(record),
             channels: record

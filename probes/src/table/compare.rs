@@ -12,7 +12,7 @@ use super::grid::{Cell, Grid, fitting};
 use super::notes::notes;
 use super::quantity::TimeUnit;
 use super::wrap::wrapped;
-use super::{Style, carried, conditions, floor, lateness, legs, precision, price, savings};
+use super::{Style, carried, conditions, floor, lateness, legs, link, precision, price, savings};
 
 /// What the first table shows. The last three are overheads.
 const MEASURED: [(Metric, &str); 5] = [
@@ -103,6 +103,7 @@ fn measured(report: &Report, width: usize, colour: bool) -> String {
     });
     wrapped(title, width, "")
         + &conditions::conditions(report, width)
+        + &link::did(report, width)
         + &tables
         + &notes(report, width)
 }

@@ -1,5 +1,6 @@
 //! What was on in a run, in a line or two below a table's title.
 
+use crate::conditions::Conditions;
 use crate::receipt::StampSource;
 use crate::report::Report;
 use crate::row::Transport;
@@ -54,12 +55,22 @@ fn known(report: &Report) -> Vec<String> {
         held.map(str::to_owned),
         stamped.map(str::to_owned),
         conditions.link.as_ref().map(|link| format!("link {link}")),
-        congestion("TCP", &conditions.tcp_congestion_control),
+        congestion("TCP", &both_sides(conditions)),
         congestion("QUIC", &conditions.quic_congestion_control),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// TCP's congestion control of both sides, where an emulated link has two.
+fn both_sides(conditions: &Conditions) -> Option<String> {
+    let server = conditions.tcp_congestion_control.as_ref()?;
+    Some(match &conditions.client_tcp_congestion_control {
+        None => server.clone(),
+        Some(client) if client == server => format!("{server} on both sides"),
+        Some(client) => format!("{client} at the client, {server} at the server"),
+    })
 }
 
 /// TLS off does not mean that everything went in clear.
@@ -85,5 +96,31 @@ fn encryption(on: bool, report: &Report) -> String {
     match encrypted.is_empty() {
         true => "TLS off".to_owned(),
         false => format!("TLS off (always on in {})", encrypted.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_of_a_link_are_told() {
+        let of = |client: Option<&str>, server: &str| {
+            both_sides(&Conditions {
+                tcp_congestion_control: Some(server.to_owned()),
+                client_tcp_congestion_control: client.map(str::to_owned),
+                ..Conditions::default()
+            })
+        };
+        assert_eq!(of(None, "cubic").as_deref(), Some("cubic"));
+        assert_eq!(
+            of(Some("reno"), "reno").as_deref(),
+            Some("reno on both sides")
+        );
+        assert_eq!(
+            of(Some("bbr"), "reno").as_deref(),
+            Some("bbr at the client, reno at the server")
+        );
+        assert_eq!(both_sides(&Conditions::default()), None);
     }
 }

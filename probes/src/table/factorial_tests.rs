@@ -35,6 +35,7 @@ fn factorial() -> Report {
         stamp: None,
         link: None,
         tcp_congestion_control: Some("bbr".to_owned()),
+        client_tcp_congestion_control: None,
         quic_congestion_control: Some("cubic".to_owned()),
     };
     for cell in &mut record.cells {

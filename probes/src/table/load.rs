@@ -5,7 +5,7 @@ use crate::report::{Report, RowReport};
 use super::grid::{Cell, Grid};
 use super::notes::notes;
 use super::quantity::{TimeUnit, three_digits};
-use super::{Style, carried, conditions, price};
+use super::{Style, carried, conditions, link, price};
 
 /// The table of each row, its throughput, and the verdict.
 pub fn load(report: &Report, style: Style) -> String {
@@ -14,7 +14,8 @@ pub fn load(report: &Report, style: Style) -> String {
         .iter()
         .map(|row| one_row(row, style))
         .collect();
-    let conditions = conditions::conditions(report, style.columns());
+    let width = style.columns();
+    let conditions = conditions::conditions(report, width) + &link::did(report, width);
     parts.extend((!conditions.is_empty()).then_some(conditions));
     parts.extend(price::price(report, style));
     parts.extend(carried::carried(report, style));

@@ -8,6 +8,7 @@ mod floor;
 mod grid;
 mod lateness;
 mod legs;
+mod link;
 mod load;
 mod notes;
 mod precision;
