@@ -65,3 +65,13 @@ pub fn wire(dialect: Dialect) -> Bytes {
     let (name, data) = delta(dialect);
     framed(dialect.framing(), name, &data).into()
 }
+
+/// Two deltas that differ as a stream's do, each on the wire: events that are all the same bytes would be read too cheaply.
+pub fn wires(dialect: Dialect) -> [Bytes; 2] {
+    let (name, data) = delta(dialect);
+    let other = String::from_utf8_lossy(&data)
+        .replace(" token", " other")
+        .replace(":42,", ":43,")
+        .replace(".021000000Z", ".034000000Z");
+    [&data, other.as_bytes()].map(|data| framed(dialect.framing(), name, data).into())
+}

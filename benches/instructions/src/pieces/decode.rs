@@ -29,13 +29,15 @@ pub(super) fn ollama() -> Rounds {
 }
 
 fn of(dialect: Dialect) -> Rounds {
-    let bytes = events::wire(dialect);
+    let events = events::wires(dialect);
+    let mut next = 0;
     let mut decoder = Decoder::new(dialect, dialect.framing());
     let mut marks = Vec::with_capacity(16);
     Box::new(move |rounds| {
         for _ in 0..rounds {
             marks.clear();
-            let fed = decoder.feed(Stamp::default(), 0, black_box(&bytes), &mut marks);
+            next = 1 - next;
+            let fed = decoder.feed(Stamp::default(), 0, black_box(&events[next]), &mut marks);
             assert!(fed.is_ok() && marks.len() == 1);
         }
     })
