@@ -5,6 +5,7 @@
 
 mod admin;
 mod archive;
+mod beside;
 mod body;
 mod book;
 mod carried;

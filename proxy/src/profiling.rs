@@ -3,23 +3,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use thread_priority::ThreadPriority;
-use thread_priority::unix::{
-    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
-};
 use tokenlag_profiling::sampler::HERTZ;
 use tokenlag_profiling::{
-    Sampling, SamplingError, Stacks, Title, flamegraph, protobuf, sampler, tidy,
+    Sampled, Sampling, SamplingError, Stacks, Title, flamegraph, protobuf, sampler, tidy,
 };
-use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::admin::Answer;
+use crate::beside::{Died, Haste, beside};
 use crate::usage;
 
 /// Where they are.
@@ -29,6 +25,8 @@ pub(crate) const PATH: &str = "/debug/pprof/";
 const LONGEST: u64 = 300;
 /// How long one takes where nothing is said.
 const USUAL: u64 = 30;
+/// How long names are looked up only while nothing else wants the core. On one that is always busy that would take minutes.
+const LEISURE: Duration = Duration::from_secs(5);
 
 const OCTETS: &str = "application/octet-stream";
 const SVG: &str = "image/svg+xml";
@@ -208,7 +206,8 @@ fn refused(error: &SamplingError) -> Answer {
 
 async fn begun(hertz: u64) -> Result<Begun, Answer> {
     let hertz = i32::try_from(hertz).unwrap_or(HERTZ);
-    let started = beside(move || Sampling::start(hertz)).await?;
+    // The first one in a process reads its debug information. At leisure, that would be minutes on a busy core.
+    let started = beside(Haste::Little, move || Sampling::start(hertz)).await?;
     let sampling = started.map_err(|error| refused(&error))?;
     Ok(Begun {
         sampling,
@@ -218,16 +217,49 @@ async fn begun(hertz: u64) -> Result<Begun, Answer> {
 
 async fn resolved(begun: Begun, wanted: Wanted) -> Result<Taken, Answer> {
     let Begun { sampling, cpu_ns } = begun;
+    // A profile is over when its seconds are, however busy the core is.
+    let stopped = beside(Haste::Usual, move || sampling.stop()).await?;
+    let sampled = stopped.map_err(|error| refused(&error))?;
     // Before the names are looked up, which costs CPU time of its own.
     let used = self::cpu_ns().zip(cpu_ns);
     let used = used.map(|(now, then)| now.saturating_sub(then));
-    let finished = beside(move || {
-        let stacks = sampling.finish()?;
-        Ok(if wanted.raw { stacks } else { tidy(&stacks) })
-    });
-    let stacks = finished.await?.map_err(|error| refused(&error))?;
+    let stacks = named(sampled, wanted.raw).await?;
     let hertz = rate(stacks.total(), used).unwrap_or(wanted.hertz as f64);
     Ok(Taken { stacks, hertz })
+}
+
+/// Looks up all names: at leisure, and what is left after that in its turn. The sampler is free for another profile then.
+async fn named(mut sampled: Sampled, raw: bool) -> Result<Stacks, Died> {
+    let is_late = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_late);
+    let mut work = std::pin::pin!(beside(Haste::None, move || {
+        match sampled.resolve(|| !seen.load(Ordering::Relaxed)) {
+            true => Ok(shown(sampled, raw)),
+            false => Err(sampled),
+        }
+    }));
+    let done = tokio::select! {
+        done = &mut work => done?,
+        () = sleep(LEISURE) => {
+            is_late.store(true, Ordering::Relaxed);
+            work.await?
+        }
+    };
+    match done {
+        Ok(stacks) => Ok(stacks),
+        Err(mut left) => {
+            let rest = beside(Haste::Usual, move || {
+                left.resolve(|| true);
+                shown(left, raw)
+            });
+            rest.await
+        }
+    }
+}
+
+fn shown(sampled: Sampled, raw: bool) -> Stacks {
+    let stacks = sampled.into_stacks();
+    if raw { stacks } else { tidy(&stacks) }
 }
 
 /// CPU time of this process until now, in nanoseconds.
@@ -249,24 +281,10 @@ impl Taken {
     }
 }
 
-/// Does `work` on a thread of its own that runs when nothing else wants its core: reading debug information and looking names up
-/// takes tenths of a second, in which tokens come and health is asked for.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
-    let (tell, told) = oneshot::channel();
-    let thread = thread::Builder::new().name("profile".to_owned());
-    let started = thread.spawn(move || {
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        // A system that does not allow it has the work done in its turn.
-        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
-        // Where nobody waits any more the work is dropped, and a sampling with it.
-        let _ = tell.send(work());
-    });
-    started.map_err(|_| fallen())?;
-    told.await.map_err(|_| fallen())
-}
-
-fn fallen() -> Answer {
-    Answer::error(500, "Internal Server Error", "the sampler failed")
+impl From<Died> for Answer {
+    fn from(_: Died) -> Self {
+        Self::error(500, "Internal Server Error", "the sampler failed")
+    }
 }
 
 fn some(taken: Taken) -> Result<Taken, Answer> {

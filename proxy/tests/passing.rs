@@ -177,6 +177,53 @@ fn garbage_and_smuggling_are_refused() {
 }
 
 #[test]
+fn pages_of_a_browser_do_not_act_on_the_process() {
+    let stack = Stack::start("gap=0ms");
+    run(async {
+        let admin = stack.addresses.admin;
+        let ask = async |method: &str, target: &str, fields: &str| {
+            let request =
+                format!("{method} {target} HTTP/1.1\r\n{fields}connection: close\r\n\r\n");
+            let answer = raw(admin, request.as_bytes()).await;
+            let status: u16 = answer[9..12].parse().unwrap();
+            (status, answer)
+        };
+        let here = format!("host: {admin}\r\n");
+        let pages = [
+            format!("{here}origin: https://example.com\r\nsec-fetch-site: cross-site\r\n"),
+            format!("{here}origin: null\r\n"),
+            format!("{here}sec-fetch-site: same-site\r\n"),
+            // A name that leads here since its page was loaded.
+            "host: example.com\r\norigin: http://example.com\r\n".to_owned(),
+            "host: example.com\r\n".to_owned(),
+        ];
+        for fields in &pages {
+            for (method, target) in [
+                ("POST", "/shutdown"),
+                ("GET", "/distance"),
+                ("POST", "/debug/pprof/start?seconds=1"),
+                ("POST", "/debug/pprof/stop"),
+                ("GET", "/debug/pprof/profile?seconds=1"),
+                ("GET", "/debug/pprof/flamegraph?seconds=1"),
+            ] {
+                let (status, answer) = ask(method, target, fields).await;
+                assert_eq!(status, 403, "{method} {target}, {fields}: {answer}");
+                assert!(answer.contains("costs it time"), "{answer}");
+            }
+            // Figures are scraped by whoever can.
+            for target in ["/live", "/metrics", "/clock"] {
+                assert_eq!(ask("GET", target, fields).await.0, 200, "{target}");
+            }
+        }
+        // What was refused has not begun, and the proxy lives; the endpoint's own page may ask.
+        let own = format!("{here}origin: http://{admin}\r\nsec-fetch-site: same-origin\r\n");
+        assert_eq!(ask("GET", "/ready", &own).await.0, 200);
+        assert_eq!(ask("POST", "/debug/pprof/stop", &own).await.0, 409);
+        assert_eq!(ask("GET", "/distance", &own).await.0, 200);
+    });
+}
+
+#[test]
 fn the_admin_endpoint_tells_and_stops() {
     let mut stack = Stack::start("gap=0ms");
     run(async {
@@ -243,7 +290,7 @@ fn the_admin_endpoint_tells_and_stops() {
         let (_, histograms) = get(admin, "/histograms").await;
         assert!(histograms.contains("Tag=http.model_ttft"), "{histograms}");
 
-        let post = "POST /shutdown HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let post = format!("POST /shutdown HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
         assert!(
             raw(admin, post.as_bytes())
                 .await

@@ -1,4 +1,8 @@
-//! The admin endpoint: health, figures, the records of exchanges, shutdown. On a thread that carries no traffic.
+//! The admin endpoint: health, figures, the records of exchanges, profiles, shutdown. On a thread that carries no traffic.
+
+mod answer;
+mod browsers;
+mod figures;
 
 use std::cell::RefCell;
 use std::io;
@@ -8,11 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokenlag_channel::http::{Incoming, ServerConnection};
-use tokenlag_channel::{BaseUrl, ExchangeLimits, Stamping, distance};
+use tokenlag_channel::{BaseUrl, ExchangeLimits, Stamping};
 use tokenlag_dialect::Dialect;
 use tokenlag_probes::clock::{Clock, MonoClock, Stamp, clock_name, wall_clock};
-use tokenlag_probes::folder::recorder_log;
-use tokenlag_probes::{ClockReply, TraceId};
 use tokio::net::TcpListener;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
@@ -21,16 +23,11 @@ use tokio::time::timeout;
 
 use crate::book::Book;
 use crate::carried::{ByChannel, Thread, gathered};
-use crate::exposition::prometheus_text;
 use crate::options::ProxyOptions;
 use crate::profiling::{self, Profiling};
 use crate::proxy::Addresses;
-use crate::usage;
-
-/// The most records of one answer of `/exchanges`; the cursor leads on to the rest.
-const PAGE: usize = 4096;
-/// The most deltas of one answer, or one record: with both stamps of each some 8 MB of text.
-const PAGE_DELTAS: usize = 200_000;
+pub(crate) use answer::Answer;
+use answer::{PEM, TEXT};
 
 /// How long `/config` waits for what is not known yet.
 const FINDING: Duration = Duration::from_secs(1);
@@ -49,6 +46,8 @@ const INDEX: &str = "tokenlag proxy\n\n\
     GET  /certificate               what QUIC clients must trust, PEM\n\
     GET  /debug/pprof/profile?seconds=N     what the process does meanwhile, for pprof's readers\n\
     GET  /debug/pprof/flamegraph?seconds=N  the same as a picture\n\
+    POST /debug/pprof/start?seconds=N       begin a profile that is given up after so many\n\
+    POST /debug/pprof/stop                  end it: what the process did since, for pprof's readers\n\
     POST /shutdown                  finish what is under way, then exit\n";
 
 /// Answers on the admin address.
@@ -67,44 +66,11 @@ pub(crate) struct Admin {
     /// The name of the clock that stamps exchanges.
     clock: Option<String>,
     started: (SystemTime, Stamp),
+    /// It is on a loopback address.
+    local: bool,
     profiling: Rc<Profiling>,
     allocations: Option<fn() -> u64>,
 }
-
-/// One answer.
-pub(crate) struct Answer {
-    status: u16,
-    reason: &'static str,
-    kind: &'static str,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn ok(kind: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: 200,
-            reason: "OK",
-            kind,
-            body: body.into(),
-        }
-    }
-
-    pub(crate) fn error(status: u16, reason: &'static str, message: &str) -> Self {
-        Self {
-            status,
-            reason,
-            kind: TEXT,
-            body: format!("{message}\n").into_bytes(),
-        }
-    }
-}
-
-const TEXT: &str = "text/plain; charset=utf-8";
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const JSON: &str = "application/json";
-const PEM: &str = "application/x-pem-file";
-const NDJSON: &str = "application/x-ndjson";
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Admin {
     pub(crate) fn new(
@@ -148,6 +114,7 @@ impl Admin {
             certificate: certificate.to_owned(),
             clock: clock_name(),
             started: (wall_clock(), MonoClock.now()),
+            local: addresses.admin.ip().is_loopback(),
             profiling: Profiling::new(!addresses.admin.ip().is_loopback()),
             allocations: options.allocations,
         }
@@ -214,31 +181,6 @@ impl Admin {
         }
     }
 
-    /// Both stamps of this request and its answer, from which the asker tells how far his own clock is off.
-    fn clock(&self, received: Stamp) -> Answer {
-        let mut reply = ClockReply {
-            received,
-            replied: received,
-            clock: self.clock.clone(),
-        };
-        // Last: what comes before it is no part of the way.
-        reply.replied = MonoClock.now();
-        let mut body = Vec::with_capacity(192);
-        push_line(&mut body, &reply);
-        Answer::ok(JSON, body)
-    }
-
-    /// What the process used since it began.
-    fn usage(&self) -> Answer {
-        let Some(usage) = usage::so_far(self.allocations) else {
-            let why = "the system does not tell what this process used";
-            return Answer::error(503, "Service Unavailable", why);
-        };
-        let mut body = Vec::with_capacity(128);
-        push_line(&mut body, &usage);
-        Answer::ok(JSON, body)
-    }
-
     /// Whoever asks is told what the upstream speaks, where that is soon found out. Going on without the answer, it goes on
     /// being looked for.
     async fn find_kind(&self) {
@@ -255,95 +197,13 @@ impl Admin {
         self.carried.replace(carried);
     }
 
-    /// What the proxy was told, and what it found out.
-    fn config(&self) -> Answer {
-        let mut config = self.config.clone();
-        config.insert("upstream_api".to_owned(), json!(self.book.kinds.shown()));
-        let text = format!("{:#}\n", Value::Object(config));
-        Answer::ok(JSON, text)
+    /// Why a request is not answered that acts on the process, or costs it time.
+    fn refusal(&self, incoming: &Incoming) -> Option<Answer> {
+        let path = incoming.head.path();
+        let acts = matches!(path, "/shutdown" | "/distance") || path.starts_with(profiling::PATH);
+        let why = browsers::refusal(&incoming.head.headers, self.local).filter(|_| acts);
+        why.map(|why| Answer::error(403, "Forbidden", why))
     }
-
-    /// How far the upstream is from here, found out anew.
-    async fn distance(&self) -> Answer {
-        match distance::round_trip(self.upstream.host(), self.upstream.port()).await {
-            Ok(least) => {
-                let nanos = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
-                let found = json!({"upstream": self.upstream.to_string(), "round_trip_ns": nanos});
-                Answer::ok(JSON, format!("{found}\n"))
-            }
-            Err(error) => Answer::error(502, "Bad Gateway", &error.to_string()),
-        }
-    }
-
-    /// OpenMetrics for those who ask for it, Prometheus' older text for all others.
-    fn metrics(&self, incoming: &Incoming) -> Answer {
-        let evicted = self.book.ledger().evicted();
-        let holdings = self.book.archive.holdings();
-        self.book.metrics.woke(&self.stamping.take());
-        let metrics = (self.book.metrics).render(evicted, holdings, &self.carried.borrow());
-        let mut accepted = incoming.head.headers.all("accept");
-        if accepted.any(|value| value.contains("application/openmetrics-text")) {
-            Answer::ok(OPENMETRICS, metrics)
-        } else {
-            Answer::ok(PROMETHEUS, prometheus_text(&metrics))
-        }
-    }
-
-    fn exchanges(&self, query: &str) -> Answer {
-        let mut since = 0;
-        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            match (name, value.parse::<u64>(), value.parse::<TraceId>()) {
-                ("since", Ok(cursor), _) => since = cursor,
-                ("trace", _, Ok(trace)) => return self.one(trace),
-                _ => {
-                    let why = "since=CURSOR is a number, trace=ID 32 hexadecimal digits";
-                    return Answer::error(400, "Bad Request", why);
-                }
-            }
-        }
-        let (records, cursor) = self.book.ledger().since(since, PAGE, PAGE_DELTAS);
-        // No exchange waits for the serialising.
-        let mut body = Vec::new();
-        for record in &records {
-            push_line(&mut body, &**record);
-        }
-        push_line(&mut body, &cursor);
-        Answer::ok(NDJSON, body)
-    }
-
-    fn one(&self, trace: TraceId) -> Answer {
-        let mut body = Vec::new();
-        let record = self.book.ledger().of_trace(trace);
-        match record {
-            Some(record) => push_line(&mut body, &*record),
-            None => {
-                let why = "no finished exchange of that trace is kept (any more)";
-                return Answer::error(404, "Not Found", why);
-            }
-        }
-        Answer::ok(NDJSON, body)
-    }
-
-    fn histograms(&self) -> Answer {
-        // A copy, so that no exchange waits for the serialising.
-        let recorders = self.book.recorders().clone();
-        let rows = recorders
-            .iter()
-            .map(|(name, recorder)| (name.as_str(), recorder));
-        let (started, at) = self.started;
-        let lasted = Duration::from_nanos(MonoClock.now().since(at).unsigned_abs());
-        match recorder_log(started, lasted, rows) {
-            Ok(log) => Answer::ok(TEXT, log),
-            Err(error) => Answer::error(500, "Internal Server Error", &error.to_string()),
-        }
-    }
-}
-
-/// Appends a value as one line of JSON.
-fn push_line(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    serde_json::to_writer(&mut *out, value)
-        .expect("records have string keys, and a Vec takes every byte");
-    out.push(b'\n');
 }
 
 async fn connection(
@@ -393,6 +253,7 @@ async fn converse(
         }
         let profile = incoming.head.path().strip_prefix(profiling::PATH);
         let answer = match (&*incoming.head.method, incoming.head.path()) {
+            _ if let Some(refusal) = admin.refusal(&incoming) => refusal,
             ("GET" | "HEAD", "/distance") => admin.distance().await,
             (method, _) if let Some(path) = profile => {
                 let query = incoming
@@ -420,7 +281,8 @@ async fn converse(
         client
             .respond(answer.status, answer.reason, &fields, body)
             .await?;
-        if incoming.head.method == "POST" && incoming.head.path() == "/shutdown" {
+        let asked = (&*incoming.head.method, incoming.head.path());
+        if asked == ("POST", "/shutdown") && answer.status == 200 {
             // Another request for it may have come first.
             let _ = stop.try_send(());
         }

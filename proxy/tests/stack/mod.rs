@@ -269,7 +269,7 @@ pub async fn raw(address: SocketAddr, request: &[u8]) -> String {
 
 /// A GET on a connection of its own: status and body.
 pub async fn get(address: SocketAddr, target: &str) -> (u16, String) {
-    let request = format!("GET {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     let answer = raw(address, request.as_bytes()).await;
     let status = answer[9..12].parse().unwrap();
     let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
