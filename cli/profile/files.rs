@@ -28,7 +28,9 @@ pub fn write(run: &Path, summary: &Summary) -> anyhow::Result<()> {
     for (first, other) in summary.pairs() {
         let title = Title {
             title: format!("{}, {}: against {}", other.row, other.end.name(), first.row),
-            subtitle: "CPU time a token; red costs more than there, blue less".to_owned(),
+            subtitle:
+                "CPU time a token; red: this function itself costs more than there, blue: less"
+                    .to_owned(),
         };
         let svg = flamegraph::difference_svg(&summary.side(first), &summary.side(other), &title)?;
         put(&folder, &other.difference_file(), &svg)?;

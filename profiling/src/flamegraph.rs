@@ -1,11 +1,11 @@
 //! Flamegraphs: one SVG that opens in any browser, with search and zoom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use inferno::flamegraph::{Options, color::BackgroundColor, from_lines};
 
-use crate::difference::Side;
+use crate::difference::{Side, changes};
 use crate::folded;
 use crate::stacks::Stacks;
 
@@ -43,8 +43,9 @@ pub fn svg(stacks: &Stacks, title: &Title) -> Result<Vec<u8>, FlamegraphError> {
     draw(&lines, options(title))
 }
 
-/// What a unit of work costs in `after` as an SVG, coloured by what changed from `before`: red grew, blue shrank. A frame is as
-/// wide as its CPU time for each token; what is only in `before` has no width.
+/// What a unit of work costs in `after` as an SVG, each frame as wide as its CPU time. Its colour is its function's own: red where the
+/// function itself costs more than in `before`, blue where less, wherever either is called from, and white where they differ by no more
+/// than sampling does. Channels reach the same functions on ways of their own, so that their stacks are hardly ever the same.
 ///
 /// # Errors
 /// There is nothing in `after`.
@@ -53,14 +54,20 @@ pub fn difference_svg(
     after: &Side<'_>,
     title: &Title,
 ) -> Result<Vec<u8>, FlamegraphError> {
-    if after.stacks.total() == 0 {
-        return Err(FlamegraphError::Empty);
-    }
+    let changes = changes(before, after);
+    let clear = changes.iter().filter(|it| it.own.is_clear());
+    // What is only in `before` has no place in the picture.
+    let shares: HashMap<&str, f64> = clear
+        .filter(|it| it.own.after_ns > 0.0)
+        .map(|it| (&*it.function, it.own.before_ns / it.own.after_ns))
+        .collect();
     let mut both: BTreeMap<String, [f64; 2]> = BTreeMap::new();
-    for (at, side) in [before, after].into_iter().enumerate() {
-        for (line, count) in folded::lines(side.stacks) {
-            both.entry(line).or_default()[at] = side.of(count);
-        }
+    for (stack, count) in after.stacks.iter() {
+        let share = stack.last().and_then(|leaf| shares.get(&*leaf.function));
+        let cost = after.of(count);
+        let [before, after] = both.entry(folded::line(stack)).or_default();
+        *before += cost * share.copied().unwrap_or(1.0);
+        *after += cost;
     }
     // Whole numbers are asked for.
     let lines =
@@ -76,6 +83,8 @@ fn options(title: &Title) -> Options<'static> {
     options.subtitle = Some(title.subtitle.clone()).filter(|text| !text.is_empty());
     options.bgcolors = Some(BackgroundColor::Flat((255, 255, 255).into()));
     options.count_name = "samples".to_owned();
+    // In percent: what is narrower than half a pixel makes the file large, and cannot be seen.
+    options.min_width = 0.04;
     // The same names have the same colours in every picture of a run.
     options.hash = true;
     options.deterministic = true;
@@ -124,17 +133,37 @@ mod tests {
 
     #[test]
     fn a_difference_says_what_grew() {
-        let before = folded::parse("t;decode 10\nt;gone 1\n").unwrap();
-        let after = folded::parse("t;decode 10\nt;send 10\n").unwrap();
-        // Twice the work was done after.
+        let before = folded::parse("t;a;decode 1000\nt;recv 500\nt;gone 300\n").unwrap();
+        let after = folded::parse("t;b;decode 1500\nt;c;decode 500\nt;recv 500\nt;send 500\n");
+        let after = after.unwrap();
+        // Twice the work was done after: decoding costs what it did, on other ways.
         let svg = difference_svg(&side(&before, 1.0), &side(&after, 2.0), &title()).unwrap();
         let svg = String::from_utf8(svg).unwrap();
         for frame in [
-            "decode (5,000 ns of CPU time a token, 50.00%; -50.00%)",
-            "send (5,000 ns of CPU time a token, 50.00%; +50.00%)",
+            "decode (750,000 ns of CPU time a token, 50.00%; 0.00%)",
+            "decode (250,000 ns of CPU time a token, 16.67%; 0.00%)",
+            "recv (250,000 ns of CPU time a token, 16.67%; -16.67%)",
+            "send (250,000 ns of CPU time a token, 16.67%; +16.67%)",
         ] {
             assert!(svg.contains(&format!("<title>{frame}</title>")), "{svg}");
         }
+        assert!(!svg.contains("gone"));
+    }
+
+    #[test]
+    fn what_sampling_makes_of_nothing_has_no_colour() {
+        let before = folded::parse("t;decode 100\nt;send 3\n").unwrap();
+        let after = folded::parse("t;decode 110\nt;recv 3\n").unwrap();
+        let svg = difference_svg(&side(&before, 1.0), &side(&after, 1.0), &title()).unwrap();
+        let svg = String::from_utf8(svg).unwrap();
+        assert!(
+            svg.contains("decode (110,000 ns of CPU time a token, 97.35%; 0.00%)"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("recv (3,000 ns of CPU time a token, 2.65%; 0.00%)"),
+            "{svg}"
+        );
     }
 
     #[test]
