@@ -130,10 +130,10 @@ impl Book {
         })
     }
 
-    /// What was sampled up to now.
-    pub fn take_profiles(&mut self) -> Vec<RowProfile> {
+    /// What was sampled up to now, and what of it was cut short, in lines for the user.
+    pub fn take_profiles(&mut self) -> (Vec<RowProfile>, Vec<String>) {
         let profiler = self.profiler.take();
-        profiler.map_or_else(Vec::new, Profiler::into_rows)
+        profiler.map_or_else(Default::default, Profiler::into_rows)
     }
 
     /// Closes the books: everything is on disk, and the report is made.

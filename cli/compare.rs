@@ -102,6 +102,7 @@ async fn measured(
     };
     let mut ends = Ends::gather(plan, starter).await?;
     let host = host::read();
+    let cores = pinning::cores();
     if let Some(core) = pinning.generator {
         // Where the system does not allow it the run is none the worse known: the record says what was asked.
         let _ = pinning::bind(core);
@@ -145,6 +146,7 @@ async fn measured(
         }),
         host,
         pinning,
+        cores,
         place,
         output: &args.output,
         profile: asked.profile,

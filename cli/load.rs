@@ -67,6 +67,7 @@ async fn measured(
         link: link.as_deref(),
         host: host::read(),
         pinning: Pinning::default(),
+        cores: Vec::new(),
         warnings: Vec::new(),
         place,
         output: &args.output,

@@ -18,7 +18,7 @@ use crate::ledger::Ledger;
 use crate::link::Linked;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
-use crate::profile::{Profiler, RowProfile, Wanted};
+use crate::profile::{Place, Profiler, RowProfile, Wanted};
 use crate::progress::Display;
 use crate::rig::{Alarm, NOTHING_MEASURED};
 use crate::sweep::INDEX;
@@ -45,6 +45,8 @@ pub struct Run<'a> {
     pub host: Host,
     /// Which process runs where.
     pub pinning: Pinning,
+    /// The cores that this process might run on before it was bound to one.
+    pub cores: Vec<usize>,
     /// What the command found out about the other ends, for the record.
     pub found: Found,
     /// What the rows' traffic goes over, if it is emulated.
@@ -87,11 +89,18 @@ impl Run<'_> {
             counts.clone(),
             self.plan.exchanges(),
         ));
-        let rows = self.lanes.len();
-        let profiler = self
-            .profile
-            .map(|wanted| Profiler::new(wanted, rows, self.place.to_owned()));
-        let profiler = profiler.transpose()?;
+        let profiler = match self.profile {
+            Some(wanted) => {
+                let place = Place {
+                    folder: self.place.to_owned(),
+                    beside: self.pinning.beside(&self.cores),
+                    all: self.cores.clone(),
+                };
+                let profiler = Profiler::new(wanted, self.lanes.len(), place);
+                Some(alarm.or_stopped(profiler).await?)
+            }
+            None => None,
+        };
         display.stage("warming up");
         let mut shared = self.shared(counts, alarm);
         let calibrated = calibrated(&shared, &self.lanes[0], &mut record).await;
@@ -156,11 +165,11 @@ impl Run<'_> {
         let ended = outcome.as_ref().copied().unwrap_or(Ended::Stopped);
         let broken = outcome.err();
         let link = self.link.map(Linked::emulated);
-        let profiles = book.take_profiles();
+        let (profiles, cut) = book.take_profiles();
         match (book.close(ended == Ended::Whole, link), broken) {
             (Ok((report, told)), broken) => Ok(Measured {
                 report,
-                told,
+                told: [told, cut].concat(),
                 ended,
                 broken,
                 profiles,

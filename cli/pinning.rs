@@ -46,6 +46,30 @@ impl Pinning {
             _ => Self::default(),
         }
     }
+
+    /// Of `all` cores those on which what runs beside the measuring (an emulated link's relay, perf) disturbs least: nobody's, or
+    /// else the backend's, which stamps nothing. `None`: nobody is bound to one, or the load generator could not be spared.
+    pub fn beside(self, all: &[usize]) -> Option<Vec<usize>> {
+        let Self {
+            generator,
+            proxy,
+            sidecar,
+            backend,
+        } = self;
+        generator?;
+        let stamping = [generator, proxy, sidecar];
+        let but = |taken: &[Option<usize>]| -> Vec<usize> {
+            let is_free = |core: &&usize| !taken.contains(&Some(**core));
+            all.iter().filter(is_free).copied().collect()
+        };
+        [
+            but(&[stamping.as_slice(), &[backend]].concat()),
+            but(&stamping),
+            but(&[generator]),
+        ]
+        .into_iter()
+        .find(|cores| !cores.is_empty())
+    }
 }
 
 /// The cores that this process may run on.
@@ -60,7 +84,42 @@ pub fn cores() -> Vec<usize> {
 
 /// Binds this thread, and those that it will start, to one core.
 pub fn bind(core: usize) -> nix::Result<()> {
+    bind_process(0, &[core])
+}
+
+/// Has the process `pid` (its first thread, and those that it will start) run on these cores alone; 0: the calling thread.
+pub fn bind_process(pid: u32, cores: &[usize]) -> nix::Result<()> {
     let mut set = CpuSet::new();
-    set.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &set)
+    for core in cores {
+        set.set(*core)?;
+    }
+    sched_setaffinity(Pid::from_raw(pid.cast_signed()), &set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_beside_keeps_off_who_stamps() {
+        let pinned = |cores: [usize; 4]| {
+            let [generator, proxy, sidecar, backend] = cores.map(Some);
+            Pinning {
+                generator,
+                proxy,
+                sidecar,
+                backend,
+            }
+        };
+        for (cores, taken, expected) in [
+            (2, [0, 0, 0, 1], Some(vec![1])),
+            (4, [0, 1, 2, 3], Some(vec![3])),
+            (8, [0, 1, 2, 7], Some(vec![3, 4, 5, 6])),
+            (1, [0, 0, 0, 0], None),
+        ] {
+            let all: Vec<usize> = (0..cores).collect();
+            assert_eq!(pinned(taken).beside(&all), expected, "{taken:?}");
+        }
+        assert_eq!(Pinning::default().beside(&[0, 1]), None);
+    }
 }

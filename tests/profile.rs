@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -12,9 +13,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{
-    Backend, Proxy, assert_code, assert_tells, children_of_rig, json, run, signal, stderr, stdout,
-    tokenlag, wait_until,
+    Backend, Proxy, assert_code, assert_tells, children_of_rig, heeding_signals, json, run,
+    seconds_since, signal, stderr, stdout, tokenlag, wait_until,
 };
+use tokenlag_probes::{Clock, MonoClock};
 use tokenlag_profiling::{Stacks, folded, protobuf};
 
 /// A profile that is small, with `more` flags.
@@ -216,6 +218,60 @@ fn what_was_sampled_is_kept_when_the_proxy_dies() {
     assert_eq!(shown["rows"][0]["row"], "http/full", "{}", stderr(&output));
 }
 
+/// A perf that begins, and whose samples are in order at once for the first turn and never for the second.
+const SLOW_PERF: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+if [ "$1" = record ]; then
+    for word in "$@"; do case "$word" in --control=fifo:*) pipes=${word#--control=fifo:} ;; esac; done
+    trap 'exit 0' INT
+    read _ < "${pipes%,*}"
+    printf 'a' > "${pipes#*,}"
+    while :; do sleep 0.01; done
+fi
+if mkdir "$here/printed"; then
+    echo "tokenlag $PPID/$PPID "
+    echo "	          5eb663 loadgen::run (/usr/bin/tokenlag)"
+    echo
+    exit 0
+fi
+touch "$here/hangs"
+exec sleep 1000
+"#;
+
+#[test]
+fn ctrl_c_while_names_are_looked_up_ends_the_run_at_once_and_keeps_earlier_turns() {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let perf = folder.path().join("perf");
+    fs::write(&perf, SLOW_PERF).expect("it is written");
+    let mut execute = fs::metadata(&perf).expect("it is there").permissions();
+    execute.set_mode(0o755);
+    fs::set_permissions(&perf, execute).expect("it may be run");
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let place = out.to_str().expect("text");
+    let flags = ["--channels", "http", "--sampler", "perf"];
+    let mut command = heeding_signals(tokenlag(&small(place, &flags)).env("PATH", path));
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the command starts");
+    let hangs = folder.path().join("hangs");
+    wait_until("perf hangs", Duration::from_secs(120), || hangs.exists());
+    let pressed = MonoClock.now();
+    signal(child.id() as i32, Signal::SIGINT);
+    let output = child.wait_with_output().expect("it ends");
+    let took = seconds_since(pressed);
+    // perf would have a minute.
+    assert!(took < 20.0, "{took} s");
+    assert_code(&output, 1);
+    assert_tells(&output, "interrupted");
+    let shown = json(&out.join("profile.json"));
+    let row = &shown["rows"][0];
+    assert!(row["tokens"].as_u64() > Some(0), "{row}");
+    assert_eq!(row["ends"][0]["samples"], 1, "{row}");
+    let left = fs::read_dir(&out).expect("it is there").flatten();
+    let left: Vec<_> = left.map(|it| it.file_name()).collect();
+    assert!(!left.iter().any(|name| name == ".perf-0"), "{left:?}");
+}
+
 /// Status and body of an answer of the admin endpoint.
 fn ask(admin: &str, method: &str, path: &str) -> (u16, Vec<u8>) {
     let mut stream = asking(admin, method, path);
@@ -255,7 +311,7 @@ fn a_sidecar_profiles_itself_under_load_and_one_at_a_time() {
         "--concurrency",
         "8",
         "--duration",
-        "60s",
+        "180s",
         "--osl",
         "64",
         "--ui",

@@ -39,7 +39,7 @@ pub struct CompareArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub blocks: Option<u32>,
     /// Go on until each interval of the changes reaches at most so many percentage points to either side, as in 2%, or
-    /// --duration is over [default: 10m]; --blocks is then the fewest, 20 at least
+    /// --duration is over, which is 10m then unless it is given; --blocks is then the fewest, 20 at least
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["quick", "num_prompts"])]
     pub until: Option<f64>,
     /// Fewer channels and shorter answers: at most 20 seconds of load

@@ -17,8 +17,8 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "tokenlag",
     version,
-    after_help = "Every flag can be set by TOKENLAG_<FLAG> and by a key of its name in --plan FILE.toml; \
-                  flags override the environment, and that overrides the file.\n\
+    after_help = "Every flag can be set by TOKENLAG_<FLAG>, and those of compare, load, profile and link by a key of their name \
+                  in --plan FILE.toml too; flags override the environment, and that overrides the file.\n\
                   Exit codes: 0 good, 1 the run failed, 2 wrong usage, 3 the figures must not be trusted, \
                   99 a threshold was crossed."
 )]

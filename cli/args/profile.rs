@@ -10,11 +10,11 @@ use super::values::share;
 #[derive(Debug, Args)]
 pub struct ProfileArgs {
     /// Go on until the share of any function in each profile is known to so many percentage points to either side, as in 1%,
-    /// or --duration is over [default: 5m] [default: 5%, with --quick 10%]
+    /// or --duration is over, which is 5m here unless it is given [default: 5%, with --quick 10%]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub resolution: Option<f64>,
     /// Who samples: self (each process itself, 199 times in a second of its CPU time) or perf (the program of that name,
-    /// 4,000 times, with the kernel's functions)
+    /// 4,000 times, with the kernel's functions; it runs on the backend's core, or on one that nobody is bound to)
     #[arg(long, value_enum, default_value_t)]
     pub sampler: Sampler,
     /// Keep all frames, those too that only pass calls on: polling, closures, the runtime

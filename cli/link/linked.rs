@@ -180,7 +180,7 @@ impl Linked {
     /// Has the relay run where the processes of the run do not, as far as there are cores for that. Must be called before this
     /// thread is bound to its own.
     pub fn keep_off(&self, pinning: Pinning) {
-        if let Some(cores) = beside(&pinning::cores(), pinning) {
+        if let Some(cores) = pinning.beside(&pinning::cores()) {
             // Where the system does not allow it the relay runs where it likes; the record says where it may.
             let _ = self.link.run_on(&cores);
         }
@@ -221,30 +221,6 @@ impl Linked {
     pub fn emulated(&self) -> Emulated {
         emulated(&self.link, self.entered)
     }
-}
-
-/// Of `all` cores those on which a relay disturbs least: nobody's, or else the backend's, which stamps nothing. `None`: nobody
-/// is bound to one, or the load generator could not be spared.
-fn beside(all: &[usize], pinning: Pinning) -> Option<Vec<usize>> {
-    let Pinning {
-        generator,
-        proxy,
-        sidecar,
-        backend,
-    } = pinning;
-    generator?;
-    let stamping = [generator, proxy, sidecar];
-    let but = |taken: &[Option<usize>]| -> Vec<usize> {
-        let is_free = |core: &&usize| !taken.contains(&Some(**core));
-        all.iter().filter(is_free).copied().collect()
-    };
-    [
-        but(&[stamping.as_slice(), &[backend]].concat()),
-        but(&stamping),
-        but(&[generator]),
-    ]
-    .into_iter()
-    .find(|cores| !cores.is_empty())
 }
 
 /// What `link` did since then.
@@ -343,29 +319,6 @@ pub fn check_proxy(args: &LinkedArgs, proxy: Option<&BaseUrl>) -> anyhow::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_relay_keeps_off_who_stamps() {
-        let pinned = |cores: [usize; 4]| {
-            let [generator, proxy, sidecar, backend] = cores.map(Some);
-            Pinning {
-                generator,
-                proxy,
-                sidecar,
-                backend,
-            }
-        };
-        for (cores, taken, expected) in [
-            (2, [0, 0, 0, 1], Some(vec![1])),
-            (4, [0, 1, 2, 3], Some(vec![3])),
-            (8, [0, 1, 2, 7], Some(vec![3, 4, 5, 6])),
-            (1, [0, 0, 0, 0], None),
-        ] {
-            let all: Vec<usize> = (0..cores).collect();
-            assert_eq!(beside(&all, pinned(taken)), expected, "{taken:?}");
-        }
-        assert_eq!(beside(&[0, 1], Pinning::default()), None);
-    }
 
     #[test]
     fn an_emulator_that_was_not_up_to_it_is_told() {

@@ -1,6 +1,7 @@
 //! `tokenlag profile`: the same load over each channel, CPU profiles of both ends, and what differs between them.
 
 mod files;
+mod own;
 mod perf;
 mod sampling;
 mod summary;
@@ -9,7 +10,7 @@ mod table;
 use nix::sys::signal::Signal;
 use tokenlag_probes::RunFolder;
 
-pub use sampling::{Carrier, End, Profiler, RowProfile, Wanted};
+pub use sampling::{Carrier, End, Place, Profiler, RowProfile, Wanted};
 
 use crate::args::profile::ProfileArgs;
 use crate::args::values::Output;

@@ -1,7 +1,7 @@
 //! `perf record` on both ends of a row while it has its turn: 4,000 samples in a second of CPU time, with the kernel's functions.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,18 +12,80 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use tokenlag_profiling::Stacks;
-use tokenlag_profiling::perf::{FIELDS, Thread, parse};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokenlag_profiling::perf::{FIELDS, Printed, Thread};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+use super::sampling::Place;
+use crate::pinning;
 
 /// Samples in a second of CPU time.
 pub const HERTZ: u32 = 4_000;
 /// Bytes of its stack that are kept with a sample, from which its frames are found afterwards.
 const STACK: &str = "dwarf,16384";
-/// How long it may take to begin, and to put its samples in order.
+/// How long it may take to begin.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a turn's recording may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of the disk, in bytes: a sample is 17 KB, so that a second of CPU time is 70 MB.
+    bytes: u64,
+    /// To end, and to put its samples in order, each.
+    time: Duration,
+}
+
+/// Those of a run: 15 s of CPU time.
+pub const LIMITS: Limits = Limits {
+    bytes: 1 << 30,
+    time: Duration::from_secs(60),
+};
+
+/// Why a recording has not all of its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cut {
+    /// Its file had become as large as it may.
+    Size,
+    /// perf ended before the turn did, for a reason of its own.
+    Ended,
+    /// Its samples could not all be put in order in time.
+    Time,
+}
+
+impl Cut {
+    /// What is to be told of so many turns.
+    pub fn told(self, turns: u32) -> String {
+        let turns = match turns {
+            1 => "one turn".to_owned(),
+            turns => format!("{turns} turns"),
+        };
+        match self {
+            Self::Size => format!(
+                "perf's profile of {turns} has only the beginning: its file had reached {} MiB; have shorter turns (--num-prompts)",
+                LIMITS.bytes >> 20
+            ),
+            Self::Ended => format!(
+                "perf's profile of {turns} has only the beginning: it ended early, as it does where the disk is full"
+            ),
+            Self::Time => format!(
+                "perf's profile of {turns} has a part of the samples: putting them in order took longer than {:?}; have shorter turns \
+                 (--num-prompts)",
+                LIMITS.time
+            ),
+        }
+    }
+}
+
+/// What a recording has.
+#[derive(Debug)]
+pub struct Taken {
+    /// The stacks of each thread.
+    pub threads: BTreeMap<Thread, Stacks>,
+    /// Why that is not all.
+    pub cut: Option<Cut>,
+}
 
 /// Names that are tried for its folder.
 const NAMES: u32 = 100;
@@ -32,6 +94,7 @@ const NAMES: u32 = 100;
 pub struct Perf {
     process: Child,
     folder: Folder,
+    limits: Limits,
 }
 
 /// Where perf's files are, while there are any: a folder that was made for them, and nobody else's.
@@ -71,12 +134,12 @@ impl Drop for Folder {
 }
 
 impl Perf {
-    /// Begins to sample the processes `pids`; its files are in `folder` until it is over.
+    /// Begins to sample the processes `pids`, in `place`, for as long as it is within `limits`.
     ///
     /// # Errors
     /// There is no perf, or it may not.
-    pub async fn start(pids: &[u32], folder: &Path) -> anyhow::Result<Self> {
-        let folder = Folder::make(folder)?;
+    pub async fn start(pids: &[u32], place: &Place, limits: Limits) -> anyhow::Result<Self> {
+        let folder = Folder::make(&place.folder)?;
         let (control, answer) = (folder.0.join("control"), folder.0.join("answer"));
         for fifo in [&control, &answer] {
             mkfifo(fifo, Mode::S_IRUSR | Mode::S_IWUSR)
@@ -107,6 +170,7 @@ impl Perf {
             .args(["-p", &pids.join(",")])
             .arg("-o")
             .arg(folder.0.join("data"))
+            .arg(format!("--max-size={}B", limits.bytes))
             // It begins when it is told to, and says so.
             .args(["-D", "-1"])
             .arg(format!(
@@ -117,6 +181,8 @@ impl Perf {
             .stdout(Stdio::null())
             .spawn()
             .map_err(not_started)?;
+        // It copies 70 MB a second: it shall not take that from what it samples.
+        run_on(&process, place.beside.as_deref());
         let began = async {
             ask.write_all(b"enable\n").await?;
             told.read_u8().await
@@ -135,37 +201,89 @@ impl Perf {
                 bail!(refusal(&words, &status));
             }
         }
-        Ok(Self { process, folder })
+        Ok(Self {
+            process,
+            folder,
+            limits,
+        })
     }
 
-    /// Ends it: the stacks of each thread.
+    /// Ends it.
     ///
     /// # Errors
-    /// perf failed.
-    pub async fn finish(mut self) -> anyhow::Result<BTreeMap<Thread, Stacks>> {
+    /// perf failed, and there is nothing.
+    pub async fn finish(mut self, place: &Place) -> anyhow::Result<Taken> {
+        let early = self.process.try_wait().context("perf record is lost")?;
         if let Some(pid) = self.process.id() {
             // Where it has ended already, its file is there.
-            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGINT);
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT);
         }
-        let ended = timeout(PATIENCE, self.process.wait()).await;
-        ended.with_context(|| format!("perf record did not end within {PATIENCE:?}"))??;
-        let printed = command("script")
+        let time = self.limits.time;
+        let ended = timeout(time, self.process.wait()).await;
+        ended.with_context(|| format!("perf record did not end within {time:?}"))??;
+        let data = self.folder.0.join("data");
+        let size = fs::metadata(&data).map_or(0, |file| file.len());
+        let early = early.map(|_| match size >= self.limits.bytes {
+            true => Cut::Size,
+            false => Cut::Ended,
+        });
+        let (threads, late) = self.script(&data, place).await?;
+        let cut = early.or(late.then_some(Cut::Time));
+        Ok(Taken { threads, cut })
+    }
+
+    /// Has the samples put in order, up to where the time is over: whether it was.
+    async fn script(
+        &self,
+        data: &Path,
+        place: &Place,
+    ) -> anyhow::Result<(BTreeMap<Thread, Stacks>, bool)> {
+        let words = self.folder.0.join("words");
+        let errors = File::create(&words);
+        let errors = errors.with_context(|| format!("cannot write {}", words.display()))?;
+        let mut process = command("script")
             .arg("-i")
-            .arg(self.folder.0.join("data"))
+            .arg(data)
             // Looking up what was inlined takes perf minutes.
             .args(["--no-inline", "-F", FIELDS])
-            .output();
-        let printed = timeout(PATIENCE, printed).await;
-        let printed =
-            printed.with_context(|| format!("perf script was not done within {PATIENCE:?}"))?;
-        let printed = printed.map_err(not_started)?;
-        if !printed.status.success() {
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .map_err(not_started)?;
+        // Nothing is measured meanwhile.
+        run_on(&process, Some(&place.all));
+        let stdout = process.stdout.take().context("perf script is lost")?;
+        let mut printed = Printed::default();
+        let reading = async {
+            let (mut lines, mut line) = (BufReader::new(stdout), Vec::new());
+            while lines.read_until(b'\n', &mut line).await? > 0 {
+                printed.line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+                line.clear();
+            }
+            process.wait().await
+        };
+        let status = match timeout(self.limits.time, reading).await {
+            Ok(ended) => ended.context("cannot read what perf script prints")?,
+            Err(_) => {
+                // What it printed is good; dropped, it is killed.
+                return Ok((printed.finish(), true));
+            }
+        };
+        if !status.success() {
+            let words = fs::read(&words).unwrap_or_default();
             bail!(refusal(
-                &String::from_utf8_lossy(&printed.stderr),
-                &printed.status.to_string()
+                &String::from_utf8_lossy(&words),
+                &status.to_string()
             ));
         }
-        Ok(parse(&String::from_utf8_lossy(&printed.stdout)))
+        Ok((printed.finish(), false))
+    }
+}
+
+/// Where the system does not allow it, perf runs where it likes.
+fn run_on(process: &Child, cores: Option<&[usize]>) {
+    if let (Some(pid), Some(cores @ [_, ..])) = (process.id(), cores) {
+        let _ = pinning::bind_process(pid, cores);
     }
 }
 
@@ -214,6 +332,9 @@ fn refusal(words: &str, status: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -237,6 +358,56 @@ mod tests {
         let file = place.path().join("file");
         fs::write(&file, "in the way").unwrap();
         assert!(Folder::make(&file).is_err());
+    }
+
+    /// Uses CPU time.
+    fn burn(stop: &AtomicBool) {
+        let mut sum = 0u64;
+        while !stop.load(Ordering::Relaxed) {
+            sum = (0..10_000).fold(sum, |sum, i| std::hint::black_box(sum.wrapping_mul(31) + i));
+        }
+        std::hint::black_box(sum);
+    }
+
+    #[tokio::test]
+    async fn a_recording_ends_at_its_limit_and_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = pinning::cores();
+        let place = Place {
+            folder: folder.path().to_owned(),
+            beside: all.last().map(|last| vec![*last]),
+            all,
+        };
+        let limits = Limits {
+            bytes: 4 << 20,
+            ..LIMITS
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let burning = std::thread::spawn(move || burn(&stopped));
+        let started = Perf::start(&[std::process::id()], &place, limits).await;
+        let mut perf = match started {
+            Ok(perf) => perf,
+            Err(error) => {
+                let told = error.to_string();
+                assert!(told.contains("leave out --sampler perf"), "{told}");
+                stop.store(true, Ordering::Relaxed);
+                burning.join().unwrap();
+                return;
+            }
+        };
+        let ended = timeout(PATIENCE, perf.process.wait()).await;
+        ended.expect("its limit ends it").unwrap();
+        stop.store(true, Ordering::Relaxed);
+        burning.join().unwrap();
+        let taken = perf.finish(&place).await.unwrap();
+        assert_eq!(taken.cut, Some(Cut::Size));
+        let samples: u64 = taken.threads.values().map(Stacks::total).sum();
+        assert!(samples > 50, "{samples}");
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 0, "its files are gone");
+        assert!(Cut::Size.told(1).contains("1024 MiB"));
+        assert!(Cut::Time.told(3).contains("3 turns"));
     }
 
     #[test]

@@ -3,22 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use nix::unistd::gettid;
 use serde::Serialize;
 use tokenlag_loadgen::BaseUrl;
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Row, Stamp};
+use tokenlag_profiling::perf::Thread;
 use tokenlag_profiling::sampler::HERTZ;
-use tokenlag_profiling::{Sampling, Stacks, difference, protobuf};
+use tokenlag_profiling::{Stacks, difference};
 
-use super::perf::{self, Perf};
+use super::own::{self, Own};
+use super::perf::{self, Cut, Perf};
 use crate::args::profile::Sampler;
-use crate::http;
-
-/// How long a proxy may take to begin or to hand over a profile: the first time it reads its debug information.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a profile shall be.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +89,17 @@ impl RowProfile {
     }
 }
 
+/// Where what samples may be, of folders and cores.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where perf's files are while it samples.
+    pub folder: PathBuf,
+    /// The cores on which it disturbs least; `None`: wherever the system puts it.
+    pub beside: Option<Vec<usize>>,
+    /// Those that it may have between turns.
+    pub all: Vec<usize>,
+}
+
 /// Samples, turn by turn.
 pub struct Profiler {
     wanted: Wanted,
@@ -103,8 +111,9 @@ pub struct Profiler {
     under_way: UnderWay,
     /// When the first row had its first turn; `None` until then.
     began: Option<Stamp>,
-    /// Where perf's files may be.
-    folder: PathBuf,
+    place: Place,
+    /// How many turns were cut short, and why.
+    cut: BTreeMap<Cut, u32>,
 }
 
 /// What samples a row's turn.
@@ -114,20 +123,19 @@ enum UnderWay {
     #[default]
     Nothing,
     /// Each process samples itself.
-    Own(Sampling),
+    Own(Own),
     /// perf samples them all.
     Perf(Perf),
 }
 
 impl Profiler {
-    /// A profiler of a run that has so many `rows`; perf's own files are in `folder` while it samples.
+    /// A profiler of a run that has so many `rows`.
     ///
     /// # Errors
     /// This process cannot be sampled.
-    pub fn new(wanted: Wanted, rows: usize, folder: PathBuf) -> anyhow::Result<Self> {
+    pub async fn new(wanted: Wanted, rows: usize, place: Place) -> anyhow::Result<Self> {
         if wanted.sampler == Sampler::Own {
-            // The first time takes longer, and shows whether it is possible at all.
-            Sampling::start(HERTZ)?.finish()?;
+            own::try_out().await?;
         }
         let thread = fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
         Ok(Self {
@@ -137,7 +145,8 @@ impl Profiler {
             thread: thread.trim().to_owned(),
             under_way: UnderWay::Nothing,
             began: None,
-            folder,
+            place,
+            cut: BTreeMap::new(),
         })
     }
 
@@ -148,17 +157,7 @@ impl Profiler {
     pub async fn begin(&mut self, carriers: &[Carrier]) -> anyhow::Result<()> {
         self.began.get_or_insert_with(|| MonoClock.now());
         self.under_way = match self.wanted.sampler {
-            Sampler::Own => {
-                for Carrier { end, admin, .. } in carriers {
-                    let path = "/debug/pprof/start?seconds=300&raw=1";
-                    let started = http::post(admin, path, PATIENCE).await;
-                    started
-                        .with_context(|| format!("cannot sample the {} at {admin}", end.name()))?;
-                }
-                let sampling =
-                    Sampling::start(HERTZ).context("cannot sample the load generator")?;
-                UnderWay::Own(sampling)
-            }
+            Sampler::Own => UnderWay::Own(Own::start(carriers).await?),
             Sampler::Perf => {
                 let mut pids = vec![std::process::id()];
                 for Carrier { end, admin, pid } in carriers {
@@ -170,13 +169,14 @@ impl Profiler {
                         ),
                     }
                 }
-                UnderWay::Perf(Perf::start(&pids, &self.folder).await?)
+                UnderWay::Perf(Perf::start(&pids, &self.place, perf::LIMITS).await?)
             }
         };
         Ok(())
     }
 
-    /// The row's turn is over, in which these exchanges came to their end.
+    /// The row's turn is over, in which these exchanges came to their end. Dropped before it is done, as when the run is stopped, it
+    /// leaves what was sampled in earlier turns as it is.
     ///
     /// # Errors
     /// An end's profile cannot be had; those of the others are kept.
@@ -188,45 +188,27 @@ impl Profiler {
     ) -> anyhow::Result<()> {
         let now = MonoClock.now();
         let run_ns = now.since(self.began.unwrap_or(now)) as f64;
-        let under_way = std::mem::take(&mut self.under_way);
-        let thread = self.thread.clone();
+        let mut sampled = Vec::new();
+        let ended = match std::mem::take(&mut self.under_way) {
+            UnderWay::Nothing => return Ok(()),
+            UnderWay::Own(own) => own.finish(&self.thread, &mut sampled).await,
+            UnderWay::Perf(perf) => {
+                let taken = perf.finish(&self.place).await?;
+                if let Some(cut) = taken.cut {
+                    *self.cut.entry(cut).or_default() += 1;
+                }
+                sampled = of_ends(taken.threads, carriers);
+                Ok(())
+            }
+        };
+        // All of a turn, or nothing of it.
         let profile = self.row(row);
         profile.run_ns = run_ns;
         profile.tokens += exchanges.iter().map(tokens).sum::<u64>();
-        match under_way {
-            UnderWay::Nothing => Ok(()),
-            UnderWay::Own(sampling) => {
-                let sampled = sampling
-                    .finish()
-                    .context("cannot read the load generator's profile")?;
-                profile.add(End::Client, sampled.of_roots(|root| root == thread));
-                for Carrier { end, admin, .. } in carriers {
-                    let what =
-                        || format!("cannot have the profile of the {} at {admin}", end.name());
-                    let packed = http::post(admin, "/debug/pprof/stop", PATIENCE)
-                        .await
-                        .with_context(what)?;
-                    profile.add(*end, protobuf::decode(&packed).with_context(what)?);
-                }
-                Ok(())
-            }
-            UnderWay::Perf(perf) => {
-                let ours = (std::process::id(), gettid().as_raw().unsigned_abs());
-                profile.add(End::Client, Stacks::default());
-                for carrier in carriers {
-                    profile.add(carrier.end, Stacks::default());
-                }
-                for (thread, stacks) in perf.finish().await? {
-                    let of = |it: &&Carrier| it.pid == Some(thread.0);
-                    if thread == ours {
-                        profile.add(End::Client, stacks);
-                    } else if let Some(carrier) = carriers.iter().find(of) {
-                        profile.add(carrier.end, stacks);
-                    }
-                }
-                Ok(())
-            }
+        for (end, stacks) in sampled {
+            profile.add(end, stacks);
         }
+        ended
     }
 
     fn row(&mut self, row: Row) -> &mut RowProfile {
@@ -250,10 +232,28 @@ impl Profiler {
         self.rows.len() == self.expected && self.rows.iter().all(is_enough)
     }
 
-    /// What was sampled.
-    pub fn into_rows(self) -> Vec<RowProfile> {
-        self.rows
+    /// What was sampled, and what was cut short, in lines for the user.
+    pub fn into_rows(self) -> (Vec<RowProfile>, Vec<String>) {
+        let cut = self.cut.iter().map(|(cut, turns)| cut.told(*turns));
+        (self.rows, cut.collect())
     }
+}
+
+/// Each end's stacks, of those of all threads: of this process's those of the calling thread.
+fn of_ends(threads: BTreeMap<Thread, Stacks>, carriers: &[Carrier]) -> Vec<(End, Stacks)> {
+    let ours = (std::process::id(), gettid().as_raw().unsigned_abs());
+    // An end that used no CPU time has no thread here.
+    let ends = std::iter::once(End::Client).chain(carriers.iter().map(|it| it.end));
+    let mut sampled: Vec<_> = ends.map(|end| (end, Stacks::default())).collect();
+    for (thread, stacks) in threads {
+        let of = |it: &&Carrier| it.pid == Some(thread.0);
+        if thread == ours {
+            sampled.push((End::Client, stacks));
+        } else if let Some(carrier) = carriers.iter().find(of) {
+            sampled.push((carrier.end, stacks));
+        }
+    }
+    sampled
 }
 
 /// Output tokens as `usage` counts them; deltas where there is none. Those of complete exchanges, as in reports.
