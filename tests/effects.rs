@@ -1,5 +1,6 @@
-//! Effects that people argue about: each has a plan that is read, and its switch comes to the ends that it concerns and into
-//! the report.
+//! Effects that people argue about: each has a plan that is read. Nagle's algorithm, the switch that is none of a link's and none
+//! of TLS's, is refused where the ends differ in it, and stands in the report. (That it comes to the sockets of both ends is tested
+//! beside them, in `channel/src/accept.rs`.)
 
 mod support;
 
@@ -9,10 +10,11 @@ use std::path::Path;
 use support::{Backend, Proxy, assert_code, assert_tells, compared, rows_of, run, small, stdout};
 
 /// Each plan, and its comparisons.
-const PLANS: [(&str, u32); 7] = [
+const PLANS: [(&str, u32); 8] = [
     ("nagle", 2),
     ("idle-restart", 3),
     ("congestion", 4),
+    ("cubic", 4),
     ("initial-window", 4),
     ("resumption", 4),
     ("zero-rtt", 4),
