@@ -1,6 +1,6 @@
 //! Signals of a command behind a link: it gets each once, whoever sends it, and its end is that of `tokenlag link`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -97,6 +97,16 @@ impl Telling {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }
 
+    /// Whether `tokenlag link` has no signal that it has not looked at.
+    fn has_read_all(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let mut waiting = status
+            .lines()
+            .filter(|line| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"));
+        waiting.all(|line| line.ends_with("\t0000000000000000"))
+    }
+
     /// Has the command end, and fails where it had got more than it told.
     fn end(mut self) {
         let namespace = namespace_of(&self.pid).expect("the command runs");
@@ -169,7 +179,10 @@ fn what_a_terminal_tells_reaches_the_command_once() {
             assert_eq!(telling.line(), name);
         }
     }
-    // In the foreground, from elsewhere.
+    // In the foreground, from elsewhere. A signal that comes while one of its number waits to be read is none.
+    wait_until("what the terminal told is read", PATIENCE, || {
+        telling.has_read_all()
+    });
     telling.kill(Signal::SIGINT);
     assert_eq!(telling.line(), "INT");
     telling.end();
