@@ -41,6 +41,23 @@ pub fn codex() -> PathBuf {
 
 const BIN: &str = "node_modules/.bin/codex";
 
+/// The folder that has the npm package `pprof-format`, which reads pprof's files.
+pub fn pprof_format() -> PathBuf {
+    let package = "pprof-format@2.3.2";
+    installed("pprof-format", package, |folder| {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--prefix"])
+            .arg(folder)
+            .arg(package);
+        let output = run(&mut npm, "install Node.js and npm, as .ci/run does");
+        assert!(
+            output.status.success(),
+            "npm cannot install {package}; is there a way to the npm registry? {}",
+            said(&output)
+        );
+    })
+}
+
 /// The interpreter of a virtual environment that has the clients written in Python.
 pub fn python() -> PathBuf {
     let requirements = source("python/requirements.txt");

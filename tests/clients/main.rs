@@ -8,6 +8,7 @@ mod curl;
 mod histograms;
 mod install;
 mod llama;
+mod profiles;
 mod python;
 mod stage;
 #[path = "../support/mod.rs"]
