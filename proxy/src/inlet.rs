@@ -46,26 +46,18 @@ enum Source {
 }
 
 impl Inlet {
-    /// A reply over HTTP/1.1 to a request of that `method`; it may be silent for `idle`.
-    ///
-    /// # Errors
-    /// Fields that contradict each other about the body's length.
-    pub(crate) fn http(
-        connection: Pooled,
-        response: Response,
-        method: &str,
-        idle: Duration,
-    ) -> Result<Self, ChannelError> {
-        Ok(Self {
-            length: length(&response.head, method)?,
-            head: response.head.clone(),
+    /// A reply over HTTP/1.1; it may be silent for `idle`.
+    pub(crate) fn http(connection: Box<Pooled>, mut response: Response, idle: Duration) -> Self {
+        Self {
+            length: response.framing(),
+            head: response.take_head(),
             framing: dialect::Framing::Sse,
             source: Source::Http {
-                connection: Box::new(connection),
+                connection,
                 response: Box::new(response),
                 idle,
             },
-        })
+        }
     }
 
     /// A reply over another channel to a request of that `method`.
@@ -206,7 +198,7 @@ impl Inlet {
                 ..
             } => {
                 if response.is_reusable() && !owed {
-                    pool.put(*connection);
+                    pool.put(connection);
                 }
             }
             // The reply has ended: nothing is waited for, and nothing can fail that concerns it.

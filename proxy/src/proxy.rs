@@ -12,7 +12,7 @@ use tokenlag_channel::{ChannelError, quic, tcp};
 use tokio::runtime;
 use tokio::select;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use crate::admin::Admin;
@@ -230,7 +230,19 @@ fn carry(
         .build()
         .map_err(ProxyError::Thread)?;
     let worker = Rc::new(worker);
-    LocalSet::new().block_on(&runtime, serve(worker, sockets, udp, asked, grace))
+    let udp = udp.clone();
+    // A task of its own: what the set itself waits for is polled whenever any task wakes, which is with every token.
+    let served = async move {
+        let served = spawn_local(async move { serve(worker, sockets, &udp, asked, grace).await });
+        served
+            .await
+            .unwrap_or_else(|ended| match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Nobody cancels it.
+                Err(_) => Ok(()),
+            })
+    };
+    LocalSet::new().block_on(&runtime, served)
 }
 
 /// The same within a thread's runtime.
@@ -247,7 +259,7 @@ async fn serve(
         .map(|socket| front::udp::listen(&worker, socket, udp))
         .transpose()?;
     let counting = Rc::clone(&worker);
-    tokio::task::spawn_local(async move {
+    spawn_local(async move {
         while let Some(tell) = asked.recv().await {
             // Who does not wait any more need not be told.
             let _ = tell.send(counting.carried());

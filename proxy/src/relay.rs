@@ -46,7 +46,8 @@ pub(crate) async fn reply(
     outlet: &mut impl Outlet,
 ) -> Relayed {
     if let Some(translation) = expected.translation.take_if(|wanted| !wanted.is_streamed()) {
-        inlet = match in_one_piece(worker, translation, inlet, tap, outlet).await {
+        let whole = Box::pin(in_one_piece(worker, translation, inlet, tap, outlet));
+        inlet = match whole.await {
             Ok(whole) => whole,
             Err(ended) => return ended,
         };

@@ -99,7 +99,9 @@ pub(crate) struct Pool {
     dial: Dial,
     /// Every request has a connection of its own.
     cold: bool,
-    idle: RefCell<Vec<Pooled>>,
+    /// Boxed, since they are handed on often.
+    #[expect(clippy::vec_box, reason = "what is taken stays in its box")]
+    idle: RefCell<Vec<Box<Pooled>>>,
     /// What its connections carried.
     total: Total,
 }
@@ -116,7 +118,7 @@ impl Pool {
     }
 
     /// A connection, the warmest first, and whether it was made anew.
-    pub(crate) async fn take(&self) -> Result<(Pooled, bool), ChannelError> {
+    pub(crate) async fn take(&self) -> Result<(Box<Pooled>, bool), ChannelError> {
         while let Some(mut connection) = self.pop() {
             if connection.is_fresh() {
                 return Ok((connection, false));
@@ -126,13 +128,14 @@ impl Pool {
     }
 
     /// A connection that nobody used yet.
-    pub(crate) async fn dial(&self) -> Result<Pooled, ChannelError> {
-        let dialled = Connection::dial(&self.dial).await?;
-        Ok(Pooled::new(dialled.connection, &self.total))
+    pub(crate) async fn dial(&self) -> Result<Box<Pooled>, ChannelError> {
+        // What dialling keeps is large, and few exchanges dial: it is no part of theirs.
+        let dialled = Box::pin(Connection::dial(&self.dial)).await?;
+        Ok(Box::new(Pooled::new(dialled.connection, &self.total)))
     }
 
     /// Gives a connection back whose exchange is over.
-    pub(crate) fn put(&self, mut connection: Pooled) {
+    pub(crate) fn put(&self, mut connection: Box<Pooled>) {
         connection.book();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < IDLE_CONNECTIONS && !self.cold {
@@ -168,7 +171,7 @@ impl Pool {
         }
     }
 
-    fn pop(&self) -> Option<Pooled> {
+    fn pop(&self) -> Option<Box<Pooled>> {
         self.idle.borrow_mut().pop()
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Worker {
     /// Where clients over TCP come in.
     pub(crate) door: Door,
     pub(crate) upstream: BaseUrl,
+    /// Its name in `Host`.
+    pub(crate) authority: String,
     /// Over HTTP/1.1.
     pub(crate) pool: Pool,
     /// Over another channel, for what that can carry.
@@ -53,6 +55,7 @@ impl Worker {
             pool: Pool::new(&options),
             leg: upstream::leg(&options),
             joined: Total::new(options.upstream.is_tls()),
+            authority: options.upstream.authority(),
             upstream: options.upstream,
             book,
             state_at: options.state_at,

@@ -82,6 +82,7 @@ pub(crate) async fn pass(
     exchange(worker, question, None, tap, outlet).await
 }
 
+/// What few exchanges need is boxed: the others neither keep room for it nor move it about.
 async fn exchange(
     worker: &Worker,
     question: &Question<'_>,
@@ -91,7 +92,7 @@ async fn exchange(
 ) -> Result<Relayed, Failed> {
     let kinds = &worker.book.kinds;
     if question.is_create() && kinds.known() == Some(Kind::Chat) {
-        return translated(worker, question, turn, tap, outlet).await;
+        return Box::pin(translated(worker, question, turn, tap, outlet)).await;
     }
     let Some(inlet) = ask(worker, question, tap, outlet).await? else {
         return Ok(Outcome::Cancelled.into());
@@ -102,9 +103,9 @@ async fn exchange(
     // Whether it has no such API, or means something else by it, is found out once.
     let may_lack = question.is_create() && may_lack_responses(inlet.head.status);
     if may_lack && kinds.may_be_chat() {
-        let kind = worker.upstream_kind(question.target, question.fields());
+        let kind = Box::pin(worker.upstream_kind(question.target, question.fields()));
         if kind.await == Kind::Chat {
-            return translated(worker, question, turn, tap, outlet).await;
+            return Box::pin(translated(worker, question, turn, tap, outlet)).await;
         }
     }
     let expected = Expected {
@@ -163,7 +164,7 @@ async fn ask(
     if let Some(leg) = worker.leg.as_ref().filter(|leg| leg.takes(question)) {
         return select! {
             biased;
-            inlet = leg.ask(question, &target, tap) => inlet.map(Some),
+            inlet = Box::pin(leg.ask(question, &target, tap)) => inlet.map(Some),
             () = outlet.gone() => Ok(None),
         };
     }
@@ -182,17 +183,17 @@ async fn ask(
         return Ok(None);
     };
     let idle = worker.pool.idle_timeout();
-    Inlet::http(upstream, response, question.method, idle).map(Some)
+    Ok(Some(Inlet::http(upstream, response, idle)))
 }
 
 async fn ask_on(
-    mut upstream: Pooled,
+    mut upstream: Box<Pooled>,
     worker: &Worker,
     request: &[u8],
     method: &str,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
-) -> Result<Option<(Pooled, Response)>, ChannelError> {
+) -> Result<Option<(Box<Pooled>, Response)>, ChannelError> {
     tap.up_written = upstream.send_unless_answered(request).await?;
     tap.overlapped = tap.up_written.is_none();
     let head = relay::reply_head(worker, &mut upstream, method, outlet.gone()).await?;
@@ -201,12 +202,7 @@ async fn ask_on(
 
 fn render(worker: &Worker, question: &Question<'_>, target: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024 + question.body.len());
-    start_request(
-        &mut out,
-        question.method,
-        target,
-        &worker.upstream.authority(),
-    );
+    start_request(&mut out, question.method, target, &worker.authority);
     for (name, value) in question.fields() {
         push_field(&mut out, name, value);
     }

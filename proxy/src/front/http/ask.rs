@@ -69,18 +69,18 @@ pub(super) async fn ask(
     let Some((upstream, response)) = asked? else {
         return Ok(None);
     };
-    let (method, idle) = (&incoming.head.method, worker.pool.idle_timeout());
-    Ok(Some(Inlet::http(upstream, response, method, idle)?))
+    let idle = worker.pool.idle_timeout();
+    Ok(Some(Inlet::http(upstream, response, idle)))
 }
 
 async fn ask_on(
-    mut upstream: Pooled,
+    mut upstream: Box<Pooled>,
     worker: &Worker,
     client: &mut ServerConnection,
     incoming: &Incoming,
     sender: &mut Sender,
     tap: &mut Tap,
-) -> Result<Option<(Pooled, Response)>, Unasked> {
+) -> Result<Option<(Box<Pooled>, Response)>, Unasked> {
     sender.send(client, &mut upstream, tap).await?;
     let gone = client.hung_up();
     let head = relay::reply_head(worker, &mut upstream, &incoming.head.method, gone).await?;
@@ -172,11 +172,8 @@ impl Sender {
 fn upstream_head(worker: &Worker, head: &RequestHead, chunked: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     // The upstream was named by its URL, and that is the name it knows itself by.
-    let (target, authority) = (
-        worker.upstream.path(&head.target),
-        worker.upstream.authority(),
-    );
-    start_request(&mut out, &head.method, &target, &authority);
+    let target = worker.upstream.path(&head.target);
+    start_request(&mut out, &head.method, &target, &worker.authority);
     for (name, value) in upstream_fields(head) {
         push_field(&mut out, name, value);
     }

@@ -135,7 +135,7 @@ async fn pass(
         .then(|| Dialect::of_path(&head.target))
         .flatten();
     if worker.wants_whole(dialect == Some(Dialect::Responses)) {
-        return pass_whole(worker, client, incoming, tap).await;
+        return Box::pin(pass_whole(worker, client, incoming, tap)).await;
     }
     let inlet = match ask(worker, client, incoming, tap).await {
         Ok(Some(inlet)) => inlet,
