@@ -37,11 +37,10 @@ impl TraceId {
         let version = fields.next()?;
         let trace = fields.next()?;
         let parent = fields.next()?;
-        let hex = |text: &str, len: usize| {
-            text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        let (Some(_), Some(parent)) = (lower_hex(version, 2), lower_hex(parent, 16)) else {
+            return None;
         };
-        let parent_is_zero = parent.bytes().all(|b| b == b'0');
-        if !hex(version, 2) || version == "ff" || !hex(parent, 16) || parent_is_zero {
+        if version == "ff" || parent == 0 {
             return None;
         }
         trace.parse().ok()
@@ -77,15 +76,26 @@ impl FromStr for TraceId {
     type Err = NotATraceId;
 
     fn from_str(text: &str) -> Result<Self, NotATraceId> {
-        let lower_hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if text.len() != 32 || !lower_hex {
-            return Err(NotATraceId);
-        }
-        match u128::from_str_radix(text, 16) {
-            Ok(0) | Err(_) => Err(NotATraceId),
-            Ok(bits) => Ok(Self(bits)),
+        match lower_hex(text, 32) {
+            Some(0) | None => Err(NotATraceId),
+            Some(bits) => Ok(Self(bits)),
         }
     }
+}
+
+/// The number that so many lower-case hexadecimal digits make, 32 at most. Every request's are read.
+fn lower_hex(text: &str, digits: usize) -> Option<u128> {
+    if text.len() != digits {
+        return None;
+    }
+    text.bytes().try_fold(0, |number: u128, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(digit))
+    })
 }
 
 impl Serialize for TraceId {
