@@ -29,7 +29,7 @@ pub fn write(run: &Path, summary: &Summary) -> anyhow::Result<()> {
         let title = Title {
             title: format!("{}, {}: against {}", other.row, other.end.name(), first.row),
             subtitle:
-                "CPU time a token; red: this function itself costs more than there, blue: less"
+                "CPU time a token; red: with what it calls it costs more than there, blue: less"
                     .to_owned(),
         };
         let svg = flamegraph::difference_svg(&summary.side(first), &summary.side(other), &title)?;

@@ -1,11 +1,11 @@
 //! Flamegraphs: one SVG that opens in any browser, with search and zoom.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 
-use inferno::flamegraph::{Options, color::BackgroundColor, from_lines};
+use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
+use inferno::flamegraph::{Options, from_lines};
 
-use crate::difference::{Side, changes};
+use crate::difference::{FunctionChange, Side, changes};
 use crate::folded;
 use crate::stacks::Stacks;
 
@@ -43,9 +43,10 @@ pub fn svg(stacks: &Stacks, title: &Title) -> Result<Vec<u8>, FlamegraphError> {
     draw(&lines, options(title))
 }
 
-/// What a unit of work costs in `after` as an SVG, each frame as wide as its CPU time. Its colour is its function's own: red where the
-/// function itself costs more than in `before`, blue where less, wherever either is called from, and white where they differ by no more
-/// than sampling does. Channels reach the same functions on ways of their own, so that their stacks are hardly ever the same.
+/// What a unit of work costs in `after` as an SVG, each frame as wide as its CPU time. Its colour is its function's: red where the
+/// function, with what it calls, costs more than in `before`, blue where less, wherever either is called from, and white where they
+/// differ by no more than sampling does. Channels reach the same functions on ways of their own, so that their stacks are hardly ever
+/// the same.
 ///
 /// # Errors
 /// There is nothing in `after`.
@@ -55,29 +56,37 @@ pub fn difference_svg(
     title: &Title,
 ) -> Result<Vec<u8>, FlamegraphError> {
     let changes = changes(before, after);
-    let clear = changes.iter().filter(|it| it.own.is_clear());
-    // What is only in `before` has no place in the picture.
-    let shares: HashMap<&str, f64> = clear
-        .filter(|it| it.own.after_ns > 0.0)
-        .map(|it| (&*it.function, it.own.before_ns / it.own.after_ns))
-        .collect();
-    let mut both: BTreeMap<String, [f64; 2]> = BTreeMap::new();
-    for (stack, count) in after.stacks.iter() {
-        let share = stack.last().and_then(|leaf| shares.get(&*leaf.function));
-        let cost = after.of(count);
-        let [before, after] = both.entry(folded::line(stack)).or_default();
-        *before += cost * share.copied().unwrap_or(1.0);
-        *after += cost;
+    let clear = |it: &FunctionChange| {
+        if it.total.is_clear() {
+            it.total.change_ns
+        } else {
+            0.0
+        }
+    };
+    let most = changes.iter().map(|it| clear(it).abs()).fold(1.0, f64::max);
+    let mut colours = PaletteMap::default();
+    for change in &changes {
+        colours.insert(folded::plain(&change.function), shade(clear(change) / most));
     }
     // Whole numbers are asked for.
-    let lines =
-        (both.iter()).map(|(line, [before, after])| format!("{line} {before:.0} {after:.0}"));
+    let lines = folded::lines(after.stacks).into_iter();
+    let lines = lines.map(|(line, count)| format!("{line} {:.0}", after.of(count)));
     let mut options = options(title);
     options.count_name = "ns of CPU time a token".to_owned();
+    options.palette_map = Some(&mut colours);
     draw(&lines.collect::<Vec<_>>(), options)
 }
 
-fn options(title: &Title) -> Options<'static> {
+/// Of a change from -1 to 1 of the largest one. What is a tenth of it can still be seen.
+fn shade(change: f64) -> Color {
+    let rest = 250 - (190.0 * change.abs().sqrt().min(1.0)) as u8;
+    match change {
+        0.0.. => (250, rest, rest).into(),
+        _ => (rest, rest, 250).into(),
+    }
+}
+
+fn options<'a>(title: &Title) -> Options<'a> {
     let mut options = Options::default();
     options.title = title.title.clone();
     options.subtitle = Some(title.subtitle.clone()).filter(|text| !text.is_empty());
@@ -139,13 +148,30 @@ mod tests {
         // Twice the work was done after: decoding costs what it did, on other ways.
         let svg = difference_svg(&side(&before, 1.0), &side(&after, 2.0), &title()).unwrap();
         let svg = String::from_utf8(svg).unwrap();
-        for frame in [
-            "decode (750,000 ns of CPU time a token, 50.00%; 0.00%)",
-            "decode (250,000 ns of CPU time a token, 16.67%; 0.00%)",
-            "recv (250,000 ns of CPU time a token, 16.67%; -16.67%)",
-            "send (250,000 ns of CPU time a token, 16.67%; +16.67%)",
+        for (frame, colour) in [
+            (
+                "decode (750,000 ns of CPU time a token, 50.00%)",
+                "rgb(250,250,250)",
+            ),
+            (
+                "decode (250,000 ns of CPU time a token, 16.67%)",
+                "rgb(250,250,250)",
+            ),
+            (
+                "recv (250,000 ns of CPU time a token, 16.67%)",
+                "rgb(155,155,250)",
+            ),
+            (
+                "send (250,000 ns of CPU time a token, 16.67%)",
+                "rgb(250,155,155)",
+            ),
+            // It is there alone: all that it calls is more.
+            ("b (750,000 ns of CPU time a token, 50.00%)", "rgb(250,"),
         ] {
-            assert!(svg.contains(&format!("<title>{frame}</title>")), "{svg}");
+            let title = format!("<title>{frame}</title>");
+            let at = svg.find(&title).unwrap_or_else(|| panic!("{frame}: {svg}"));
+            let fill = svg[at..].split("fill=\"").nth(1).unwrap();
+            assert!(fill.starts_with(colour), "{frame}: {}", &fill[..30]);
         }
         assert!(!svg.contains("gone"));
     }
@@ -156,14 +182,7 @@ mod tests {
         let after = folded::parse("t;decode 110\nt;recv 3\n").unwrap();
         let svg = difference_svg(&side(&before, 1.0), &side(&after, 1.0), &title()).unwrap();
         let svg = String::from_utf8(svg).unwrap();
-        assert!(
-            svg.contains("decode (110,000 ns of CPU time a token, 97.35%; 0.00%)"),
-            "{svg}"
-        );
-        assert!(
-            svg.contains("recv (3,000 ns of CPU time a token, 2.65%; 0.00%)"),
-            "{svg}"
-        );
+        assert_eq!(svg.matches("rgb(250,250,250)").count(), 3, "{svg}");
     }
 
     #[test]

@@ -27,20 +27,15 @@ pub fn text(stacks: &Stacks) -> String {
 pub(crate) fn lines(stacks: &Stacks) -> BTreeMap<String, u64> {
     let mut lines = BTreeMap::new();
     for (stack, count) in stacks.iter() {
-        let line: &mut u64 = lines.entry(line(stack)).or_default();
+        let names: Vec<String> = stack.iter().map(|frame| plain(&frame.function)).collect();
+        let line: &mut u64 = lines.entry(names.join(";")).or_default();
         *line = line.saturating_add(count);
     }
     lines
 }
 
-/// A stack without its count.
-pub(crate) fn line(stack: &[Arc<Frame>]) -> String {
-    let names: Vec<String> = stack.iter().map(|frame| plain(&frame.function)).collect();
-    names.join(";")
-}
-
 /// A name that can stand in a line: `;` parts frames, and a line's end parts stacks.
-fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     let plain: String = (name.chars())
         .map(|c| match c {
             ';' => ',',
