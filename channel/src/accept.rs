@@ -142,6 +142,11 @@ impl Acceptor {
         })
     }
 
+    /// What the requests of the door have together.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
     /// The same, whose connections book into `watch` what they do below their bytes.
     #[must_use]
     pub fn watched(mut self, watch: SocketWatch) -> Self {

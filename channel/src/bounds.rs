@@ -126,38 +126,45 @@ async fn within<T>(
     .await
 }
 
-/// Memory that requests may have together.
+/// Memory that the requests of a door may have together.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub struct Room {
     limit: usize,
     used: AtomicUsize,
 }
 
 impl Room {
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
+    /// Room for so many bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
             used: AtomicUsize::new(0),
         })
     }
+
+    /// Bytes of it that are taken.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
 }
 
-/// One request's part of the [`Room`], given back when it is dropped.
+/// A part of a [`Room`], given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     room: Arc<Room>,
     bytes: usize,
 }
 
 impl Share {
-    pub(crate) fn new(room: &Arc<Room>) -> Self {
+    /// Nothing of it yet.
+    pub fn new(room: &Arc<Room>) -> Self {
         Self {
             room: Arc::clone(room),
             bytes: 0,
         }
     }
 
-    /// Takes `bytes` more.
+    /// Takes `bytes` more. What did not fit is taken nevertheless, until the share is dropped.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), ExchangeError> {
         let used = self.room.used.fetch_add(bytes, Relaxed) + bytes;
         self.bytes += bytes;
@@ -165,6 +172,27 @@ impl Share {
             return Err(ExchangeError::NoRoom);
         }
         Ok(())
+    }
+
+    /// Takes `bytes` in all, more or less than before.
+    ///
+    /// # Errors
+    /// There is no room for so many more: the share stays as it was.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), ExchangeError> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            self.room.used.fetch_sub(self.bytes - bytes, Relaxed);
+        } else if self.room.used.fetch_add(more, Relaxed) + more > self.room.limit {
+            self.room.used.fetch_sub(more, Relaxed);
+            return Err(ExchangeError::NoRoom);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// How much it is.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -212,5 +240,19 @@ mod tests {
         assert_eq!(second.grow(1), Err(ExchangeError::NoRoom));
         drop(second);
         assert_eq!(first.grow(4), Ok(()));
+        assert_eq!(room.used(), 10);
+    }
+
+    #[test]
+    fn a_share_that_cannot_grow_stays_as_it_was() {
+        let room = Room::new(10);
+        let (mut first, mut second) = (Share::new(&room), Share::new(&room));
+        assert_eq!(first.resize(8), Ok(()));
+        assert_eq!(second.resize(3), Err(ExchangeError::NoRoom));
+        assert_eq!((second.bytes(), room.used()), (0, 8));
+        assert_eq!(first.resize(7), Ok(()));
+        assert_eq!(second.resize(3), Ok(()));
+        drop((first, second));
+        assert_eq!(room.used(), 0);
     }
 }

@@ -34,7 +34,7 @@ mod wire;
 mod witness;
 pub mod ws;
 
-pub use bounds::ExchangeLimits;
+pub use bounds::{ExchangeLimits, Room, Share};
 pub use chunk::Chunk;
 pub use dial::{Channel, Counters, Datagrams, Dial, Opening, Reply};
 pub use error::{ChannelError, STALE_WITHIN};

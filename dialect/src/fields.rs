@@ -108,6 +108,15 @@ impl<'a> Fields<'a> {
         self.set(name, crate::json::raw(value));
     }
 
+    /// The same in memory of its own.
+    pub fn into_owned(self) -> Fields<'static> {
+        let owned = |json: Cow<'_, RawValue>| Cow::Owned(json.into_owned());
+        let members = self.members.into_iter();
+        Fields {
+            members: members.map(|(key, value)| (owned(key), owned(value))).collect(),
+        }
+    }
+
     /// How many members there are.
     pub fn len(&self) -> usize {
         self.members.len()

@@ -8,9 +8,10 @@ use tokenlag_dialect::decoder::EVENT_LIMIT;
 use tokenlag_dialect::{Dialect, Framing, SseEvent, SseSplitter, write_event};
 use tokenlag_probes::{FailureKind, Outcome};
 
-use crate::conversations::Turn;
+use crate::conversations::Keeper;
 use crate::inlet::Inlet;
 use crate::outlet::Outlet;
+use crate::relay::Relayed;
 use crate::tap::Tap;
 use crate::translation::{Translation, streamed_head};
 
@@ -23,7 +24,7 @@ pub(crate) struct Expected<'a> {
     /// The API whose reply it is, as the client knows it.
     pub(crate) dialect: Option<Dialect>,
     /// The turn that it ends.
-    pub(crate) turn: Option<&'a mut Turn>,
+    pub(crate) turn: Option<&'a mut dyn Keeper>,
     /// The upstream speaks another API.
     pub(crate) translation: Option<Translation>,
 }
@@ -33,10 +34,13 @@ pub(crate) struct Body<'a> {
     form: Form,
     /// The client takes events, not their bytes.
     events: bool,
-    turn: Option<&'a mut Turn>,
+    /// Until it was kept.
+    turn: Option<&'a mut dyn Keeper>,
     /// A reply in one object, where a turn is to be kept by it.
     object: Option<Vec<Bytes>>,
     length: usize,
+    /// The end was put in.
+    ended: bool,
     translated: Option<Outcome>,
 }
 
@@ -96,6 +100,7 @@ impl<'a> Body<'a> {
             turn: turn.filter(|_| stream.is_some() || object || translates),
             object: object.then(Vec::new),
             length: 0,
+            ended: false,
             translated: None,
         };
         body.put_head(head, inlet.length, outlet);
@@ -177,21 +182,55 @@ impl<'a> Body<'a> {
             self.translated = Some(translation.end(&mut sink));
             written.finish();
         }
+        self.ended = true;
         outlet.end();
     }
 
-    /// How the exchange ended, its body being over.
-    pub(crate) fn outcome(&self, tap: &Tap, status: u16) -> Outcome {
-        self.translated.unwrap_or_else(|| tap.relayed(status))
+    /// Whether the client has the terminal event, given that everything put in was flushed.
+    pub(crate) fn is_told(&self, tap: &Tap) -> bool {
+        match &self.form {
+            Form::Translated(translation) => translation.ending().is_some(),
+            _ => tap.has_ended(),
+        }
     }
 
-    /// What a turn can be kept by: the terminal event's data, or the whole of a reply that was not streamed.
-    pub(crate) fn into_ending(self, tap: &Tap) -> Option<Vec<u8>> {
-        match (self.form, self.object) {
-            (Form::Translated(translation), _) => translation.into_ending(),
-            (_, Some(pieces)) => Some(pieces.concat()),
-            (_, None) => tap.terminal_event().map(<[u8]>::to_vec),
+    /// Keeps the turn, once the client has its end: the terminal event, or the whole of a reply that was not streamed. To be
+    /// called after each flush, before anything else is waited for: the client may name the response in its next request.
+    pub(crate) fn settle(&mut self, tap: &Tap, status: u16) {
+        if !(self.ended || self.is_told(tap)) {
+            return;
         }
+        let Some(turn) = self.turn.take() else {
+            return;
+        };
+        if self.outcome(tap, status) != Outcome::Complete {
+            return;
+        }
+        match (&self.form, &self.object) {
+            (Form::Translated(translation), _) => {
+                if let Some(ending) = translation.ending() {
+                    turn.keep(ending);
+                }
+            }
+            (_, Some(pieces)) => turn.keep(&pieces.concat()),
+            (_, None) => {
+                if let Some(ending) = tap.terminal_event() {
+                    turn.keep(ending);
+                }
+            }
+        }
+    }
+
+    /// How the exchange ended, its body being over, or its client being told all that it has to say.
+    pub(crate) fn relayed(&self, tap: &Tap, status: u16) -> Relayed {
+        Relayed {
+            outcome: self.outcome(tap, status),
+            is_told: self.is_told(tap),
+        }
+    }
+
+    fn outcome(&self, tap: &Tap, status: u16) -> Outcome {
+        self.translated.unwrap_or_else(|| tap.relayed(status))
     }
 }
 

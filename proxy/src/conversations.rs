@@ -7,6 +7,7 @@ use bytes::Bytes;
 use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokenlag_channel::Share;
 use tokenlag_dialect::responses::{BadRequest, Completed, Create};
 use tokenlag_dialect::{ConversationStore, Fields, Limits};
 use tokenlag_probes::StateAt;
@@ -28,88 +29,158 @@ const ID_WITHIN: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Conversations {
     own: RefCell<ConversationStore<Kept>>,
+    /// What that takes of the memory that all connections have together.
+    share: RefCell<Share>,
     archive: Arc<Archive>,
     scope: Scope,
     state_at: StateAt,
 }
 
+/// Why a connection itself did not keep a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotKept {
+    /// The conversation alone is larger than what a connection may keep.
+    TooLarge,
+    /// All connections together keep too much.
+    NoRoom,
+}
+
 impl Conversations {
-    /// Of the client that opened its connection with these fields.
+    /// Of the client that opened its connection with these fields; what it keeps counts for `share`.
     pub(crate) fn new<'a>(
         worker: &Worker,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        share: Share,
     ) -> Self {
         let archive = Arc::clone(&worker.book.archive);
         Self {
             own: RefCell::new(ConversationStore::new(LIMITS)),
+            share: RefCell::new(share),
             scope: archive.scope(fields),
             archive,
             state_at: worker.state_at,
         }
     }
 
-    /// The body to send upstream: the whole conversation, or, where the state is kept there, the turn as it is.
+    /// What was said up to the response that a create goes on from, oldest first; nothing where it goes on from none, or where
+    /// the state is the upstream's.
     ///
     /// # Errors
-    /// The response that the turn goes on from is not known here (any more).
-    pub(crate) async fn upstream_body(&self, create: &Create<'_>) -> Result<Vec<u8>, BadRequest> {
-        let Some(parent) = create.previous_response_id.as_deref() else {
-            return Ok(create.upstream_body(std::iter::empty()));
+    /// The response is not known here (any more).
+    pub(crate) async fn history(&self, create: &Create<'_>) -> Result<Vec<Item>, BadRequest> {
+        let parent = create.previous_response_id.as_deref();
+        let Some(parent) = parent.filter(|_| self.state_at == StateAt::Proxy) else {
+            return Ok(Vec::new());
         };
-        if self.state_at == StateAt::Upstream {
-            return Ok(still_naming(parent, create));
-        }
-        match self.history(parent).await {
-            Some(history) => Ok(create.upstream_body(history.iter().map(|item| &**item))),
-            None => Err(BadRequest::previous_response_not_found(parent)),
-        }
-    }
-
-    async fn history(&self, id: &str) -> Option<Vec<Item>> {
         let own = {
             let mut own = self.own.borrow_mut();
-            own.touch(id);
-            own.turns(id)
+            own.touch(parent);
+            own.turns(parent)
         };
-        match own {
+        let found = match own {
             Some(history) => Some(history),
-            None => self.archive.history(self.scope, id).await,
+            None => self.archive.history(self.scope, parent).await,
+        };
+        found.ok_or_else(|| BadRequest::previous_response_not_found(parent))
+    }
+
+    /// The body to send upstream, given the history: the whole conversation, or, where the state is kept there, the turn as it
+    /// is.
+    pub(crate) fn upstream_body(&self, create: &Create<'_>, history: &[Item]) -> Vec<u8> {
+        match create.previous_response_id.as_deref() {
+            Some(parent) if self.state_at == StateAt::Upstream => still_naming(parent, create),
+            _ => create.upstream_body(history.iter().map(|item| &**item)),
         }
     }
 
-    /// Keeps a turn under the response's id, so that the next can go on from it.
-    pub(crate) async fn keep(&self, create: &Create<'_>, id: &str, output: Vec<Box<RawValue>>) {
-        let Ok(input) = create.input_items() else {
-            return;
-        };
+    /// Waits for the reply to a create, so that others who name its response wait for it to be kept.
+    pub(crate) fn awaits(&self, create: &Create<'_>) -> Option<Beginning> {
+        let is_kept = self.state_at == StateAt::Proxy && create.store != Some(false);
+        is_kept.then(|| Beginning::new(&self.archive, self.scope))
+    }
+
+    /// Keeps a turn under the response's id, so that the next can go on from it: its input, and what the response said to
+    /// it. `history` is what it went on from.
+    ///
+    /// # Errors
+    /// The connection itself keeps no more; where the response is stored, it is known nevertheless.
+    pub(crate) fn keep(
+        &self,
+        create: &Create<'_>,
+        id: &str,
+        history: Vec<Item>,
+        (mut items, output): (Vec<Item>, Vec<Box<RawValue>>),
+    ) -> Result<(), NotKept> {
         if self.state_at == StateAt::Upstream {
-            return;
+            return Ok(());
         }
         let parent = create.previous_response_id.as_deref();
-        let history = match parent {
-            // Half a conversation would be worse than none: where the first half had to make room, this one is not kept.
-            Some(parent) => match self.history(parent).await {
-                Some(history) => history,
-                None => return,
-            },
-            None => Vec::new(),
-        };
-        let items: Vec<Item> = input.into_iter().chain(output).map(Item::from).collect();
-        let entry = |items| Entry {
+        items.extend(output.into_iter().map(Item::from));
+        let entry = |items, history| Entry {
             id,
             parent,
-            history: history.clone(),
+            history,
             items,
         };
         if create.store != Some(false) {
-            self.archive.keep(self.scope, entry(items.clone()));
+            let entry = entry(items.clone(), history.clone());
+            self.archive.keep(self.scope, entry);
         }
-        self.own.borrow_mut().keep(id, parent, entry(items));
+        self.keep_own(parent, entry(items, history))
+    }
+
+    fn keep_own(&self, parent: Option<&str>, entry: Entry<'_>) -> Result<(), NotKept> {
+        let mut own = self.own.borrow_mut();
+        let mut share = self.share.borrow_mut();
+        let id = entry.id;
+        if !own.keep(id, parent, entry) {
+            return Err(NotKept::TooLarge);
+        }
+        let kept = share.resize(own.bytes());
+        if kept.is_err() {
+            own.remove(id);
+            // It is no more than before.
+            let _ = share.resize(own.bytes());
+        }
+        kept.map_err(|_| NotKept::NoRoom)
+    }
+
+    /// Keeps a warm-up of an upstream that knows nothing of it: its items, after those of the warm-up that it goes on from.
+    ///
+    /// # Errors
+    /// All of them are too many.
+    pub(crate) fn keep_warm_up(
+        &self,
+        id: &str,
+        before: Option<&str>,
+        items: Vec<Item>,
+    ) -> Result<(), NotKept> {
+        let entry = Entry {
+            id,
+            parent: before,
+            history: Vec::new(),
+            items,
+        };
+        self.keep_own(before, entry)
+    }
+
+    /// Whether the connection itself knows a response.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.own.borrow().contains(id)
+    }
+
+    /// The items of a warm-up and of those before it, oldest first.
+    pub(crate) fn warm_up(&self, id: &str) -> Option<Vec<Item>> {
+        self.own.borrow().turns(id)
     }
 
     /// Forgets what the connection itself knows of a response.
     pub(crate) fn forget(&self, id: &str) {
-        self.own.borrow_mut().remove(id);
+        let mut own = self.own.borrow_mut();
+        if own.remove(id) {
+            // It became less.
+            let _ = self.share.borrow_mut().resize(own.bytes());
+        }
     }
 }
 
@@ -126,18 +197,70 @@ fn still_naming(parent: &str, create: &Create<'_>) -> Vec<u8> {
     }
 }
 
+/// A turn that is under way, whoever asked for it: what its reply is waited for by, and kept by.
+pub(crate) trait Keeper {
+    /// Looks at the first bytes of a reply that ends well so far: from here on, whoever names it waits for it to be kept.
+    fn begins(&mut self, bytes: &[u8]);
+
+    /// Says the id of a reply that ends well so far, where it is known.
+    fn begins_as(&mut self, id: &str);
+
+    /// The response that the turn goes on from, where it was known here.
+    fn parent(&self) -> Option<&str>;
+
+    /// Keeps the turn, by the finished response: its last event, or the object that answered a create which was not streamed.
+    /// Called once.
+    fn keep(&mut self, response: &[u8]);
+}
+
+/// A reply that is waited for, to be kept in the archive: its id is its first bytes' to say.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    archive: Arc<Archive>,
+    scope: Scope,
+    /// The first bytes of the reply were looked at.
+    seen: bool,
+    begun: Option<Begun>,
+}
+
+impl Beginning {
+    fn new(archive: &Arc<Archive>, scope: Scope) -> Self {
+        Self {
+            archive: Arc::clone(archive),
+            scope,
+            seen: false,
+            begun: None,
+        }
+    }
+
+    /// As [`Keeper::begins`].
+    pub(crate) fn begins(&mut self, bytes: &[u8]) {
+        if !std::mem::replace(&mut self.seen, true)
+            && let Some(id) = first_id(&bytes[..bytes.len().min(ID_WITHIN)])
+        {
+            self.begins_as(id);
+        }
+    }
+
+    /// As [`Keeper::begins_as`].
+    pub(crate) fn begins_as(&mut self, id: &str) {
+        self.begun = Some(self.archive.begin(self.scope, id));
+    }
+
+    /// It was kept, or will not be: nobody need wait any more.
+    pub(crate) fn is_over(&mut self) {
+        self.begun = None;
+    }
+}
+
 /// A turn over HTTP, or a channel that is like it, from its request to its keeping.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    archive: Arc<Archive>,
-    scope: Scope,
     /// The create as the client sent it.
     body: Bytes,
     parent: Option<String>,
     history: Vec<Item>,
-    /// The first bytes of the reply were looked at.
-    seen: bool,
-    begun: Option<Begun>,
+    reply: Beginning,
 }
 
 impl Turn {
@@ -145,13 +268,10 @@ impl Turn {
     /// known here. What an upstream keeps is its own business.
     pub(crate) async fn begin(archive: &Arc<Archive>, scope: Scope, body: Bytes) -> (Self, Bytes) {
         let mut turn = Self {
-            archive: Arc::clone(archive),
-            scope,
             body,
             parent: None,
             history: Vec::new(),
-            seen: false,
-            begun: None,
+            reply: Beginning::new(archive, scope),
         };
         let whole = turn.whole().await;
         let body = whole.unwrap_or_else(|| turn.body.clone());
@@ -165,7 +285,8 @@ impl Turn {
         let body = self.body.clone();
         let create = Create::parse(&body).ok()?;
         let parent = create.previous_response_id.as_deref()?;
-        self.history = self.archive.history(self.scope, parent).await?;
+        let archive = &self.reply.archive;
+        self.history = archive.history(self.reply.scope, parent).await?;
         self.parent = Some(parent.to_owned());
         let mut fields = create.fields.clone();
         fields.remove("previous_response_id");
@@ -176,47 +297,41 @@ impl Turn {
         Some(fields.to_vec().into())
     }
 
-    /// Looks at the first bytes of a reply that ends well so far: from here on, whoever names it waits for it to be kept.
-    pub(crate) fn begins(&mut self, bytes: &[u8]) {
-        if !std::mem::replace(&mut self.seen, true)
-            && let Some(id) = first_id(&bytes[..bytes.len().min(ID_WITHIN)])
-        {
-            self.begins_as(id);
-        }
-    }
-
-    /// Says the id of a reply that ends well so far, where it is known.
-    pub(crate) fn begins_as(&mut self, id: &str) {
-        self.begun = Some(self.archive.begin(self.scope, id));
-    }
-
-    /// The response that the turn goes on from, where it was known here.
-    pub(crate) fn parent(&self) -> Option<&str> {
-        self.parent.as_deref()
-    }
-
-    /// Keeps the turn, by the finished response: its last event, or the object that answered a create which was not streamed.
-    pub(crate) fn keep(self, response: &[u8]) {
-        let Ok(create) = Create::parse(&self.body) else {
-            return;
-        };
+    fn kept(&mut self, response: &[u8]) -> Option<()> {
+        let create = Create::parse(&self.body).ok()?;
         if create.store == Some(false) {
-            return;
+            return None;
         }
-        let Some(done) = Completed::parse(response).or_else(|| whole_response(response)) else {
-            return;
-        };
-        let Ok(input) = create.input_items() else {
-            return;
-        };
-        let items = input.into_iter().chain(done.output);
+        let done = Completed::parse(response).or_else(|| whole_response(response))?;
+        let items = create.input_items().ok()?.into_iter().chain(done.output);
         let entry = Entry {
             id: &done.id,
             parent: self.parent.as_deref(),
-            history: self.history,
+            history: std::mem::take(&mut self.history),
             items: items.map(Item::from).collect(),
         };
-        self.archive.keep(self.scope, entry);
+        self.reply.archive.keep(self.reply.scope, entry);
+        Some(())
+    }
+}
+
+impl Keeper for Turn {
+    fn begins(&mut self, bytes: &[u8]) {
+        self.reply.begins(bytes);
+    }
+
+    fn begins_as(&mut self, id: &str) {
+        self.reply.begins_as(id);
+    }
+
+    fn parent(&self) -> Option<&str> {
+        self.parent.as_deref()
+    }
+
+    fn keep(&mut self, response: &[u8]) {
+        // What cannot be kept is not: the next turn is told so.
+        let _ = self.kept(response);
+        self.reply.is_over();
     }
 }
 

@@ -27,6 +27,7 @@ mod proxy;
 mod question;
 mod refusal;
 mod relay;
+mod remains;
 mod sockets;
 mod tap;
 mod translation;

@@ -1,11 +1,14 @@
 //! The proxy's figures for Prometheus, in OpenMetrics text.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use tokenlag_channel::Room;
 use tokenlag_probes::metric::Metric;
 use tokenlag_probes::{HopExchange, Outcome, TakenWakeups};
 
@@ -28,6 +31,11 @@ pub(crate) struct Metrics {
     deltas: Family<OfChannel, Counter>,
     active: Family<OfChannel, Gauge>,
     refused: Family<Refused, Counter>,
+    tunnels: Family<TunnelEnd, Counter>,
+    tunnels_open: Gauge,
+    held: Family<OfDoor, Gauge>,
+    /// What is asked at each door of how much its requests hold.
+    rooms: Vec<(&'static str, Arc<Room>)>,
     evicted: Counter,
     responses: Gauge,
     response_bytes: Gauge,
@@ -56,6 +64,16 @@ struct Ended {
 struct Refused {
     door: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TunnelEnd {
+    end: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDoor {
+    door: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -89,6 +107,25 @@ impl Default for Metrics {
             "refused",
             "What was turned away at a door for what it sent or for how long it took",
             Family::clone(&refused),
+        );
+        let tunnels = Family::default();
+        registry.register(
+            "tunnels",
+            "Upgrades to protocols that are not read here, by how they ended",
+            Family::clone(&tunnels),
+        );
+        let tunnels_open = Gauge::default();
+        registry.register(
+            "tunnels_open",
+            "Upgrades to protocols that are not read here, asked for or open",
+            tunnels_open.clone(),
+        );
+        let held = Family::default();
+        registry.register_with_unit(
+            "requests_held",
+            "Memory of requests under way and of what WebSockets keep, by the port that they came to",
+            Unit::Bytes,
+            Family::clone(&held),
         );
         let evicted = Counter::default();
         registry.register(
@@ -153,6 +190,10 @@ impl Default for Metrics {
             deltas,
             active,
             refused,
+            tunnels,
+            tunnels_open,
+            held,
+            rooms: Vec::new(),
             evicted,
             responses,
             response_bytes,
@@ -189,6 +230,22 @@ impl Metrics {
     pub(crate) fn refused_many(&self, door: &'static str, reason: &'static str, times: u64) {
         let counter = self.refused.get_or_create(&Refused { door, reason });
         counter.inc_by(times);
+    }
+
+    /// Tells from now on how much the requests of a door (`tcp`, `udp`) hold.
+    pub(crate) fn tell_room(&mut self, door: &'static str, room: &Arc<Room>) {
+        self.rooms.push((door, Arc::clone(room)));
+    }
+
+    /// A tunnel is open, or asked for, until the guard is dropped.
+    pub(crate) fn begin_tunnel(&self) -> Active {
+        self.tunnels_open.inc();
+        Active(self.tunnels_open.clone())
+    }
+
+    /// A tunnel ended, for one of few reasons: they become a label.
+    pub(crate) fn tunnel_ended(&self, end: &'static str) {
+        self.tunnels.get_or_create(&TunnelEnd { end }).inc();
     }
 
     pub(crate) fn finished(&self, record: &HopExchange, figures: &[(Metric, i64)]) {
@@ -235,6 +292,10 @@ impl Metrics {
             for (family, count) in self.upstream.iter().zip(carried.0) {
                 reach(&family.get_or_create(&channel), count);
             }
+        }
+        for (door, room) in &self.rooms {
+            let held = self.held.get_or_create(&OfDoor { door });
+            held.set(room.used() as i64);
         }
         self.responses.set(holdings.responses as i64);
         self.response_bytes.set(holdings.bytes as i64);

@@ -24,6 +24,11 @@ pub(crate) trait Outlet {
     /// Puts in bytes of the body.
     fn bytes(&mut self, bytes: Bytes);
 
+    /// Whether the terminal event is all that tells the client of the reply's end: then nothing after it is waited for.
+    fn ends_with_terminal(&self) -> bool {
+        false
+    }
+
     /// Puts in the reply's end.
     fn end(&mut self);
 

@@ -144,10 +144,13 @@ impl Proxy {
     /// A thread could not be started.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ProxyError> {
         let (drain, draining) = watch::channel(false);
-        let book = Arc::new(Book::new(&self.options));
         let (gone, mut last_gone) = tokio::sync::mpsc::channel::<()>(1);
         let tls = server_tls(&self.options, &self.identity);
         let udp = quic::Door::new(&tls, self.options.limits)?;
+        let mut book = Book::new(&self.options);
+        book.metrics.tell_room("tcp", self.door.room());
+        book.metrics.tell_room("udp", udp.room());
+        let book = Arc::new(book);
         let (mut threads, mut counting) = (Vec::new(), Vec::new());
         for (number, sockets) in self.sockets.into_iter().enumerate() {
             let (book, draining, gone) = (Arc::clone(&book), draining.clone(), gone.clone());

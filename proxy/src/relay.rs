@@ -10,23 +10,24 @@ use tokio::select;
 use crate::body::{Body, Expected};
 use crate::inlet::Inlet;
 use crate::outlet::Outlet;
+use crate::remains::Remains;
 use crate::tap::Tap;
 use crate::translation::Translation;
 use crate::worker::Worker;
 
 /// A reply that was passed on.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Relayed {
     pub(crate) outcome: Outcome,
-    /// What a turn can be kept by: the data of a stream's terminal event, or the whole of a reply that was not streamed.
-    pub(crate) ending: Option<Vec<u8>>,
+    /// The client has the terminal event: it may leave.
+    pub(crate) is_told: bool,
 }
 
 impl From<Outcome> for Relayed {
     fn from(outcome: Outcome) -> Self {
         Self {
             outcome,
-            ending: None,
+            is_told: false,
         }
     }
 }
@@ -37,7 +38,9 @@ impl From<FailureKind> for Relayed {
     }
 }
 
-/// Passes a reply on to its end, and gives the upstream connection back where it can be used again.
+/// Passes a reply on to its end, and gives the upstream connection back where it can be used again. The turn that it ends is
+/// kept as soon as the client has the terminal event, whatever the upstream still has to say after that: with that event
+/// the client may go on, or leave.
 pub(crate) async fn reply(
     worker: &Worker,
     mut inlet: Inlet,
@@ -55,6 +58,8 @@ pub(crate) async fn reply(
     let status = inlet.head.status;
     let mut body = Body::start(&inlet, expected, tap, outlet);
     loop {
+        // Of what was flushed; the next flush may fail.
+        let was_told = body.is_told(tap);
         if let Err(kind) = pass_buffered(&mut inlet, &mut body, tap, outlet) {
             return kind.into();
         }
@@ -63,10 +68,20 @@ pub(crate) async fn reply(
         }
         match outlet.flush().await {
             Ok(at) => tap.wrote(at),
+            Err(_) if was_told => {
+                Remains::of(inlet, worker, tap).forget();
+                return body.relayed(tap, status);
+            }
             Err(_) => return Outcome::Cancelled.into(),
         }
+        body.settle(tap, status);
         if inlet.is_done() {
             break;
+        }
+        if outlet.ends_with_terminal() && body.is_told(tap) && !inlet.ends_with_terminal() {
+            outlet.end();
+            Remains::of(inlet, worker, tap).forget();
+            return body.relayed(tap, status);
         }
         if tap.has_ended() && inlet.ends_with_terminal() {
             inlet.end();
@@ -84,15 +99,18 @@ pub(crate) async fn reply(
                     return error.kind().into();
                 }
             }
-            () = outlet.gone() => return Outcome::Cancelled.into(),
+            () = outlet.gone() => {
+                if !body.is_told(tap) {
+                    return Outcome::Cancelled.into();
+                }
+                Remains::of(inlet, worker, tap).forget();
+                return body.relayed(tap, status);
+            }
         }
     }
     // After an early answer the rest of the request is still owed to this connection.
     inlet.give_back(&worker.pool, tap.overlapped).await;
-    Relayed {
-        outcome: body.outcome(tap, status),
-        ending: body.into_ending(tap),
-    }
+    body.relayed(tap, status)
 }
 
 /// Waits for the reply's head; `None` where the client is gone first.

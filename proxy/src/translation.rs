@@ -119,8 +119,8 @@ impl Translation {
     }
 
     /// The terminal event's data, once it was written.
-    pub(crate) fn into_ending(self) -> Option<Vec<u8>> {
-        self.ending
+    pub(crate) fn ending(&self) -> Option<&[u8]> {
+        self.ending.as_deref()
     }
 
     /// The whole response, for a client that asked for no stream.

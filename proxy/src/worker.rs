@@ -1,11 +1,12 @@
 //! What one thread of the proxy works with. Connections stay on the thread that took them.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokenlag_channel::BaseUrl;
 use tokenlag_probes::{StateAt, Transport};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use crate::archive::CREDENTIALS;
@@ -30,7 +31,7 @@ pub(crate) struct Worker {
     /// Its name in `Host`.
     pub(crate) authority: String,
     /// Over HTTP/1.1.
-    pub(crate) pool: Pool,
+    pub(crate) pool: Rc<Pool>,
     /// Over another channel, for what that can carry.
     pub(crate) leg: Option<Leg>,
     /// Over WebSockets that were joined to clients' own.
@@ -40,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) state_at: StateAt,
     /// Bounds of each client's WebSocket.
     pub(crate) websocket: WsLimits,
+    /// Held by who has something large read on another thread: one at a time.
+    pub(crate) reading: Mutex<()>,
     drain: watch::Receiver<bool>,
 }
 
@@ -52,7 +55,7 @@ impl Worker {
     ) -> Self {
         Self {
             door,
-            pool: Pool::new(&options),
+            pool: Rc::new(Pool::new(&options)),
             leg: upstream::leg(&options),
             joined: Total::new(options.upstream.is_tls()),
             authority: options.upstream.authority(),
@@ -60,6 +63,7 @@ impl Worker {
             book,
             state_at: options.state_at,
             websocket: options.websocket,
+            reading: Mutex::new(()),
             drain,
         }
     }

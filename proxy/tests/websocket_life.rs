@@ -205,7 +205,7 @@ fn pings_of_a_client_that_takes_no_pongs_do_not_pile_up() {
             {}
         };
         timeout(IDLE * 4, flood).await.expect("the flood is ended");
-        assert_eq!(refused(&stack, "stalled").await, 0, "nobody was at work");
+        assert_eq!(refused(&stack, "stalled").await, 1);
     });
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokenlag_probes::Stamp;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::body::{BodyDecoder, BodyError, Piece};
@@ -22,6 +23,9 @@ use crate::{Counters, ExchangeError, tcp};
 /// are on their way would take the answer back (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
+
+/// Pieces of a body that are taken in a row before other connections of the thread have their turn.
+const PIECES: usize = 256;
 
 /// A connection that was accepted.
 #[derive(Debug)]
@@ -225,7 +229,13 @@ impl ServerConnection {
         let limit = self.limits.body;
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
+        let mut pieces = 0_usize;
         while let Some(piece) = self.body_piece().await? {
+            pieces += 1;
+            // Pieces of a byte: others have their turn.
+            if pieces.is_multiple_of(PIECES) {
+                yield_now().await;
+            }
             if first.len().max(rest.len()) + piece.len() > limit {
                 return Err(ServerError::TooLarge(limit));
             }
@@ -336,6 +346,11 @@ impl ServerConnection {
     /// The socket, and what was read of it and not yet used.
     pub fn into_stream(self) -> (Socket, BytesMut) {
         self.wire.into_parts()
+    }
+
+    /// What requests of this door have together.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     pub(crate) fn into_wire(self) -> Wire {

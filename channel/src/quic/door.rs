@@ -92,6 +92,13 @@ impl Door {
     }
 }
 
+impl Door {
+    /// What the requests of the door have together.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.0.room
+    }
+}
+
 fn server(tls: &ServerTls) -> Result<ServerConfig, ChannelError> {
     let mut crypto = tls::server(tls, &[ALPN, http3::ALPN])?;
     if tls.resumption && tls.early_data {

@@ -216,7 +216,7 @@ fn is_fresh(socket: &mut Socket) -> bool {
             Poll::Pending => return true,
             Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
             Poll::Ready(Some(Ok(Message::Text(text)))) if !is_error(&text) => {
-                socket.get_mut().take_message_stamps();
+                socket.get_mut().take_message_stamps(text.len());
             }
             Poll::Ready(_) => return false,
         }
@@ -307,7 +307,7 @@ impl ClientReply {
                 Some(Err(error)) => return Err(lost(&client.dial, &error)),
                 None => return Err(lost(&client.dial, &"end of stream")),
             };
-            let (first_byte_at, at) = socket.get_mut().take_message_stamps();
+            let (first_byte_at, at) = socket.get_mut().take_message_stamps(bytes.len());
             let reads = socket.get_ref().reads();
             self.head_at.get_or_insert(first_byte_at);
             let before = *self.reads_before.get_or_insert(reads);

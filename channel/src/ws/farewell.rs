@@ -33,6 +33,8 @@ impl Farewell {
     pub const TOO_BIG: u16 = 1009;
     /// 1011: this end cannot go on.
     pub const FAILED: u16 = 1011;
+    /// 1013: this end has no room at the moment.
+    pub const TRY_AGAIN: u16 = 1013;
 
     /// A farewell.
     pub fn new(code: u16, reason: impl Into<String>) -> Self {

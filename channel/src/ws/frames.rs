@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use tokenlag_probes::Stamp;
 
+/// From which length of a frame on the library's buffer is worth being made small again after its message.
+pub(super) const LARGE: u64 = 256 * 1024;
+
 /// Follows the frames of one direction (RFC 6455, section 5.2). What is not as it has to be, the library finds out.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
@@ -19,24 +22,45 @@ pub(super) struct Frames {
     head: Vec<u8>,
     /// What is still to come of its payload, once the head is whole.
     payload: Option<u64>,
+    /// That payload is part of a message.
+    data: bool,
+    /// A frame of the message that is not whole is large.
+    large: bool,
+    /// The last that was read is the end of a message with a large frame.
+    after_large: bool,
+    /// Bytes of messages that were not taken yet, whole or not.
+    held: usize,
 }
 
 impl Frames {
-    /// Takes what a read brought.
-    pub(super) fn read(&mut self, mut bytes: &[u8], at: Stamp) {
+    /// Takes what a read brought, or the first part of it: so many bytes, as far as the end of a message with a large frame.
+    pub(super) fn read(&mut self, all: &[u8], at: Stamp) -> usize {
+        let mut bytes = all;
+        if !all.is_empty() {
+            self.after_large = false;
+        }
         loop {
             if let Some(left) = self.payload {
                 let taken = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 bytes = &bytes[taken..];
+                if self.data {
+                    self.held += taken;
+                }
                 self.payload = Some(left - taken as u64).filter(|&left| left > 0);
                 if self.payload.is_some() {
-                    return;
+                    return all.len();
                 }
                 self.inside = None;
-                self.message = self.message.filter(|_| !self.last);
+                if self.last {
+                    self.message = None;
+                    if std::mem::take(&mut self.large) {
+                        self.after_large = true;
+                        return all.len() - bytes.len();
+                    }
+                }
             }
             let Some((&byte, rest)) = bytes.split_first() else {
-                return;
+                return all.len();
             };
             bytes = rest;
             if self.head.is_empty() {
@@ -47,19 +71,32 @@ impl Frames {
                     self.begun.push_back(at);
                     self.message = Some(at);
                 }
-                self.last = byte & 0x80 != 0 && opcode <= 2;
+                self.data = opcode <= 2;
+                self.last = byte & 0x80 != 0 && self.data;
             }
             self.head.push(byte);
             if let Some(length) = payload_length(&self.head) {
                 self.head.clear();
                 self.payload = Some(length);
+                self.large |= self.data && length >= LARGE;
             }
         }
     }
 
-    /// The read with the first byte of the message that was just taken.
-    pub(super) fn take(&mut self) -> Option<Stamp> {
+    /// The read with the first byte of the message that was just taken, of so many bytes.
+    pub(super) fn take(&mut self, length: usize) -> Option<Stamp> {
+        self.held = self.held.saturating_sub(length);
         self.begun.pop_front()
+    }
+
+    /// Bytes of messages that came and were not taken, whole or not.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether the last that was read is the end of a message with a large frame, and nothing after it.
+    pub(super) fn are_after_large(&self) -> bool {
+        self.after_large
     }
 
     /// Messages that came and were not taken.
@@ -122,9 +159,10 @@ mod tests {
     fn begun(bytes: &[u8], step: usize) -> (Vec<u64>, Option<Stamp>) {
         let mut frames = Frames::default();
         for (number, read) in bytes.chunks(step).enumerate() {
-            frames.read(read, Stamp::from_nanos(number as u64));
+            let at = Stamp::from_nanos(number as u64);
+            assert_eq!(frames.read(read, at), read.len());
         }
-        let begun = std::iter::from_fn(|| frames.take()).map(Stamp::as_nanos);
+        let begun = std::iter::from_fn(|| frames.take(0)).map(Stamp::as_nanos);
         (begun.collect(), frames.begun_at())
     }
 
@@ -146,6 +184,31 @@ mod tests {
                     assert_eq!(begun(&bytes, step), (expected, None), "{label}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_large_message_is_kept_apart_from_what_follows() {
+        let large = frame(0x81, LARGE as usize, true);
+        let small = frame(0x82, 7, true);
+        let bytes = [&large[..], &small, &small[..3]].concat();
+        for step in [1000, large.len() - 1, large.len(), bytes.len()] {
+            let mut frames = Frames::default();
+            let at = Stamp::from_nanos(1);
+            let mut read = 0;
+            while read < large.len() {
+                let end = bytes.len().min(read + step);
+                read += frames.read(&bytes[read..end], at);
+            }
+            assert_eq!(read, large.len(), "{step}");
+            assert!(frames.are_after_large());
+            assert_eq!(frames.held(), LARGE as usize);
+            frames.take(LARGE as usize);
+            assert_eq!(frames.held(), 0);
+            // What is small is not.
+            assert_eq!(frames.read(&bytes[read..], at), small.len() + 3);
+            assert!(!frames.are_after_large());
+            assert_eq!(frames.held(), 7);
         }
     }
 

@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::socket::Stamped;
 use super::websocket::WebSocket;
+use crate::bounds::Room;
 use crate::http::render::{push_field, start_request};
 use crate::http::{Connection, Response, ResponseHead};
 use crate::{ChannelError, Dial, tcp};
@@ -98,7 +99,7 @@ pub async fn dial<'a>(
     stalled: std::time::Duration,
 ) -> Result<(WebSocket, ResponseHead), NotOpened> {
     let opened = open(dial, target, fields).await?;
-    let socket = WebSocket::new(opened.socket, Role::Client, stalled).await;
+    let socket = WebSocket::new(opened.socket, Role::Client, stalled, None).await;
     Ok((socket, opened.head))
 }
 
@@ -161,7 +162,8 @@ async fn handshake<'a>(
         return Err(wrong("it uses an extension that nobody offered"));
     }
     Ok(Opened {
-        socket: Stamped::after_opening(connection.into_wire()),
+        // What an upstream sends is asked for.
+        socket: Stamped::after_opening(connection.into_wire(), &Room::new(usize::MAX)),
         head: response.head,
         resolved: dialled.resolved,
         transport_connected: dialled.transport_connected,

@@ -1,6 +1,7 @@
 //! The accepting end of `ws`: an HTTP request becomes a WebSocket, or is told why not.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -97,8 +98,9 @@ impl Upgrade {
         }
         response.extend_from_slice(b"\r\n");
         connection.write_all(&response).await?;
-        let socket = Stamped::after_opening(connection.into_wire());
-        Ok(WebSocket::new(socket, Role::Server, stalled).await)
+        let room = Arc::clone(connection.room());
+        let socket = Stamped::after_opening(connection.into_wire(), &room);
+        Ok(WebSocket::new(socket, Role::Server, stalled, Some(room)).await)
     }
 }
 

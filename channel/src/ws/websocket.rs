@@ -2,20 +2,22 @@
 //!
 //! A writer writes to the socket itself: no message waits for another task to carry it. The library remembers one writer
 //! to wake, so writers queue for their turn, in the order in which they came. A peer that takes no bytes holds all writers
-//! of its connection up, and nobody else's.
+//! of its connection up, and nobody else's. A peer that sends many small frames at once lets other tasks have their turn.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Mutex;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -23,21 +25,32 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::farewell::Farewell;
-use super::socket::Stamped;
+use super::socket::{Shared, Stamped};
 use super::{Text, config};
 use crate::Counters;
+use crate::bounds::{Room, Share};
 
 /// How long the last bytes and the peer's own farewell are waited for.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Frames that are taken in a row before other tasks of the thread have their turn.
+const FRAMES: u32 = 32;
+
 /// A WebSocket.
 #[derive(Debug)]
 pub struct WebSocket {
+    socket: Shared,
     /// Borrowed within one poll, never across an await.
-    stream: RefCell<WebSocketStream<Stamped>>,
+    stream: RefCell<WebSocketStream<Shared>>,
+    role: Role,
+    room: Arc<Room>,
     turn: Mutex<()>,
+    /// Frames that were there without waiting, since it was waited last.
+    in_a_row: Cell<u32>,
     /// A ping was read, and its pong may not have left.
     owes_pong: Cell<bool>,
+    /// Something was put in that may not have left.
+    unflushed: Cell<bool>,
     /// A write failed: nothing more can be sent.
     broken: Cell<bool>,
     stalled: Duration,
@@ -59,19 +72,38 @@ pub enum Received {
     Binary(Bytes),
     /// The peer said goodbye; `None` where it is gone without a word.
     Closed(Option<Farewell>),
+    /// The peer sends, yet takes nothing of what it is owed (the answers to its pings): it is given up.
+    Stalled,
 }
 
 impl WebSocket {
-    /// Takes over a socket after its opening. A peer that takes not one byte for `stalled` is given up.
-    pub(super) async fn new(socket: Stamped, role: Role, stalled: Duration) -> Self {
-        let stream = WebSocketStream::from_raw_socket(socket, role, Some(config())).await;
+    /// Takes over a socket after its opening. A peer that takes not one byte for `stalled` is given up. What is kept of its
+    /// messages takes of the `room`, where there is one.
+    pub(super) async fn new(
+        socket: Stamped,
+        role: Role,
+        stalled: Duration,
+        room: Option<Arc<Room>>,
+    ) -> Self {
+        let socket = Shared::new(socket);
+        let stream = WebSocketStream::from_raw_socket(socket.clone(), role, Some(config())).await;
         Self {
+            socket,
             stream: RefCell::new(stream),
+            role,
+            room: room.unwrap_or_else(|| Room::new(usize::MAX)),
             turn: Mutex::new(()),
+            in_a_row: Cell::new(0),
             owes_pong: Cell::new(false),
+            unflushed: Cell::new(false),
             broken: Cell::new(false),
             stalled,
         }
+    }
+
+    /// A share, empty yet, of the room that all connections of the door have: for what is kept of this one's messages.
+    pub fn share(&self) -> Share {
+        Share::new(&self.room)
     }
 
     /// The next message. Answers pings on the way. May be cancelled without loss; only one task may read.
@@ -82,15 +114,18 @@ impl WebSocket {
         loop {
             if self.owes_pong.get() {
                 // A peer that pings and takes no pongs is not read on: they would pile up.
-                if self.flush().await.is_err() {
-                    return Ok(Received::Closed(None));
+                match self.flush().await {
+                    Ok(()) => self.owes_pong.set(false),
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                        return Ok(Received::Stalled);
+                    }
+                    Err(_) => return Ok(Received::Closed(None)),
                 }
-                self.owes_pong.set(false);
             }
-            match poll_fn(|context| self.stream.borrow_mut().poll_next_unpin(context)).await {
+            self.make_small();
+            match self.next().await {
                 Some(Ok(Message::Text(text))) => {
-                    let stamps = self.stream.borrow_mut().get_mut().take_message_stamps();
-                    let (in_head, in_body) = stamps;
+                    let (in_head, in_body) = self.socket.lend().take_message_stamps(text.len());
                     return Ok(Received::Text {
                         text,
                         in_head,
@@ -98,7 +133,7 @@ impl WebSocket {
                     });
                 }
                 Some(Ok(Message::Binary(bytes))) => {
-                    self.stream.borrow_mut().get_mut().take_message_stamps();
+                    self.socket.lend().take_message_stamps(bytes.len());
                     return Ok(Received::Binary(bytes));
                 }
                 // The library answers pings itself.
@@ -111,6 +146,40 @@ impl WebSocket {
                 Some(Err(error)) => return gone_or_broken(error),
                 None => return Ok(Received::Closed(None)),
             }
+        }
+    }
+
+    /// The next frame of the library. Cancelled, it leaves all where it is.
+    async fn next(&self) -> Option<Result<Message, Error>> {
+        if self.in_a_row.get() == FRAMES {
+            self.in_a_row.set(0);
+            yield_now().await;
+        }
+        poll_fn(|context| {
+            let next = self.stream.borrow_mut().poll_next_unpin(context);
+            let in_a_row = match next {
+                Poll::Ready(_) => self.in_a_row.get() + 1,
+                Poll::Pending => 0,
+            };
+            self.in_a_row.set(in_a_row);
+            next
+        })
+        .await
+    }
+
+    /// The library's buffer stays as large as the largest frame was. After a large message nothing of the next is in it: the
+    /// library begins anew with a small one.
+    fn make_small(&self) {
+        if self.unflushed.get() || !self.socket.look().is_after_large() {
+            return;
+        }
+        let Ok(_turn) = self.turn.try_lock() else {
+            return;
+        };
+        let socket = self.socket.clone();
+        let anew = WebSocketStream::from_raw_socket(socket, self.role, Some(config()));
+        if let Some(anew) = anew.now_or_never() {
+            self.stream.replace(anew);
         }
     }
 
@@ -164,17 +233,17 @@ impl WebSocket {
 
     /// When the last read returned: the peer's last sign of life.
     pub fn read_at(&self) -> Stamp {
-        self.stream.borrow().get_ref().read_at()
+        self.socket.look().read_at()
     }
 
     /// When the first byte of a message was read that is not whole yet.
     pub fn begun_at(&self) -> Option<Stamp> {
-        self.stream.borrow().get_ref().begun_at()
+        self.socket.look().begun_at()
     }
 
     /// What the connection did so far.
     pub fn counters(&self) -> Counters {
-        self.stream.borrow().get_ref().counters()
+        self.socket.look().counters()
     }
 
     async fn write(&self, mut messages: impl Iterator<Item = Message>) -> io::Result<Stamp> {
@@ -190,7 +259,7 @@ impl WebSocket {
                 next = messages.next();
             }
             ready!(stream.poll_flush_unpin(context))?;
-            Poll::Ready(Ok(stream.get_ref().written_at()))
+            Poll::Ready(Ok(self.socket.look().written_at()))
         });
         self.unless_stalled(sending).await
     }
@@ -209,6 +278,7 @@ impl WebSocket {
         if self.broken.get() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        self.unflushed.set(true);
         let mut writing = pin!(writing);
         // Nearly every write is over at once; only the others need a timer.
         let at_once = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await;
@@ -223,19 +293,25 @@ impl WebSocket {
                 }
             },
         };
-        written.map_err(|error| {
-            self.broken.set(true);
-            match error {
-                Error::Io(error) => error,
-                other => io::Error::other(other),
+        match written {
+            Ok(written) => {
+                self.unflushed.set(false);
+                Ok(written)
             }
-        })
+            Err(error) => {
+                self.broken.set(true);
+                Err(match error {
+                    Error::Io(error) => error,
+                    other => io::Error::other(other),
+                })
+            }
+        }
     }
 
     /// Sends the end of the stream, then reads and forgets what still comes, to the peer's own end.
     fn poll_drain(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut stream = self.stream.borrow_mut();
-        let mut socket = Pin::new(stream.get_mut().under());
+        let mut stamped = self.socket.lend();
+        let mut socket = Pin::new(stamped.under());
         // An end that cannot be sent, or a peer that is gone, is an end too.
         let _ = ready!(socket.as_mut().poll_shutdown(context));
         let mut room = [0; 16 * 1024];
@@ -253,6 +329,10 @@ impl WebSocket {
 fn gone_or_broken(error: Error) -> Result<Received, Farewell> {
     let (code, reason) = match error {
         Error::Capacity(error) => (Farewell::TOO_BIG, error.to_string()),
+        Error::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            let why = "too many requests are being served at once; try again later";
+            (Farewell::TRY_AGAIN, why.to_owned())
+        }
         Error::Utf8(_) => (Farewell::NOT_UTF8, "a text message is not UTF-8".to_owned()),
         Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing,

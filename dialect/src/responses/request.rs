@@ -77,6 +77,21 @@ impl<'a> Create<'a> {
         })
     }
 
+    /// The same in memory of its own.
+    pub fn into_owned(self) -> Create<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Create {
+            stream_id: self.stream_id.map(owned),
+            previous_response_id: self.previous_response_id.map(owned),
+            generate: self.generate,
+            stream: self.stream,
+            store: self.store,
+            model: self.model.map(owned),
+            traceparent: self.traceparent,
+            fields: self.fields.into_owned(),
+        }
+    }
+
     /// The turn's own input as items: a string is one user message, an array's items are kept as raw text.
     ///
     /// # Errors

@@ -7,9 +7,10 @@ use tokenlag_channel::http::{Framing, Headers, ResponseHead};
 use tokenlag_channel::{ExchangeError, Incoming};
 use tokenlag_probes::{Outcome, TraceId};
 
-use super::turn::{self, Passed, Question, concerns_upstream};
+use super::turn::{self, Question, concerns_upstream};
 use crate::failure::{Failed, Failure};
 use crate::outlet::Outlet;
+use crate::relay::Relayed;
 use crate::tap::Tap;
 use crate::worker::Worker;
 
@@ -60,20 +61,16 @@ impl Exchanges {
         let mut tap = Tap::new(self.channel, trace, incoming.in_head);
         tap.in_body = incoming.in_body;
         let outcome = match self.converse(worker, incoming, &mut tap, &mut outlet).await {
-            Ok(passed) if !outlet.has_ended() => {
-                if passed.outcome != Outcome::Cancelled {
+            Ok(relayed) if !outlet.has_ended() => {
+                if relayed.outcome != Outcome::Cancelled {
                     outlet.cut_off().await;
                 }
-                passed.outcome
+                relayed.outcome
             }
-            Ok(passed) => {
-                let (outcome, finished) = (passed.outcome, outlet.finish().await);
-                passed.settle();
-                match finished {
-                    Err(_) if outcome == Outcome::Complete => Outcome::Cancelled,
-                    _ => outcome,
-                }
-            }
+            Ok(Relayed { outcome, is_told }) => match outlet.finish().await {
+                Err(_) if outcome == Outcome::Complete && !is_told => Outcome::Cancelled,
+                _ => outcome,
+            },
             Err(failed) => {
                 // The client may be gone already.
                 let _ = refuse(&failed.failure, outlet).await;
@@ -89,7 +86,7 @@ impl Exchanges {
         incoming: &Incoming,
         tap: &mut Tap,
         outlet: &mut impl Outlet,
-    ) -> Result<Passed, Failed> {
+    ) -> Result<Relayed, Failed> {
         let question = Question {
             method: incoming.method(),
             target: incoming.target(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokenlag_channel::accept::{Accepted, Acceptor};
 use tokenlag_channel::quic::DoorLimits;
 use tokenlag_channel::tls::ServerTls;
-use tokenlag_channel::{ChannelError, SocketWatch};
+use tokenlag_channel::{ChannelError, Room, SocketWatch};
 use tokio::net::TcpStream;
 use tokio::select;
 
@@ -68,6 +68,11 @@ impl Door {
     /// What connections of clients did below their bytes, those over UDP among them.
     pub(crate) fn watch(&self) -> &SocketWatch {
         &self.watch
+    }
+
+    /// What the requests of all connections have together.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        self.acceptor.room()
     }
 
     /// What a client is told about HTTP/3: only one that came over TLS, since another could be sent anywhere by whoever

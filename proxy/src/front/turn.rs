@@ -9,7 +9,7 @@ use tokio::select;
 
 use crate::body::Expected;
 pub(crate) use crate::conversations::Conversations;
-use crate::conversations::Turn;
+use crate::conversations::{Keeper, Turn};
 use crate::failure::Failed;
 use crate::inlet::Inlet;
 use crate::kind::{Kind, may_lack_responses};
@@ -22,26 +22,6 @@ use crate::translation::{Translation, chat_target};
 use crate::upstream::was_stale;
 use crate::worker::Worker;
 
-/// A reply that was passed on to the client, and the turn that may be kept now.
-#[must_use = "the turn is kept by `settle`"]
-pub(crate) struct Passed {
-    pub(crate) outcome: Outcome,
-    ending: Option<Vec<u8>>,
-    turn: Option<Turn>,
-}
-
-impl Passed {
-    /// Keeps the turn where it ended well, so that the next can go on from it. To be called once the reply's last byte
-    /// was written: no token waits for it.
-    pub(crate) fn settle(self) {
-        if let (Outcome::Complete, Some(turn), Some(ending)) =
-            (self.outcome, self.turn, self.ending)
-        {
-            turn.keep(&ending);
-        }
-    }
-}
-
 /// Serves a request of HTTP, or of a channel that is like it: what it goes on from is found, the upstream asked, the reply
 /// passed on.
 ///
@@ -52,7 +32,7 @@ pub(crate) async fn serve(
     mut question: Question<'_>,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
-) -> Result<Passed, Failed> {
+) -> Result<Relayed, Failed> {
     let mut turn = None;
     if question.is_create() && worker.state_at == StateAt::Proxy {
         let archive = &worker.book.archive;
@@ -61,32 +41,29 @@ pub(crate) async fn serve(
         question.body = body;
         turn = Some(begun);
     }
-    let relayed = exchange(worker, &question, turn.as_mut(), tap, outlet).await?;
-    Ok(Passed {
-        outcome: relayed.outcome,
-        ending: relayed.ending,
-        turn,
-    })
+    let turn = turn.as_mut().map(|turn| turn as &mut dyn Keeper);
+    exchange(worker, &question, turn, tap, outlet).await
 }
 
-/// Asks, and passes the reply on; whatever the request goes on from is the caller's business.
+/// Asks, and passes the reply on; whatever the request goes on from is the caller's business, who gives the turn to be kept.
 ///
 /// # Errors
 /// There is no reply that can be passed on; the client is to be told why.
 pub(crate) async fn pass(
     worker: &Worker,
     question: &Question<'_>,
+    turn: &mut dyn Keeper,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
 ) -> Result<Relayed, Failed> {
-    exchange(worker, question, None, tap, outlet).await
+    exchange(worker, question, Some(turn), tap, outlet).await
 }
 
 /// What few exchanges need is boxed: the others neither keep room for it nor move it about.
 async fn exchange(
     worker: &Worker,
     question: &Question<'_>,
-    turn: Option<&mut Turn>,
+    turn: Option<&mut dyn Keeper>,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
 ) -> Result<Relayed, Failed> {
@@ -120,7 +97,7 @@ async fn exchange(
 async fn translated(
     worker: &Worker,
     question: &Question<'_>,
-    turn: Option<&mut Turn>,
+    turn: Option<&mut dyn Keeper>,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
 ) -> Result<Relayed, Failed> {

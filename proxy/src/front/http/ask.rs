@@ -7,6 +7,7 @@ use tokenlag_channel::http::{
     Connection, Framing, Incoming, RequestHead, Response, ServerConnection, ServerError,
 };
 use tokio::select;
+use tokio::task::yield_now;
 
 use crate::inlet::Inlet;
 use crate::pooled::Pooled;
@@ -14,6 +15,9 @@ use crate::relay;
 use crate::tap::Tap;
 use crate::upstream::was_stale;
 use crate::worker::Worker;
+
+/// Pieces of a body that are taken in a row before other connections of the thread have their turn.
+const PIECES: usize = 256;
 
 /// Tells a client that waits for it to send the body (RFC 9110, section 10.1.1).
 pub(super) async fn go_on(
@@ -123,8 +127,15 @@ impl Sender {
             return self.send_last(upstream, tap).await;
         }
         loop {
+            let mut pieces = 0;
             while let Some(piece) = client.buffered_body_piece()? {
                 self.push(&piece);
+                pieces += 1;
+                // Pieces of a byte: others have their turn.
+                if pieces == PIECES {
+                    pieces = 0;
+                    yield_now().await;
+                }
             }
             if client.body_is_done() {
                 tap.in_body = client.read_at();

@@ -182,12 +182,7 @@ async fn pass_whole(
     };
     let mut outlet = HttpOutlet::new(worker, client, head);
     match turn::serve(worker, question, tap, &mut outlet).await {
-        Ok(passed) => {
-            let outcome = passed.outcome;
-            let after = outlet.after(outcome);
-            passed.settle();
-            (outcome, after)
-        }
+        Ok(relayed) => (relayed.outcome, outlet.after(relayed.outcome)),
         Err(failed) => {
             // The client may be gone already.
             let _ = answer(client, &failed.failure).await;

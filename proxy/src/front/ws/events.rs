@@ -64,6 +64,16 @@ pub(super) fn shutting_down() -> Failure {
     }
 }
 
+/// A create for which there is no memory.
+pub(super) fn no_room() -> Failure {
+    Failure {
+        status: 503,
+        reason: "Service Unavailable",
+        code: "no_room",
+        message: "too many requests are being served at once; try again later".to_owned(),
+    }
+}
+
 /// What the upstream answered instead of a stream.
 pub(super) fn refusal(status: u16, body: &[u8], lane: Option<&str>) -> Text {
     #[derive(serde::Deserialize)]

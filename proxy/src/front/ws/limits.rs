@@ -11,13 +11,10 @@ pub(super) const NAMED_LANES: usize = 32;
 /// Creates of one connection that wait for their turn. Beyond it the connection is not read on: its client is left to wait.
 pub(super) const WAITING: usize = 256;
 
-/// Bytes of all creates of one connection that wait or are answered. Beyond it the connection is not read on.
-pub(super) const HELD: usize = 128 * 1024 * 1024;
-
 /// Pings in a row that may stay without any sign of life while a response is under way.
 pub(super) const UNANSWERED_PINGS: u32 = 2;
 
-/// Bounds in time.
+/// Bounds in time, and in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WsLimits {
     /// How old a connection may get. Then no further create is taken, and it is closed once the last response has ended.
@@ -31,6 +28,8 @@ pub struct WsLimits {
     pub message: Duration,
     /// How long a client may take not one byte of what is sent to it.
     pub stalled: Duration,
+    /// Bytes of all creates of one connection that wait or are answered. Beyond it the connection is not read on.
+    pub held: usize,
 }
 
 impl Default for WsLimits {
@@ -41,6 +40,7 @@ impl Default for WsLimits {
             silence: Duration::from_secs(30),
             message: Duration::from_secs(300),
             stalled: Duration::from_secs(120),
+            held: 128 * 1024 * 1024,
         }
     }
 }

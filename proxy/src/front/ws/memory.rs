@@ -5,19 +5,22 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use tokenlag_dialect::Fields;
 use tokenlag_dialect::responses::{BadRequest, Completed, Create};
-use tokenlag_probes::{Outcome, StateAt};
+use tokenlag_probes::StateAt;
 
 use super::lanes::Lane;
-use crate::conversations::Conversations;
+use crate::archive::Item;
+use crate::book::Book;
+use crate::conversations::{Beginning, Conversations, Keeper, NotKept};
 
 /// The memory of one connection.
 #[derive(Debug)]
 pub(super) struct Memory {
     conversations: Conversations,
+    book: Arc<Book>,
     state_at: StateAt,
     places: RefCell<Places>,
 }
@@ -28,16 +31,9 @@ struct Places {
     latest: HashMap<Lane, String>,
     /// How many exchanges that run go on from a response.
     forks: HashMap<String, usize>,
-    /// Warm-ups, where the state is the upstream's: it does not know them.
-    warm: HashMap<String, WarmUp>,
-}
-
-/// A response without output that was answered here.
-#[derive(Clone, Debug, Default)]
-struct WarmUp {
-    /// The response that it went on from, which the upstream knows.
-    parent: Option<String>,
-    items: Vec<Box<RawValue>>,
+    /// Warm-ups, where the state is the upstream's, which does not know them: each with the response that the upstream
+    /// knows and that it went on from.
+    warm: HashMap<String, Option<String>>,
 }
 
 impl Places {
@@ -54,9 +50,10 @@ pub(super) struct Hold<'a> {
 }
 
 impl Memory {
-    pub(super) fn new(conversations: Conversations, state_at: StateAt) -> Self {
+    pub(super) fn new(conversations: Conversations, book: Arc<Book>, state_at: StateAt) -> Self {
         Self {
             conversations,
+            book,
             state_at,
             places: RefCell::default(),
         }
@@ -72,71 +69,80 @@ impl Memory {
         Hold { memory: self, id }
     }
 
-    /// The body to send upstream.
+    /// What a create goes on from, oldest first, as far as it is this end that knows it.
     ///
     /// # Errors
-    /// The response that the turn goes on from is not known here (any more).
-    pub(super) async fn upstream_body(&self, create: &Create<'_>) -> Result<Vec<u8>, BadRequest> {
-        match self.warm_up(create) {
-            Some(warm) => Ok(after_warm_up(create, &warm)),
-            None => self.conversations.upstream_body(create).await,
+    /// The response that it names is not known here (any more).
+    pub(super) async fn history(&self, create: &Create<'_>) -> Result<Vec<Item>, BadRequest> {
+        match self.warm_up_before(create) {
+            Some((id, _)) => Ok(self.conversations.warm_up(&id).unwrap_or_default()),
+            None => self.conversations.history(create).await,
         }
     }
 
-    /// The warm-up that a create goes on from, where it is one that only this connection knows.
-    fn warm_up(&self, create: &Create<'_>) -> Option<WarmUp> {
-        let parent = create.previous_response_id.as_deref()?;
-        self.places.borrow().warm.get(parent).cloned()
+    /// The body to send upstream, given the history.
+    pub(super) fn upstream_body(&self, create: &Create<'_>, history: &[Item]) -> Vec<u8> {
+        match self.warm_up_before(create) {
+            Some((_, parent)) => after_warm_up(create, parent.as_deref(), history),
+            None => self.conversations.upstream_body(create, history),
+        }
     }
 
-    /// Keeps a warm-up as its lane's latest response.
-    pub(super) async fn keep_warm_up(&self, lane: &Lane, create: &Create<'_>, id: &str) {
-        if self.state_at == StateAt::Upstream {
-            let mut warm = self.warm_up(create).unwrap_or_else(|| WarmUp {
-                parent: create.previous_response_id.as_deref().map(str::to_owned),
-                items: Vec::new(),
-            });
-            // What is no input is for the upstream to judge, when the turn comes.
-            warm.items.extend(create.input_items().unwrap_or_default());
+    /// The warm-up that a create goes on from, where it is one that only this connection knows, and what that went on from.
+    fn warm_up_before(&self, create: &Create<'_>) -> Option<(String, Option<String>)> {
+        let id = create.previous_response_id.as_deref()?;
+        let parent = self.places.borrow().warm.get(id).cloned()?;
+        // Another lane's may have had to make room.
+        self.conversations
+            .knows(id)
+            .then(|| (id.to_owned(), parent))
+    }
+
+    /// Keeps a warm-up with that input as its lane's latest response.
+    ///
+    /// # Errors
+    /// All that it goes on from is too large together, or there is no room.
+    pub(super) fn keep_warm_up(
+        &self,
+        lane: &Lane,
+        create: &Create<'_>,
+        id: &str,
+        (history, input): (Vec<Item>, Vec<Item>),
+    ) -> Result<(), NotKept> {
+        if self.state_at == StateAt::Proxy {
+            let items = (input, Vec::new());
+            self.conversations.keep(create, id, history, items)?;
+        } else {
+            let (before, parent) = match self.warm_up_before(create) {
+                Some((before, parent)) => (Some(before), parent),
+                None => {
+                    let parent = create.previous_response_id.as_deref();
+                    (None, parent.map(str::to_owned))
+                }
+            };
+            let conversations = &self.conversations;
+            conversations.keep_warm_up(id, before.as_deref(), input)?;
             let mut places = self.places.borrow_mut();
-            places.warm.insert(id.to_owned(), warm);
+            places.warm.insert(id.to_owned(), parent);
         }
-        self.keep(lane, create, id, Vec::new()).await;
+        self.is_latest(lane, id);
+        Ok(())
     }
 
-    /// Keeps a turn as its lane's latest response, in the place of the one before.
-    async fn keep(&self, lane: &Lane, create: &Create<'_>, id: &str, output: Vec<Box<RawValue>>) {
-        self.conversations.keep(create, id, output).await;
+    /// A response is its lane's latest now, in the place of the one before.
+    fn is_latest(&self, lane: &Lane, id: &str) {
         let mut places = self.places.borrow_mut();
         let before = places.latest.insert(lane.clone(), id.to_owned());
         self.forget_unneeded(&mut places, before.as_deref());
     }
 
-    /// Keeps a turn that ended well, by its last event. One that failed takes its parent with it, where
-    /// that was its own lane's latest; another lane's is left to that lane.
-    pub(super) async fn settle(
-        &self,
-        lane: &Lane,
-        create: &Create<'_>,
-        ending: Option<&[u8]>,
-        outcome: Outcome,
-    ) {
-        match outcome {
-            Outcome::Complete => {
-                if let Some(done) = ending.and_then(Completed::parse) {
-                    self.keep(lane, create, &done.id, done.output).await;
-                }
-            }
-            // All of these are told as an error of status 400 to 599.
-            Outcome::Failed(_) | Outcome::Truncated => {
-                let mut places = self.places.borrow_mut();
-                let parent = create.previous_response_id.as_deref();
-                if parent.is_some() && places.latest.get(lane).map(String::as_str) == parent {
-                    let evicted = places.latest.remove(lane);
-                    self.forget_unneeded(&mut places, evicted.as_deref());
-                }
-            }
-            Outcome::Cancelled => {}
+    /// A create that was answered by an error of status 400 to 599 takes the response that it named with it, where that was
+    /// its own lane's latest; another lane's is left to that lane.
+    pub(super) fn evict(&self, lane: &Lane, named: Option<&str>) {
+        let mut places = self.places.borrow_mut();
+        if named.is_some() && places.latest.get(lane).map(String::as_str) == named {
+            let evicted = places.latest.remove(lane);
+            self.forget_unneeded(&mut places, evicted.as_deref());
         }
     }
 
@@ -150,9 +156,9 @@ impl Memory {
 
 /// The body of a turn that goes on from a warm-up, for an upstream that keeps the state itself: the warm-up's input comes
 /// before the turn's, and what the warm-up went on from in its place.
-fn after_warm_up(create: &Create<'_>, warm: &WarmUp) -> Vec<u8> {
-    let body = create.upstream_body(warm.items.iter().map(|item| &**item));
-    match (&warm.parent, Fields::parse(&body)) {
+fn after_warm_up(create: &Create<'_>, parent: Option<&str>, warm: &[Item]) -> Vec<u8> {
+    let body = create.upstream_body(warm.iter().map(|item| &**item));
+    match (parent, Fields::parse(&body)) {
         (Some(parent), Ok(mut fields)) => {
             fields.set_str("previous_response_id", parent);
             fields.to_vec()
@@ -173,4 +179,77 @@ impl Drop for Hold<'_> {
         }
         self.memory.forget_unneeded(&mut places, Some(id));
     }
+}
+
+/// A turn of a lane that is under way: kept as the lane's latest response with the event that ends it well.
+pub(super) struct LaneTurn<'a> {
+    memory: &'a Memory,
+    lane: &'a Lane,
+    create: &'a Create<'a>,
+    history: Vec<Item>,
+    /// The create's input, where it was read already.
+    input: Option<Vec<Item>>,
+    reply: Option<Beginning>,
+}
+
+impl<'a> LaneTurn<'a> {
+    /// `history` is what the create goes on from, `input` what it adds to that, where that was read already.
+    pub(super) fn new(
+        memory: &'a Memory,
+        lane: &'a Lane,
+        create: &'a Create<'a>,
+        (history, input): (Vec<Item>, Option<Vec<Item>>),
+    ) -> Self {
+        Self {
+            reply: memory.conversations.awaits(create),
+            memory,
+            lane,
+            create,
+            history,
+            input,
+        }
+    }
+}
+
+impl Keeper for LaneTurn<'_> {
+    fn begins(&mut self, bytes: &[u8]) {
+        if let Some(reply) = &mut self.reply {
+            reply.begins(bytes);
+        }
+    }
+
+    fn begins_as(&mut self, id: &str) {
+        if let Some(reply) = &mut self.reply {
+            reply.begins_as(id);
+        }
+    }
+
+    fn parent(&self) -> Option<&str> {
+        let is_ours = self.memory.state_at == StateAt::Proxy;
+        let parent = self.create.previous_response_id.as_deref();
+        parent.filter(|_| is_ours)
+    }
+
+    fn keep(&mut self, response: &[u8]) {
+        let input = self.input.take().or_else(|| input(self.create));
+        if let (Some(done), Some(input)) = (Completed::parse(response), input) {
+            let history = std::mem::take(&mut self.history);
+            let memory = self.memory;
+            let items = (input, done.output);
+            let kept = memory
+                .conversations
+                .keep(self.create, &done.id, history, items);
+            if kept == Err(NotKept::NoRoom) {
+                memory.book.metrics.refused("ws", "no_room");
+            }
+            memory.is_latest(self.lane, &done.id);
+        }
+        self.reply = None;
+    }
+}
+
+/// What a create adds to a conversation; `None` where its input is none.
+pub(super) fn input(create: &Create<'_>) -> Option<Vec<Item>> {
+    let items = create.input_items().ok()?;
+    Some(items.into_iter().map(Item::from).collect())
 }

@@ -22,6 +22,7 @@ mod taps;
 mod timing;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokenlag_channel::http::{RequestHead, ServerConnection};
@@ -52,8 +53,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, connection: ServerConnection, head
     let Ok(socket) = upgrade.grant(connection, [], stalled).await else {
         return;
     };
-    let conversations = Conversations::new(&worker, head.headers.iter());
-    let memory = Memory::new(conversations, worker.state_at);
+    let conversations = Conversations::new(&worker, head.headers.iter(), socket.share());
+    let memory = Memory::new(conversations, Arc::clone(&worker.book), worker.state_at);
     let wants_timing = head.headers.get(TIMING_HEADER) == Some("true");
     let session = Session::new(
         worker,
@@ -107,6 +108,7 @@ fn broken(farewell: &Farewell) -> &'static str {
         Farewell::TOO_BIG => "too_big",
         Farewell::NOT_UTF8 => "not_utf8",
         Farewell::POLICY => "slow",
+        Farewell::TRY_AGAIN => "no_room",
         _ => "protocol",
     }
 }

@@ -14,7 +14,7 @@ use tokenlag_channel::ws::{self, Farewell, NotOpened, Received, Text, Upgrade, W
 use tokenlag_probes::{FailureKind, Outcome};
 use tokio::select;
 
-use super::pulse::{Pulse, overdue};
+use super::pulse::{Pulse, Reading, overdue};
 use super::taps::Taps;
 use super::{broken, events};
 use crate::carried::Carried;
@@ -96,19 +96,19 @@ struct Joined<'a> {
     worker: &'a Worker,
     client: WebSocket,
     upstream: WebSocket,
-    /// The client is read at the moment, not left to wait for the upstream.
-    client_read: Cell<bool>,
-    /// The upstream is read at the moment, not left to wait for the client.
-    upstream_read: Cell<bool>,
+    /// The client is read, not left to wait for the upstream.
+    client_read: Reading,
+    /// The upstream is read, not left to wait for the client.
+    upstream_read: Reading,
     taps: Taps<'a>,
     draining: Cell<bool>,
 }
 
 /// The next message; the peer counts as read for as long as it is waited for.
-async fn read(peer: &WebSocket, is_read: &Cell<bool>) -> Result<Received, Farewell> {
-    is_read.set(true);
+async fn read(peer: &WebSocket, reading: &Reading) -> Result<Received, Farewell> {
+    reading.goes_on();
     let received = peer.receive().await;
-    is_read.set(false);
+    reading.pauses();
     received
 }
 
@@ -139,8 +139,8 @@ impl<'a> Joined<'a> {
             worker,
             client,
             upstream,
-            client_read: Cell::new(false),
-            upstream_read: Cell::new(false),
+            client_read: Reading::default(),
+            upstream_read: Reading::default(),
             taps: Taps::new(&worker.book),
             draining: Cell::new(false),
         }
@@ -153,7 +153,7 @@ impl<'a> Joined<'a> {
             end = self.upwards() => end,
             end = self.pulse(&self.client, &self.client_read, End::ClientLeft(None)) => end,
             end = self.pulse(&self.upstream, &self.upstream_read, End::UpstreamLost(None)) => end,
-            () = overdue(&self.client, self.worker.websocket.message) => {
+            () = overdue(&self.client, &self.client_read, self.worker.websocket.message) => {
                 End::ClientBroke(Farewell::new(Farewell::POLICY, "a message took too long to come"))
             }
             end = self.drained() => end,
@@ -179,7 +179,7 @@ impl<'a> Joined<'a> {
                 }
                 Ok(Received::Binary(bytes)) => self.client.send_binary(bytes).await,
                 Ok(Received::Closed(Some(farewell))) => return End::UpstreamLeft(farewell),
-                Ok(Received::Closed(None)) => return End::UpstreamLost(None),
+                Ok(Received::Closed(None) | Received::Stalled) => return End::UpstreamLost(None),
                 Err(farewell) => return End::UpstreamLost(Some(farewell)),
             };
             if let Err(error) = sent {
@@ -193,7 +193,11 @@ impl<'a> Joined<'a> {
 
     /// From the client to the upstream.
     async fn upwards(&self) -> End {
+        // One message is on its way at a time.
+        let mut held = self.client.share();
         loop {
+            // It became less.
+            let _ = held.resize(0);
             let sent = match read(&self.client, &self.client_read).await {
                 Ok(Received::Text {
                     text,
@@ -203,6 +207,10 @@ impl<'a> Joined<'a> {
                     if self.draining.get() && self.refused(&text).await {
                         continue;
                     }
+                    if held.resize(text.len()).is_err() {
+                        let why = "too many requests are being served at once; try again later";
+                        return End::ClientBroke(Farewell::new(Farewell::TRY_AGAIN, why));
+                    }
                     let sent = self.upstream.send([text.clone()]).await;
                     if let Ok(at) = sent {
                         self.taps.asked(&text, (in_head, in_body), at);
@@ -211,6 +219,10 @@ impl<'a> Joined<'a> {
                 }
                 Ok(Received::Binary(bytes)) => self.upstream.send_binary(bytes).await,
                 Ok(Received::Closed(farewell)) => return End::ClientLeft(farewell),
+                Ok(Received::Stalled) => {
+                    self.worker.book.metrics.refused("ws", "stalled");
+                    return End::ClientLeft(None);
+                }
                 Err(farewell) => return End::ClientBroke(farewell),
             };
             if sent.is_err() {
@@ -231,11 +243,11 @@ impl<'a> Joined<'a> {
     }
 
     /// Returns when a peer that is read gave no sign of life for too long while responses are under way.
-    async fn pulse(&self, peer: &WebSocket, is_read: &Cell<bool>, end: End) -> End {
+    async fn pulse(&self, peer: &WebSocket, reading: &Reading, end: End) -> End {
         let mut pulse = Pulse::new(self.worker.websocket.silence);
         loop {
             let too_many = pulse.missed(peer).await.is_too_many();
-            if !is_read.get() {
+            if reading.since().is_none() {
                 // Its signs of life lie unread while the other end takes nothing, which has a limit of its own.
                 pulse = Pulse::new(self.worker.websocket.silence);
                 continue;

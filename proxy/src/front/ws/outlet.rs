@@ -102,6 +102,11 @@ impl Outlet for LaneOutlet<'_> {
         }
     }
 
+    /// Clients stop reading with that event: the lane goes on.
+    fn ends_with_terminal(&self) -> bool {
+        true
+    }
+
     fn end(&mut self) {
         self.ended = true;
         if let Some((status, body)) = self.refusal.take() {

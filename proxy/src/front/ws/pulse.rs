@@ -1,6 +1,7 @@
 //! Signs of life: a peer that was silent for long is pinged, and given up where it should not stay silent. And messages that
 //! take too long to come.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokenlag_channel::ws::WebSocket;
@@ -71,20 +72,49 @@ impl Pulse {
     }
 }
 
-/// Returns when a message that the peer began is not whole after so long.
-pub(super) async fn overdue(socket: &WebSocket, limit: Duration) {
+/// Whether a peer is read: what it began while it was left to wait is no fault of its own.
+#[derive(Debug, Default)]
+pub(super) struct Reading(Cell<Option<Stamp>>);
+
+impl Reading {
+    /// It is read from now on, unless it was already.
+    pub(super) fn goes_on(&self) {
+        if self.0.get().is_none() {
+            self.0.set(Some(MonoClock.now()));
+        }
+    }
+
+    /// It is left to wait.
+    pub(super) fn pauses(&self) {
+        self.0.set(None);
+    }
+
+    /// Since when it is read; `None` while it waits.
+    pub(super) fn since(&self) -> Option<Stamp> {
+        self.0.get()
+    }
+}
+
+/// Returns when a message that the peer began is not whole after being read for so long.
+pub(super) async fn overdue(socket: &WebSocket, reading: &Reading, limit: Duration) {
     loop {
-        let wait = match socket.begun_at() {
-            Some(begun) => {
-                let taken = MonoClock.now().since(begun).max(0) as u64;
-                limit.saturating_sub(Duration::from_nanos(taken))
-            }
-            None => limit,
-        };
+        let wait = left(socket.begun_at(), reading.since(), MonoClock.now(), limit);
         if wait.is_zero() {
             return;
         }
         sleep(wait).await;
+    }
+}
+
+/// How long a message may still take: a peer is read on only between two messages, so the one that is not whole was begun
+/// before the reading went on, or is read since it began.
+fn left(begun: Option<Stamp>, read_since: Option<Stamp>, now: Stamp, limit: Duration) -> Duration {
+    match (begun, read_since) {
+        (Some(begun), Some(since)) => {
+            let taken = now.since(begun.max(since)).max(0) as u64;
+            limit.saturating_sub(Duration::from_nanos(taken))
+        }
+        _ => limit,
     }
 }
 
@@ -94,6 +124,18 @@ mod tests {
 
     fn at(seconds: u64) -> Stamp {
         Stamp::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_message_has_its_time_while_it_is_read() {
+        let limit = Duration::from_secs(300);
+        let left = |begun, since, now| left(begun, since, at(now), limit).as_secs();
+        assert_eq!(left(None, Some(at(1)), 1000), 300);
+        assert_eq!(left(Some(at(100)), Some(at(1)), 150), 250);
+        assert_eq!(left(Some(at(100)), Some(at(1)), 400), 0);
+        // Left to wait, and read again after that.
+        assert_eq!(left(Some(at(100)), None, 1000), 300);
+        assert_eq!(left(Some(at(100)), Some(at(900)), 1000), 200);
     }
 
     #[test]

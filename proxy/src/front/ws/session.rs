@@ -9,6 +9,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use tokenlag_channel::ws::{Farewell, Received, Text, WebSocket};
+use tokenlag_channel::{ExchangeError, Share};
 use tokenlag_dialect::responses::BadRequest;
 use tokenlag_probes::Stamp;
 use tokio::select;
@@ -18,9 +19,10 @@ use tokio::time::sleep;
 
 use super::exchange::{self, Message};
 use super::lanes::Lanes;
-use super::limits::{HELD, WAITING, WsLimits};
+use super::limits::{WAITING, WsLimits};
 use super::memory::Memory;
-use super::pulse::{Pulse, overdue};
+use super::pulse::{Pulse, Reading, overdue};
+use super::request::{Content, is_large};
 use super::{broken, events};
 use crate::worker::Worker;
 
@@ -52,10 +54,11 @@ enum Ending {
     ShutDown,
 }
 
-/// A message's share of what the connection holds, until it is dropped.
+/// A message's share of what the connection holds, and of what all connections hold together, until it is dropped.
 pub(super) struct Held {
     session: Rc<Session>,
     bytes: usize,
+    share: Share,
 }
 
 impl Session {
@@ -101,6 +104,7 @@ impl Session {
     async fn read(self: &Rc<Self>, exchanges: &mut JoinSet<()>) -> Option<Farewell> {
         let mut age = pin!(sleep(self.limits.age));
         let mut pulse = Pulse::new(self.limits.silence);
+        let reading = Reading::default();
         loop {
             if let Some(ending) = self.ending.get()
                 && exchanges.is_empty()
@@ -108,19 +112,35 @@ impl Session {
                 return Some(self.goodbye(ending).await);
             }
             let has_room = self.has_room();
+            match has_room {
+                true => reading.goes_on(),
+                false => reading.pauses(),
+            }
             select! {
                 biased;
                 Some(_) = exchanges.join_next() => {}
                 received = self.socket.receive(), if has_room => match received {
                     Ok(Received::Text { text, in_head, in_body }) => {
-                        let held = Held::new(self, text.len());
-                        let message = Message { text, in_head, in_body, held };
+                        let mut held = Held::new(self, text.len());
+                        // What is read ahead is kept twice.
+                        let copies = if is_large(&text) { 2 } else { 1 };
+                        let content = match held.take(copies * text.len()) {
+                            Ok(()) => self.unless_gone(Content::of(text, &self.worker)).await??,
+                            // For its lane alone it is not worth the while.
+                            Err(_) if is_large(&text) => Content::Dropped,
+                            Err(_) => Content::Text(text),
+                        };
+                        let message = Message { content, in_head, in_body, held };
                         self.begin(exchanges, exchange::serve(Rc::clone(self), message)).await;
                     }
                     Ok(Received::Binary(_)) => {
                         self.begin(exchanges, exchange::refuse_binary(Rc::clone(self))).await;
                     }
                     Ok(Received::Closed(_)) => return None,
+                    Ok(Received::Stalled) => {
+                        self.worker.book.metrics.refused("ws", "stalled");
+                        return None;
+                    }
                     Err(farewell) => {
                         self.worker.book.metrics.refused("ws", broken(&farewell));
                         return Some(farewell);
@@ -135,7 +155,7 @@ impl Session {
                     }
                     self.unless_gone(self.socket.ping()).await?.ok()?;
                 }
-                () = overdue(&self.socket, self.limits.message), if has_room => {
+                () = overdue(&self.socket, &reading, self.limits.message), if has_room => {
                     let why = "a message took too long to come";
                     let farewell = Farewell::new(Farewell::POLICY, why);
                     self.worker.book.metrics.refused("ws", broken(&farewell));
@@ -165,7 +185,7 @@ impl Session {
     }
 
     fn has_room(&self) -> bool {
-        self.lanes.waiting() < WAITING && self.held.get() < HELD
+        self.lanes.waiting() < WAITING && self.held.get() < self.limits.held
     }
 
     /// The event that answers a create which comes too late.
@@ -240,7 +260,26 @@ impl Held {
         Self {
             session: Rc::clone(session),
             bytes,
+            share: session.socket.share(),
         }
+    }
+
+    /// Takes `bytes` more of what all connections have together.
+    ///
+    /// # Errors
+    /// There is no room: it has none at all from now on.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), ExchangeError> {
+        let taken = self.share.resize(self.share.bytes() + bytes);
+        if taken.is_err() {
+            // It became less.
+            let _ = self.share.resize(0);
+        }
+        taken
+    }
+
+    /// Whether there was room for the message.
+    pub(super) fn has_room(&self) -> bool {
+        self.share.bytes() > 0 || self.bytes == 0
     }
 }
 
