@@ -2,7 +2,10 @@
 
 mod stack;
 
-use stack::{Stack, raw, run};
+use std::time::Duration;
+
+use stack::{Stack, get, raw, run};
+use tokenlag_proxy::ProxyOptions;
 use tokenlag_scripted::{Script, ScriptedBackend};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -78,4 +81,91 @@ fn a_refused_upgrade_opens_no_way_for_further_requests() {
             assert!(!read.contains("/secret"), "{read}");
         });
     }
+}
+
+/// The value of a series.
+async fn value(stack: &Stack, series: &str) -> u64 {
+    let (_, metrics) = get(stack.addresses.admin, "/metrics").await;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+/// Returns when so many tunnels ended so.
+async fn ended(stack: &Stack, end: &str, times: u64) {
+    let series = format!("tokenlag_tunnels_total{{end=\"{end}\"}}");
+    for _ in 0..1000 {
+        if value(stack, &series).await == times {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{series} is {}", value(stack, &series).await);
+}
+
+const OPEN: &str = "tokenlag_tunnels_open";
+
+/// A proxy in front of an upstream that does nothing by itself.
+async fn before(adjust: impl FnOnce(&mut ProxyOptions)) -> (Stack, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("http://{}", listener.local_addr().unwrap());
+    let unused = ScriptedBackend::start(Script::default()).unwrap();
+    let stack = Stack::in_front_of(unused, upstream.parse().unwrap(), |mut options| {
+        adjust(&mut options);
+        options
+    });
+    (stack, listener)
+}
+
+#[test]
+fn a_client_that_leaves_before_the_upstream_answers_takes_its_question_along() {
+    run(async {
+        let (stack, listener) = before(|_| {}).await;
+        let mut client = TcpStream::connect(stack.addresses.listen).await.unwrap();
+        client.write_all(ASK.as_bytes()).await.unwrap();
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        assert_eq!(value(&stack, OPEN).await, 1);
+        drop(client);
+        // The question, and the end.
+        upstream.read_to_end(&mut Vec::new()).await.unwrap();
+        ended(&stack, "cancelled", 1).await;
+        assert_eq!(value(&stack, OPEN).await, 0);
+    });
+}
+
+#[test]
+fn who_asks_when_the_drain_begins_is_told_so() {
+    run(async {
+        let (mut stack, listener) = before(|_| {}).await;
+        let mut client = TcpStream::connect(stack.addresses.listen).await.unwrap();
+        client.write_all(ASK.as_bytes()).await.unwrap();
+        let (_upstream, _) = listener.accept().await.unwrap();
+        let drained = stack.begin_shutdown();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("server_shutting_down"), "{answer}");
+        drained.join().unwrap();
+    });
+}
+
+#[test]
+fn an_end_that_takes_nothing_is_given_up() {
+    run(async {
+        let (stack, listener) =
+            before(|options| options.websocket.stalled = Duration::from_millis(300)).await;
+        let mut client = TcpStream::connect(stack.addresses.listen).await.unwrap();
+        client.write_all(ASK.as_bytes()).await.unwrap();
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: odd/1\r\n\r\n";
+        upstream.write_all(head.as_bytes()).await.unwrap();
+        // The client reads nothing of it.
+        let flood = [b'x'; 64 * 1024];
+        while upstream.write_all(&flood).await.is_ok() {}
+        ended(&stack, "stalled", 1).await;
+        let stalled = "tokenlag_refused_total{door=\"http1\",reason=\"stalled\"}";
+        assert_eq!(value(&stack, stalled).await, 1);
+        assert_eq!(value(&stack, OPEN).await, 0);
+    });
 }
