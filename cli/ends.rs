@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{CertificateSource, Row, StampSource, StateAt, Transport};
+use tokenlag_probes::{CertificateSource, Row, StampSource, State, StateAt, Transport};
 
 use crate::args::compare::CompareArgs;
 use crate::conditions::Found;
@@ -14,6 +14,7 @@ use crate::link::Linked;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
 use crate::rig::{Alarm, Identity, Leg, ProxyAddresses, Rig, Setup, Sidecar};
+use crate::topology::Told;
 use crate::{certificates, topology};
 
 /// The other ends of all rows.
@@ -123,6 +124,7 @@ impl Starter<'_> {
             ..ends.found
         };
         check_state(self.args.state_at, ends.found.state_at)?;
+        check_joined(plan, &told)?;
         check_stamp(plan.wire.stamp, told.stamp.unwrap_or_default())?;
         check_nagle(plan.wire.nagle, told.nagle.unwrap_or_default())?;
         let proxy = ProxyAddresses {
@@ -248,6 +250,19 @@ fn check_nagle(ours: bool, theirs: bool) -> Result<(), Usage> {
             theirs = name(theirs),
         ))),
     }
+}
+
+/// Refuses a proxy that would keep the conversations of WebSockets elsewhere than those of other channels.
+fn check_joined(plan: &Plan, told: &Told) -> Result<(), Usage> {
+    let over_websocket =
+        |row: &Row| row.transport == Transport::Ws && row.state == State::Incremental;
+    let differs = told.joins_websockets() && told.state_at != Some(StateAt::Upstream);
+    if differs && plan.work.rows.iter().any(over_websocket) {
+        let what = "the proxy that is running joins WebSockets to those of its upstream, which keeps their conversations, while \
+                    those of other channels are kept at the proxy; start it with --upstream-api http, or with --state-at upstream";
+        return Err(Usage(what.to_owned()));
+    }
+    Ok(())
 }
 
 /// Refuses a proxy that keeps conversations elsewhere than the user says.

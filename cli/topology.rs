@@ -53,6 +53,25 @@ pub struct Told {
     pub stamp: Option<StampSource>,
     /// Whether its door's TCP holds small writes back.
     pub nagle: Option<bool>,
+    /// What its upstream speaks.
+    pub upstream_api: Option<UpstreamApi>,
+}
+
+/// What a proxy says of what its upstream speaks.
+#[derive(Debug, Deserialize)]
+pub struct UpstreamApi {
+    kind: Option<String>,
+}
+
+impl Told {
+    /// Whether it joins clients' WebSockets to its upstream's: what is said on them is kept there.
+    pub fn joins_websockets(&self) -> bool {
+        let kind = self
+            .upstream_api
+            .as_ref()
+            .and_then(|api| api.kind.as_deref());
+        kind == Some("websocket")
+    }
 }
 
 /// What the proxy was told.

@@ -80,7 +80,8 @@ pub struct ProxyArgs {
     /// stamp, user)
     #[arg(long, value_name = "SOURCE", default_value = "user")]
     pub stamp: StampSource,
-    /// What it speaks: responses, chat (translated), websocket (the Responses API on WebSocket too), or auto, which asks it
+    /// What it speaks: responses, chat (translated), websocket (the Responses API on WebSocket too), auto, which asks it, or
+    /// http, which asks it and leaves its WebSocket alone
     #[arg(long, value_name = "API", default_value = "auto")]
     pub upstream_api: UpstreamApi,
     /// Who keeps finished responses, so that a client goes on from them by previous_response_id: proxy, upstream

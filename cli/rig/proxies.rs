@@ -125,6 +125,10 @@ impl Rig {
         if let Some(place) = setup.state_at {
             args.extend(words(["--state-at", &place.to_string()]));
         }
+        if setup.state_at != Some(StateAt::Upstream) {
+            // Joined to an upstream's own, WebSockets would have their state there, and the other channels here.
+            args.extend(words(["--upstream-api", "http"]));
+        }
         if !setup.resumption {
             args.extend(words(["--no-resumption"]));
         }

@@ -77,7 +77,7 @@ enum Answer {
 impl Kinds {
     pub(crate) fn new(told: UpstreamApi, upstream: BaseUrl, dial: Dial) -> Self {
         let kind = match told {
-            UpstreamApi::Auto => None,
+            UpstreamApi::Auto | UpstreamApi::Http => None,
             UpstreamApi::Responses => Some(Kind::Responses),
             UpstreamApi::Chat => Some(Kind::Chat),
             UpstreamApi::WebSocket => Some(Kind::WebSocket),
@@ -164,7 +164,10 @@ impl Kinds {
         let (route, query) = target.split_at(path(target).len());
         let target = &format!("{}{query}", route.trim_end_matches('/'));
         let responses = self.upstream.path(target);
-        let (answer, opening) = self.opens_websocket(&responses, credentials).await;
+        let (answer, opening) = match self.told {
+            UpstreamApi::Http => (Answer::No, "WebSocket is not to be used".to_owned()),
+            _ => self.opens_websocket(&responses, credentials).await,
+        };
         if let Answer::Yes = answer {
             return (Some(Kind::WebSocket), opening);
         }

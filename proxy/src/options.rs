@@ -121,6 +121,8 @@ pub enum UpstreamApi {
     /// It is found out once.
     #[default]
     Auto,
+    /// It is found out once, and asked over HTTP whatever else it speaks: every channel's exchanges go the same way upstream.
+    Http,
     /// The Responses API over HTTP.
     Responses,
     /// Chat completions alone: requests and replies are translated.
@@ -134,6 +136,7 @@ impl UpstreamApi {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Http => "http",
             Self::Responses => "responses",
             Self::Chat => "chat",
             Self::WebSocket => "websocket",
@@ -143,15 +146,21 @@ impl UpstreamApi {
 
 /// The text names nothing that an upstream can speak.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no API of an upstream; use auto, responses, chat or websocket")]
+#[error("`{0}` is no API of an upstream; use auto, http, responses, chat or websocket")]
 pub struct UnknownApi(pub String);
 
 impl FromStr for UpstreamApi {
     type Err = UnknownApi;
 
     fn from_str(text: &str) -> Result<Self, UnknownApi> {
-        [Self::Auto, Self::Responses, Self::Chat, Self::WebSocket]
-            .into_iter()
+        let all = [
+            Self::Auto,
+            Self::Http,
+            Self::Responses,
+            Self::Chat,
+            Self::WebSocket,
+        ];
+        all.into_iter()
             .find(|api| api.name() == text)
             .ok_or_else(|| UnknownApi(text.to_owned()))
     }
