@@ -1,12 +1,24 @@
 //! AIPerf over the same cell, in the same run: what a user of it would have read.
 
-use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use std::{fs, io, thread};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokenlag_probes::{Clock, MonoClock};
 use tokenlag_scripted::{Lateness, ScriptedBackend};
 
 use crate::cell::{Cell, TTFT};
+
+/// How long it may take beside the cell's schedule, most of it to start.
+const START: Duration = Duration::from_secs(180);
+/// How many times as long as the schedule says it may take to measure.
+const SLOWNESS: u32 = 10;
+/// Between two looks whether it is over.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What AIPerf reported.
 pub struct Reported {
@@ -30,7 +42,7 @@ pub fn measure(
     backend.take_lateness();
     let folder = std::env::temp_dir().join(format!("tokenlag-aiperf-{}", std::process::id()));
     let requests = cell.streams * cell.turns;
-    let status = Command::new(command)
+    let mut process = Command::new(command)
         .args(["profile", "-m", "scripted", "--endpoint-type", "chat"])
         .args(["--streaming", "--tokenizer", tokenizer, "--ui", "none"])
         .args(["--url", &backend.url()])
@@ -42,13 +54,18 @@ pub fn measure(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status()
+        // It starts others, which are ended with it.
+        .process_group(0)
+        .spawn()
         .map_err(|error| {
-            format!("cannot run '{command}': {error}; name it with --aiperf=COMMAND")
+            format!("cannot run '{command}': {error}; name it with --aiperf=COMMAND, or leave it out with no-aiperf")
         })?;
-    let reported = match status.success() {
-        true => read(&folder),
-        false => Err(format!("'{command} profile' ended with {status}")),
+    let limit = START + cell.span(false) * SLOWNESS;
+    let reported = match ended_within(&mut process, limit) {
+        Ok(Some(status)) if status.success() => read(&folder),
+        Ok(Some(status)) => Err(format!("'{command} profile' ended with {status}")),
+        Ok(None) => Err(format!("'{command} profile' was not over within {limit:?}")),
+        Err(error) => Err(format!("'{command} profile' is lost: {error}")),
     };
     // It lies in the system's folder for such.
     let _ = fs::remove_dir_all(&folder);
@@ -61,6 +78,22 @@ pub fn measure(
         gap_p99,
         late,
     })
+}
+
+/// How the process ended; `None` where it did not in time, and was ended with all that it had started.
+fn ended_within(process: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let until = MonoClock.now() + limit;
+    loop {
+        if let Some(status) = process.try_wait()? {
+            return Ok(Some(status));
+        }
+        if MonoClock.now() >= until {
+            // Its group has its number. What is gone already need not be ended.
+            let _ = killpg(Pid::from_raw(process.id() as i32), Signal::SIGKILL);
+            return process.wait().map(|_| None);
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 /// Mean and 99th percentile of the time to the first token, and that of the gaps.

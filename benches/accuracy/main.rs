@@ -2,8 +2,9 @@
 //!
 //! Arguments choose: cells (`64@1ms`, any streams and gap), ways (`direct`, `proxy`), channels (`http-cold`, `http`, `http2`,
 //! `http3`, `ws`, `quic`), the channel of the proxy's upstream (`upstream=http2`), who stamps what comes (`stamp=kernel`), when
-//! no further cell begins (`minutes=9`), and `--aiperf[=COMMAND]`, which has AIPerf measure the same cells over HTTP/1.1 in the
-//! same run (`tokenizer=DIRECTORY` where it cannot fetch its own). What is said of each column is in docs/accuracy.md.
+//! no further cell begins (`minutes=9`). Where AIPerf is installed it measures the same cells over HTTP/1.1 in the same run:
+//! `--aiperf=COMMAND` names it, `tokenizer=DIRECTORY` gives it a tokenizer where it cannot fetch its own, `no-aiperf` leaves it out.
+//! What is said of each column is in docs/accuracy.md.
 
 mod aiperf;
 #[path = "../asking.rs"]
@@ -73,7 +74,7 @@ fn run(wanted: &Wanted) -> Result<(), String> {
         )?),
         false => None,
     };
-    let mut table = table::Table::begin(wanted, cores);
+    let mut table = table::Table::begin(wanted, cores, backend.pace());
     let mut bench = Bench {
         backend: &backend,
         cores,
@@ -88,27 +89,35 @@ fn run(wanted: &Wanted) -> Result<(), String> {
             continue;
         }
         let proxy = proxy.as_ref().filter(|_| way == Way::Proxy);
-        let path = Path {
-            lane: match proxy {
-                Some(proxy) => proxy.lane(channel)?,
-                None => lanes.lane(channel)?,
-            },
-            proxy,
-            raw: way.has_raw(channel).then(|| backend.address()),
+        let lane = match proxy {
+            Some(proxy) => proxy.lane(channel),
+            None => lanes.lane(channel),
         };
-        let (ours, raw) = bench.measure(cell, path)?;
-        table.rows(cell, way, channel, &ours, raw.as_ref());
-    }
-    if let Some(command) = &wanted.aiperf {
-        for &cell in &wanted.cells {
-            table.aiperf(
-                cell,
-                &aiperf::measure(command, &wanted.tokenizer, cell, &backend)?,
-            );
+        let raw = way.has_raw(channel).then(|| backend.address());
+        let measured = lane.and_then(|lane| bench.measure(cell, Path { lane, proxy, raw }));
+        match measured {
+            Ok((ours, raw)) => table.rows(cell, way, channel, &ours, raw.as_ref()),
+            // The others are measured all the same.
+            Err(message) => table.failed(cell, &format!("{} {channel}", way.name()), &message),
         }
     }
-    table.end();
-    Ok(())
+    if let Some(command) = wanted.aiperf() {
+        for &cell in &wanted.cells {
+            if is_over() {
+                table.leave_out_aiperf(cell);
+                continue;
+            }
+            match aiperf::measure(&command, &wanted.tokenizer, cell, &backend) {
+                Ok(reported) => table.aiperf(cell, &reported),
+                Err(message) => table.failed(cell, "AIPerf", &message),
+            }
+        }
+    }
+    match table.end() {
+        0 => Ok(()),
+        1 => Err("a cell failed: its line says why".to_owned()),
+        count => Err(format!("{count} cells failed: their lines say why")),
+    }
 }
 
 /// The cells that run where none is named: what the goals are stated for, and one that overloads two cores.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokenlag_probes::{StampSource, TakenWakeups, Transport};
+use tokenlag_scripted::Pace;
 
 use crate::aiperf::Reported;
 use crate::cell::{Cell, Way};
@@ -21,16 +22,17 @@ pub struct Table {
     proxied: Vec<String>,
     verdicts: Vec<String>,
     left_out: Vec<String>,
+    failed: usize,
 }
 
 impl Table {
-    pub fn begin(wanted: &Wanted, cores: Cores) -> Self {
+    pub fn begin(wanted: &Wanted, cores: Cores, pace: Pace) -> Self {
         let stamps = match wanted.stamp {
             StampSource::User => "stamps by the reader",
             StampSource::Kernel => "stamps by the kernel",
         };
         println!(
-            "errors against the emission log, in ms; {} cores: generator on {}, proxy on {}, instrument on {}; the proxy dials by {}; {}",
+            "errors against the emission log, in ms; {} cores: generator on {}, proxy on {}, instrument on {}, with {pace}; the proxy dials by {}; {}",
             cores.count, cores.generator, cores.proxy, cores.instrument, wanted.upstream, stamps
         );
         let rows = wanted.rows();
@@ -86,6 +88,7 @@ impl Table {
             proxied: Vec::new(),
             verdicts: Vec::new(),
             left_out: Vec::new(),
+            failed: 0,
         }
     }
 
@@ -164,6 +167,16 @@ impl Table {
             .push(format!("{cell} {} {channel}", way.name()));
     }
 
+    pub fn leave_out_aiperf(&mut self, cell: Cell) {
+        self.left_out.push(format!("{} AIPerf", cell.name()));
+    }
+
+    /// A cell that `who` could not measure.
+    pub fn failed(&mut self, cell: Cell, who: &str, why: &str) {
+        self.failed += 1;
+        println!("{:<10} {who}: failed: {why}", cell.name());
+    }
+
     pub fn aiperf(&mut self, cell: Cell, reported: &Reported) {
         println!(
             "{:<10} AIPerf, direct, http: ttft error mean {:.3}, p99 {:.3}; gap p99 {:.3}; instrument {}",
@@ -175,8 +188,8 @@ impl Table {
         );
     }
 
-    /// What only the proxy has, and the goals.
-    pub fn end(&self) {
+    /// What only the proxy has, and the goals; how many cells failed.
+    pub fn end(&self) -> usize {
         if !self.proxied.is_empty() {
             println!("\nthrough the proxy, in ms");
             println!(
@@ -213,6 +226,7 @@ impl Table {
             println!();
         }
         self.verdicts.iter().for_each(|line| println!("{line}"));
+        self.failed
     }
 }
 

@@ -17,11 +17,23 @@ pub struct Wanted {
     pub stamp: StampSource,
     /// When no further cell begins; `None`: all do.
     pub limit: Option<Duration>,
-    /// AIPerf's command, where it is to measure too.
-    pub aiperf: Option<String>,
+    /// Whether AIPerf is to measure too.
+    aiperf: Peer,
     /// What it counts tokens with.
     pub tokenizer: String,
 }
+
+/// Whether another tool measures the same cells.
+enum Peer {
+    /// Where its command is installed.
+    IfInstalled,
+    /// It must be there, by this name.
+    Named(String),
+    Never,
+}
+
+/// Its command.
+const AIPERF: &str = "aiperf";
 
 const CHANNELS: [Transport; 6] = [
     Transport::HttpCold,
@@ -42,14 +54,14 @@ impl Wanted {
             upstream: Transport::Http,
             stamp: StampSource::User,
             limit: None,
-            aiperf: None,
+            aiperf: Peer::IfInstalled,
             tokenizer: "builtin".to_owned(),
         };
         for word in words {
             if wanted.take(&word).is_none() {
                 return Err(format!(
                     "'{word}' is no cell (as in 64@1ms), no way (direct, proxy), no channel (http-cold, http, http2, http3, \
-                     ws, quic), no upstream (as in upstream=http2), no stamp=kernel, no minutes=NUMBER and not --aiperf[=COMMAND] or tokenizer=DIRECTORY"
+                     ws, quic), no upstream (as in upstream=http2), no stamp=kernel, no minutes=NUMBER and not --aiperf[=COMMAND], no-aiperf or tokenizer=DIRECTORY"
                 ));
             }
         }
@@ -71,6 +83,16 @@ impl Wanted {
         rows
     }
 
+    /// AIPerf's command, where it is to measure too. It asks the backend itself, over HTTP/1.1.
+    pub fn aiperf(&self) -> Option<String> {
+        let alike = self.ways.contains(&Way::Direct) && self.channels.contains(&Transport::Http);
+        match &self.aiperf {
+            Peer::Named(command) => Some(command.clone()),
+            Peer::IfInstalled if alike && is_on_the_path(AIPERF) => Some(AIPERF.to_owned()),
+            Peer::IfInstalled | Peer::Never => None,
+        }
+    }
+
     fn take(&mut self, word: &str) -> Option<()> {
         if let Some(name) = word.strip_prefix("upstream=") {
             self.upstream = channel(name)?;
@@ -85,10 +107,12 @@ impl Wanted {
         } else if let Some(folder) = word.strip_prefix("tokenizer=") {
             self.tokenizer = folder.to_owned();
         } else if let Some(rest) = word.strip_prefix("--aiperf") {
-            self.aiperf = Some(match rest {
-                "" => "aiperf".to_owned(),
+            self.aiperf = Peer::Named(match rest {
+                "" => AIPERF.to_owned(),
                 command => command.strip_prefix('=')?.to_owned(),
             });
+        } else if word == "no-aiperf" {
+            self.aiperf = Peer::Never;
         } else if let Some((streams, gap)) = word.split_once('@') {
             let millis = gap.strip_suffix("ms")?.parse().ok()?;
             let streams = streams
@@ -116,6 +140,11 @@ impl Wanted {
         }
         Some(())
     }
+}
+
+fn is_on_the_path(command: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(command).is_file())
 }
 
 fn channel(name: &str) -> Option<Transport> {
