@@ -8,7 +8,7 @@ use anyhow::Context;
 use terminal_size::terminal_size_of;
 use tokenlag_probes::folder::Turns;
 use tokenlag_probes::table::{self, Style};
-use tokenlag_probes::{Report, Sweep, csv};
+use tokenlag_probes::{Report, Sweep, Verdict, csv};
 
 use crate::args::values::Output;
 use crate::exit::Exit;
@@ -110,6 +110,11 @@ fn tables(report: &Report, legs: bool) -> String {
     } else {
         table::compare(report, style)
     }
+}
+
+/// A verdict, as tables end with it.
+pub fn verdict(verdict: &Verdict) -> String {
+    table::verdict(verdict, style())
 }
 
 fn style() -> Style {

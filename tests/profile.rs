@@ -18,11 +18,11 @@ use support::{
 };
 use tokenlag_probes::{Clock, MonoClock};
 use tokenlag_profiling::{Stacks, folded, protobuf};
+use tokenlag_scripted::ScriptedBackend;
 
 /// A profile that is small, with `more` flags.
 fn small<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let small =
-        "profile --state full --no-direct --turns 2 --isl 48 --later-isl 8 --osl 32 --ui none";
+    let small = "profile --state full --no-direct --turns 2 --isl 48 --later-isl 8 --osl 32 --ui none --allow-untrusted";
     let small = small.split(' ').chain(["--out", out]);
     small.chain(more.iter().copied()).collect()
 }
@@ -163,6 +163,45 @@ fn a_proxy_that_was_there_already_has_shares_but_no_price() {
     let differences = shown["differences"].as_array().expect("differences");
     let ends: Vec<&Value> = differences.iter().map(|it| &it["end"]).collect();
     assert_eq!(ends, ["client"]);
+}
+
+#[test]
+fn a_profile_that_is_not_to_be_trusted_ends_like_any_run() {
+    let script = "ttft=2ms,gap=1ms,tokens_per_event=4".parse();
+    let backend = ScriptedBackend::start(script.expect("a script")).expect("it starts");
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let url = backend.url();
+    let flags = [
+        "--channels",
+        "http",
+        "--blocks",
+        "1",
+        "--model",
+        "m",
+        "--url",
+        &url,
+    ];
+    for (allowed, code) in [(false, 3), (true, 0)] {
+        let out = folder.path().join(code.to_string());
+        let place = out.to_str().expect("text");
+        let words = small(place, &flags);
+        let words = words
+            .into_iter()
+            .filter(|it| allowed || *it != "--allow-untrusted");
+        let output = run(&words.collect::<Vec<_>>());
+        assert_code(&output, code);
+        assert!(
+            stdout(&output).contains("coalesced_tokens"),
+            "{}",
+            stdout(&output)
+        );
+        let verdict = &json(&out.join("profile.json"))["verdict"];
+        assert_eq!(verdict["trusted"], false);
+        let warnings = verdict["warnings"].as_array().expect("warnings");
+        let codes: Vec<_> = warnings.iter().map(|it| &it["code"]).collect();
+        assert!(codes.contains(&&"coalesced_tokens".into()), "{codes:?}");
+        assert!(!codes.contains(&&"few_blocks".into()), "{codes:?}");
+    }
 }
 
 #[test]

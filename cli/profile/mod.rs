@@ -8,7 +8,7 @@ mod summary;
 mod table;
 
 use nix::sys::signal::Signal;
-use tokenlag_probes::RunFolder;
+use tokenlag_probes::{RunFolder, Verdict};
 
 pub use sampling::{Carrier, End, Place, Profiler, RowProfile, Wanted};
 
@@ -42,7 +42,7 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
     let baseline = plan.work.baselines.first().copied();
     let Done { place, outcome } =
         compare::measure_all(&args.compare, plan, "profile", Some(wanted))?;
-    let (measured, early) = match outcome {
+    let (mut measured, early) = match outcome {
         Ok(outcome) => outcome.into_parts(),
         Err(error) => {
             // Turns that were over before something broke may have been kept.
@@ -52,6 +52,7 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
             return Err(error);
         }
     };
+    on_profiles(&mut measured.report.verdict);
     let Measured {
         profiles,
         report,
@@ -63,7 +64,9 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
     let shown = summary.shown();
     match args.compare.output.output {
         Output::Json => output::result(&(serde_json::to_string_pretty(&shown)? + "\n"))?,
-        Output::Table | Output::Csv => output::result(&table::text(&shown))?,
+        Output::Table | Output::Csv => {
+            output::result(&(table::text(&shown) + "\n" + &output::verdict(&report.verdict)))?;
+        }
     }
     for line in told {
         output::note(line);
@@ -94,5 +97,12 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
         );
         return Ok(Exit::Failed);
     }
-    Ok(Exit::Good)
+    let allowed = args.compare.output.allow_untrusted;
+    Ok(output::exit(report, &[], allowed))
+}
+
+/// Leaves of the run's verdict what says something of its profiles: they have no intervals over blocks.
+fn on_profiles(verdict: &mut Verdict) {
+    verdict.warnings.retain(|it| it.code != "few_blocks");
+    verdict.trusted = verdict.warnings.is_empty();
 }

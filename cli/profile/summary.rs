@@ -1,7 +1,7 @@
 //! What a run's profiles say, as one value: for the table, for `profile.json`, and for the files beside it.
 
 use serde::Serialize;
-use tokenlag_probes::{Report, Row};
+use tokenlag_probes::{Report, Row, Verdict};
 use tokenlag_profiling::difference::{FunctionChange, changes, resolution, samples_for};
 use tokenlag_profiling::{Side, Stacks, tidy};
 
@@ -17,6 +17,7 @@ const FUNCTIONS: usize = 40;
 pub struct Summary {
     wanted: Wanted,
     baseline: Option<Row>,
+    verdict: Verdict,
     pub profiles: Vec<Profile>,
 }
 
@@ -63,6 +64,8 @@ pub struct Shown {
     pub baseline: Option<String>,
     pub rows: Vec<ShownRow>,
     pub differences: Vec<ShownDifference>,
+    /// Whether the run is to be trusted.
+    pub verdict: Verdict,
 }
 
 /// A row's profiles.
@@ -140,6 +143,7 @@ impl Summary {
         Self {
             wanted,
             baseline,
+            verdict: report.verdict.clone(),
             profiles,
         }
     }
@@ -215,6 +219,7 @@ impl Summary {
             baseline: self.baseline.map(|row| row.to_string()),
             rows,
             differences: self.pairs().map(difference).collect(),
+            verdict: self.verdict.clone(),
         }
     }
 
