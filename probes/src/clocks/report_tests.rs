@@ -1,7 +1,9 @@
 use super::*;
+use crate::lateness::Lateness;
 use crate::metric::Metric;
 use crate::precision::Until;
 use crate::record::RunRecord;
+use crate::recorder::{Recorder, Tallies};
 use crate::report::{Recorders, Report};
 use crate::row::{Row, State, Transport};
 use crate::samples::{RowSketch, at, run};
@@ -46,6 +48,39 @@ fn on_one_and_on_two() -> [(RunRecord, Recorders); 2] {
         batches: (5..9).map(batch).collect(),
     });
     [one, two]
+}
+
+#[test]
+fn the_way_of_a_token_is_known_as_well_as_the_two_clocks() {
+    let sums = Lateness {
+        deltas: 4,
+        proxy_ns: 40_000,
+        way_ns: 120_000,
+        handled: 4,
+        ..Lateness::default()
+    };
+    let style = Style {
+        legs: true,
+        ..Style::default()
+    };
+    let [one, two] = on_one_and_on_two().map(|(record, mut recorders)| {
+        for recorder in recorders.values_mut() {
+            *recorder = Recorder::new();
+            recorder.restore_tallies(&Tallies {
+                lateness: sums,
+                ..Tallies::default()
+            });
+        }
+        let report = Report::build(&record, &recorders);
+        let split = report.channels[0].token_lateness.clone().unwrap();
+        (split.uncertainty_ns, table::compare(&report, style))
+    });
+    let note = "over two clocks that are known to 10.0 us";
+    assert_eq!(one.0, None);
+    assert!(!one.1.contains("over two clocks"), "{}", one.1);
+    assert_eq!(two.0, Some(10_000));
+    let told = two.1.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains(note), "{}", two.1);
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub struct TokenLateness {
     pub proxy_ns: f64,
     /// From that write to the load generator's stamp: both kernels and what lies between them.
     pub kernel_and_link_ns: f64,
+    /// How far `kernel_and_link_ns`, and `mean_ns` with it, may be off where the ends have two clocks; `None` where the clock is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertainty_ns: Option<u64>,
     /// From the kernel's receipt to the return of the read; `None` where that is no stamp of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wakeup_ns: Option<f64>,
@@ -60,6 +63,7 @@ impl TokenLateness {
             mean_ns: mean(whole),
             proxy_ns: mean(sums.proxy_ns),
             kernel_and_link_ns: mean(sums.way_ns),
+            uncertainty_ns: None,
             wakeup_ns: by_kernel.then(|| mean(sums.wakeup_ns)),
             poll_ns: mean(sums.poll_ns),
             decode_ns: mean(sums.decode_ns),
@@ -68,6 +72,14 @@ impl TokenLateness {
                 false => vec![Merged::WakeupInKernelAndLink],
             },
         })
+    }
+
+    /// The same where the ends have two clocks, known to so many nanoseconds.
+    pub(super) fn known_to(self, uncertainty_ns: Option<u64>) -> Self {
+        Self {
+            uncertainty_ns,
+            ..self
+        }
     }
 }
 

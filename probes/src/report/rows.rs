@@ -46,7 +46,8 @@ pub(super) fn report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) 
         net_of_floor: net_of_floor(&metrics, record.floor.as_ref()),
         uncertainty_ns: uncertainties(record, row, &metrics),
         metrics,
-        token_lateness: TokenLateness::of(&tallies.lateness, record.conditions.stamp),
+        token_lateness: TokenLateness::of(&tallies.lateness, record.conditions.stamp)
+            .map(|it| it.known_to(record.clock_uncertainty_ns(row))),
         counters: counters(record, row, &tallies),
         leg: record
             .leg_of(row)

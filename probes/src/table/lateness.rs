@@ -55,5 +55,11 @@ pub(super) fn lateness(report: &Report, style: Style) -> Option<String> {
         false => String::new(),
     };
     let width = style.columns();
-    Some(wrapped(&title, width, "") + &grid.print(width, style.colour) + &merged)
+    let clocks = found().filter_map(|it| it.uncertainty_ns).max();
+    let clocks = clocks.map_or_else(String::new, |nanos| {
+        let (nanos, unit) = (unit.show(nanos as f64), unit.name());
+        let known = format!("kernel, link, and all with it: over two clocks that are known to {nanos} {unit}");
+        wrapped(&known, width, "  ")
+    });
+    Some(wrapped(&title, width, "") + &grid.print(width, style.colour) + &merged + &clocks)
 }
