@@ -15,6 +15,19 @@ use crate::verdict::Warning;
 const WS: Row = Row::events(Transport::Ws, State::Incremental);
 const DIRECT: Row = Row::events(Transport::Direct, State::Full);
 
+#[test]
+fn open_loops_show_the_twin_from_the_dispatch() {
+    let mut report = compared();
+    let told = |report: &Report| table_text(report);
+    assert!(!told(&report).contains("dispatched"));
+    report.open_loop = true;
+    assert!(told(&report).contains("ttft dispatched"));
+}
+
+fn table_text(report: &Report) -> String {
+    compare(report, Style::default())
+}
+
 pub(super) fn sketch(row: Row, request: u64, delta: u64) -> RowSketch {
     RowSketch {
         row,
