@@ -104,7 +104,9 @@ fn measured(report: &Report, width: usize, colour: bool) -> String {
     let mut columns = MEASURED.to_vec();
     if report.open_loop {
         columns.insert(1, DISPATCHED);
-        title.push_str(" ttft dispatched: ttft without the time by which the generator itself was late.");
+        title.push_str(
+            " ttft dispatched: ttft without the time by which the generator itself was late.",
+        );
     }
     let tables = fitting(&columns, width, colour, &|metrics| {
         // What was completed stands beside the first figures.
