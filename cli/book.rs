@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokenlag_loadgen::{BaseUrl, CellEnd, CellName, Lane, Observer, Sink};
 use tokenlag_probes::{
-    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row,
+    Clock, Counters, Exchange, Joined, JoinedExchange, MonoClock, Outcome, Report, Row, Sockets,
     StampSource, TraceId, Transport, Unjoined, clock, join,
 };
 
@@ -15,7 +15,7 @@ use crate::admin::{Admin, Fetched};
 use crate::clocks::Clocks;
 use crate::kept::Kept;
 use crate::ledger::{Closing, Ledger};
-use crate::legs::Legs;
+use crate::legs::{Between, Legs};
 use crate::link::Emulated;
 use crate::lost::Lost;
 use crate::price::Account;
@@ -187,25 +187,27 @@ impl Book {
     }
 
     /// The row's turn begins: what generator and the row's proxies used before it.
-    async fn open_account(&mut self, row: Row) {
+    async fn open_account(&mut self, lane: &Lane) {
+        let row = lane.row;
         let proxy = self.proxy.as_ref();
         let pids = proxy.map_or_else(Vec::new, |proxy| proxy.carrying(row));
         let admins = proxy.map_or_else(Vec::new, |proxy| proxy.admins(row));
-        let opened = Account::opened(&pids, &admins);
+        let opened = Account::opened(&pids, &admins, lane.endpoint.dial.stamping.watch());
         let opened = self.alarm.stop.or_within(LAST_FETCH, opened).await;
         self.before = opened.unwrap_or_default();
     }
 
-    /// The row's turn is over: enters what it cost.
-    async fn close_account(&mut self, row: Row, counters: &mut Counters) {
+    /// The row's turn is over: enters what it cost, and gives what the sockets on its way did below their bytes.
+    async fn close_account(&mut self, lane: &Lane, counters: &mut Counters) -> Sockets {
+        let row = lane.row;
         let proxy = self.proxy.as_ref();
         let pids = proxy.map_or_else(Vec::new, |proxy| proxy.carrying(row));
-        let after = Account::now(&pids);
+        let after = Account::now(&pids, lane.endpoint.dial.stamping.watch());
         let admins = proxy.map_or_else(Vec::new, |proxy| proxy.admins(row));
         let closed = after.clone().closed(&admins);
         let closed = self.alarm.stop.or_within(LAST_FETCH, closed).await;
         let after = closed.unwrap_or(after);
-        after.enter_since(&self.before, counters);
+        after.enter_since(&self.before, counters)
     }
 
     fn counters(lane: &Lane, end: &CellEnd) -> Counters {
@@ -224,14 +226,13 @@ impl Book {
             reads: Some(channels.reads),
             kernel_stamps: if_stamped(end.wakeups.stamped()),
             kernel_stamps_missing: if_stamped(end.wakeups.unstamped),
+            kernel_stamps_forgotten: if_stamped(end.wakeups.forgotten),
             writes: Some(channels.writes),
             connections_opened: Some(channels.connections_opened),
             // A connection counts as opened when its handshake is over.
             handshakes_made: if_encrypted(channels.connections_opened),
             handshakes_resumed: if_encrypted(channels.handshakes_resumed),
             early_data_accepted: if_encrypted(channels.early_data_accepted),
-            packets_sent: if_quic(channels.datagrams.sent),
-            packets_received: if_quic(channels.datagrams.received),
             packets_lost: if_quic(channels.datagrams.lost),
             congestion_events: if_quic(channels.datagrams.congestion_events),
             congestion_windows: if_quic(channels.datagrams.congestion_windows),
@@ -262,7 +263,7 @@ impl Book {
     }
 
     /// What went between the row's sidecars; `None` where there are none, or they do not tell before the run is stopped.
-    async fn between_sidecars(&mut self, row: Row) -> anyhow::Result<Option<Counters>> {
+    async fn between_sidecars(&mut self, row: Row) -> anyhow::Result<Option<Between>> {
         let end = self.legs.end(row, complete(self.kept.exchanges()));
         let ended = self.alarm.stop.or_within(LAST_FETCH, end).await;
         Ok(ended.transpose()?.flatten())
@@ -288,7 +289,11 @@ impl Book {
     /// Joins a cell's exchanges with the proxy's records of them, where the row goes through a proxy that we can ask.
     async fn joined(&mut self, row: Row, end: &CellEnd) -> anyhow::Result<Joined> {
         self.kept.within()?;
-        let exchanges = self.kept.take();
+        let mut exchanges = self.kept.take();
+        if self.handing == Handing::AsTheyCome {
+            // They are written down already: what is kept was for counting.
+            exchanges.clear();
+        }
         match &mut self.proxy {
             Some(proxy) if row.transport != Transport::Direct => {
                 let fetch = proxy.admin.fetch(complete(&exchanges));
@@ -315,6 +320,29 @@ impl Book {
     }
 }
 
+/// Notes how long each delta was in the sidecar beside the load generator; what went between the two is left.
+fn note_sidecar(mut between: Between, joined: &mut Joined) -> Counters {
+    for JoinedExchange { exchange, .. } in &mut joined.exchanges {
+        let spans = between.sidecar.remove(&exchange.trace);
+        exchange.sidecar = Some(spans.unwrap_or_default());
+    }
+    between.counters
+}
+
+/// What is left of exchanges that are written down already: as much as their tokens are counted by.
+fn counted(exchanges: &[Exchange]) -> Vec<Exchange> {
+    let counted = exchanges.iter().map(|it| {
+        let mut counted = Exchange::begin(it.trace, it.place, it.intended, it.dispatched, 0);
+        counted.usage = it.usage;
+        counted.outcome = it.outcome;
+        if it.usage.is_none() {
+            counted.tokens.clone_from(&it.tokens);
+        }
+        counted
+    });
+    counted.collect()
+}
+
 /// The exchanges that the proxies have in their books too, or will have in a moment.
 fn complete(exchanges: &[Exchange]) -> HashSet<TraceId> {
     let complete = exchanges
@@ -334,6 +362,9 @@ impl Sink for Book {
             }
             Handing::AsTheyCome if exchanges.is_empty() => {}
             Handing::AsTheyCome => {
+                if self.profiler.is_some() && self.kept.add(counted(&exchanges)).is_err() {
+                    self.alarm.stopper.stop();
+                }
                 // The cell's end will say why; until then there is no use in going on.
                 if self.give(Entry::Finished(exchanges)).is_err() {
                     self.alarm.stopper.stop();
@@ -371,7 +402,7 @@ impl Observer for Book {
             let begun = begun.await;
             begun.transpose().context("the run cannot go on")?;
         }
-        self.open_account(lane.row).await;
+        self.open_account(lane).await;
         Ok(())
     }
 
@@ -383,7 +414,7 @@ impl Observer for Book {
     ) -> anyhow::Result<()> {
         let row = lane.row;
         let mut counters = Self::counters(lane, &end);
-        self.close_account(row, &mut counters).await;
+        let sockets = self.close_account(lane, &mut counters).await;
         let carriers = self.carriers(row);
         if let Some(profiler) = &mut self.profiler {
             let over = profiler.end(row, self.kept.exchanges(), &carriers);
@@ -397,10 +428,11 @@ impl Observer for Book {
             .between_sidecars(row)
             .await
             .context("the run cannot go on")?;
-        let joined = self
+        let mut joined = self
             .joined(row, &end)
             .await
             .context("the run cannot go on")?;
+        let leg = leg.map(|between| note_sidecar(between, &mut joined));
         let clocks = self.proxy.as_mut().and_then(|it| it.clocks.as_mut());
         let closing = Closing {
             started: end.started,
@@ -408,6 +440,7 @@ impl Observer for Book {
             counters,
             wakeups: end.wakeups,
             leg,
+            sockets,
             unjoined: joined.unjoined,
             missing: end.skipped + end.cancelled + end.not_started,
             clocks: clocks.map_or_else(Vec::new, Clocks::news),

@@ -7,8 +7,8 @@ use anyhow::Context;
 use tokenlag_probes::record::Parts;
 use tokenlag_probes::{
     Cell, CellSample, CellStatistics, Clock, ClockBatch, Counters, JoinedExchange, Metric,
-    MonoClock, Recorder, Recorders, Report, Row, RunFolder, RunRecord, Stamp, TakenWakeups,
-    Tallies, Unjoined,
+    MonoClock, Recorder, Recorders, Report, Row, RunFolder, RunRecord, Sockets, Stamp,
+    TakenWakeups, Tallies, Unjoined,
 };
 
 /// How long a cell goes on until what it left so far is put on disk.
@@ -53,6 +53,8 @@ pub struct Closing {
     pub wakeups: TakenWakeups,
     /// What went between the sidecars of a pair.
     pub leg: Option<Counters>,
+    /// What the sockets on the row's way did below their bytes.
+    pub sockets: Sockets,
     /// What had no partner at the proxy.
     pub unjoined: Unjoined,
     /// Turns that were planned and left no exchange: skipped after a failure, or given up.
@@ -100,6 +102,7 @@ impl Ledger {
                 tallies: Tallies::default(),
                 counters: Counters::default(),
                 leg: None,
+                sockets: Sockets::default(),
             },
             started: at,
             part_started: at,
@@ -161,6 +164,7 @@ impl Ledger {
         open.cell.duration_ns = nanos(closing.started, closing.ended);
         open.cell.counters = closing.counters;
         open.cell.leg = closing.leg;
+        open.cell.sockets = closing.sockets;
         if let Some(clocks) = &mut self.record.clocks {
             clocks.batches.extend(closing.clocks);
         }
@@ -268,8 +272,10 @@ mod tests {
             wakeups: TakenWakeups {
                 spans: vec![(30_000, 2), (90_000, 1)],
                 unstamped: 1,
+                forgotten: 0,
             },
             leg: None,
+            sockets: Sockets::default(),
             unjoined: Unjoined::default(),
             missing,
             clocks: Vec::new(),

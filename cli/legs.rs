@@ -1,12 +1,12 @@
 //! What goes between the two proxies of a pair, as the one beside the load generator counts it: read before and after each
 //! turn of the row, never while it lasts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{Counters, Row, TraceId};
+use tokenlag_probes::{Counters, HopExchange, Row, TraceId};
 
 use crate::admin::Admin;
 use crate::http;
@@ -17,6 +17,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The proxies of a run that stand beside the load generator.
 pub struct Legs(Vec<Leg>);
+
+/// What is known of the way between the two proxies of a pair, and of the first of them.
+pub struct Between {
+    /// What went between them.
+    pub counters: Counters,
+    /// How long each delta was in the sidecar beside the load generator, in nanoseconds, exchange by exchange.
+    pub sidecar: HashMap<TraceId, Vec<u32>>,
+}
+
+/// How long each delta was in the proxy that recorded `hops`. Of replies that were read from their first byte on alone.
+fn residences(hops: &[HopExchange]) -> HashMap<TraceId, Vec<u32>> {
+    let of = |hop: &HopExchange| {
+        let stamps = hop.up_token.iter().zip(&hop.out_token);
+        let spans = stamps.map(|(up, out)| u32::try_from(out.since(*up).max(0)));
+        spans.map(|span| span.unwrap_or(u32::MAX)).collect()
+    };
+    hops.iter()
+        .filter_map(|hop| Some((hop.trace?, of(hop))))
+        .collect()
+}
 
 /// One of them, and what it had counted when the row's turn began.
 struct Leg {
@@ -53,8 +73,8 @@ impl Legs {
         Ok(())
     }
 
-    /// The row's turn is over, and `exchanges` were completed in it: what went between its sidecars meanwhile. `None` where
-    /// the row is no pair.
+    /// The row's turn is over, and `exchanges` were completed in it: what went between its sidecars meanwhile, and the stamps of
+    /// the one beside the load generator. `None` where the row is no pair.
     ///
     /// # Errors
     /// Its sidecar cannot be asked.
@@ -62,14 +82,17 @@ impl Legs {
         &mut self,
         row: Row,
         exchanges: HashSet<TraceId>,
-    ) -> anyhow::Result<Option<Counters>> {
+    ) -> anyhow::Result<Option<Between>> {
         let Some(leg) = self.leg(row) else {
             return Ok(None);
         };
         // The client has its reply a moment before the sidecar lays the connection by that brought it.
-        leg.stamps.fetch(exchanges).await?;
+        let fetched = leg.stamps.fetch(exchanges).await?;
         let after = counted(&leg.sidecar).await?;
-        Ok(Some(after.since(&leg.before)))
+        Ok(Some(Between {
+            counters: after.since(&leg.before),
+            sidecar: residences(&fetched.hops),
+        }))
     }
 }
 

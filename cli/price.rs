@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use tokenlag_channel::SocketWatch;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{Counters, ProcessUsage};
+use tokenlag_probes::{Counters, ProcessUsage, ProxyUsage, SocketCounts, Sockets};
 
 use crate::allocations;
 use crate::cpu::{Side, Threads, Usage, modes_of_this_thread};
@@ -19,51 +20,71 @@ pub struct Account {
     client: Option<Usage>,
     client_modes: Option<ProcessUsage>,
     proxy: Option<Threads>,
-    proxy_modes: Option<ProcessUsage>,
+    told: Option<ProxyUsage>,
+    /// What asking the proxies once makes them allocate.
+    asking: u64,
+    /// The client's sockets.
+    sockets: SocketCounts,
 }
 
 impl Account {
     /// Before a row's turn: what its proxies say themselves is asked first, and the client's own CPU time is read last, so that
     /// nothing of the asking and reading is counted.
-    pub async fn opened(pids: &[u32], admins: &[BaseUrl]) -> Self {
-        let proxy_modes = told(admins).await;
+    pub async fn opened(pids: &[u32], admins: &[BaseUrl], watch: &SocketWatch) -> Self {
+        let mut told = ask(admins).await;
+        let mut asking = 0;
+        if let Some(first) = told.as_ref().and_then(allocated) {
+            // The answer of which the count is part is made after the count, and the next question read before the next one:
+            // between two counts lies one asking, which is none of what the row used.
+            told = ask(admins).await;
+            let second = told.as_ref().and_then(allocated);
+            asking = second.map_or(0, |second| second.saturating_sub(first));
+        }
         let proxy = read(pids);
         let client_modes = modes();
         Self {
+            sockets: watch.so_far(),
             client: Usage::of_this_thread(Side::Before),
             client_modes,
             proxy,
-            proxy_modes,
+            told,
+            asking,
         }
     }
 
     /// After a row's turn: the other way round.
-    pub fn now(pids: &[u32]) -> Self {
+    pub fn now(pids: &[u32], watch: &SocketWatch) -> Self {
         Self {
             client: Usage::of_this_thread(Side::After),
             client_modes: modes(),
             proxy: read(pids),
-            proxy_modes: None,
+            told: None,
+            asking: 0,
+            sockets: watch.so_far(),
         }
     }
 
     /// Then the proxies are asked.
     pub async fn closed(self, admins: &[BaseUrl]) -> Self {
         Self {
-            proxy_modes: told(admins).await,
+            told: ask(admins).await,
             ..self
         }
     }
 
-    /// Enters what was used since `before`.
-    pub fn enter_since(&self, before: &Self, counters: &mut Counters) {
+    /// Enters what was used since `before`, and gives what the sockets did below their bytes.
+    pub fn enter_since(&self, before: &Self, counters: &mut Counters) -> Sockets {
+        let told = (self.told.as_ref().zip(before.told.as_ref()))
+            .map(|(now, then)| now.since(then))
+            .unwrap_or_default();
+        let known = self.told.is_some() && before.told.is_some();
         let modes =
             |now: Option<ProcessUsage>, then: Option<ProcessUsage>| Some(now?.since(&then?));
         let client = (self.client.zip(before.client)).map(|(now, then)| now.since(&then));
         let client_modes = modes(self.client_modes, before.client_modes);
         let proxy =
             (self.proxy.as_ref().zip(before.proxy.as_ref())).map(|(now, then)| now.since(then));
-        let proxy_modes = modes(self.proxy_modes, before.proxy_modes);
+        let proxy_modes = known.then_some(told.process);
         let split = |used: Option<Usage>, modes: Option<ProcessUsage>| {
             used.zip(modes)
                 .and_then(|(used, modes)| modes.share(used.cpu_ns))
@@ -81,8 +102,38 @@ impl Account {
         counters.proxy_run_queue = proxy.map(|used| used.run_queue);
         counters.proxy_context_switches = proxy.map(|used| used.switches());
         counters.proxy_involuntary_switches = proxy.map(|used| used.involuntary_switches);
-        counters.proxy_allocations = proxy_modes.and_then(|modes| modes.allocations);
+        let proxy_allocations = proxy_modes.and_then(|modes| modes.allocations);
+        counters.proxy_allocations =
+            proxy_allocations.map(|count| count.saturating_sub(before.asking));
+        let sockets = Sockets {
+            client: Some(self.sockets.since(&before.sockets)),
+            door: told.door,
+            upstream: told.upstream,
+        };
+        enter_sockets(&sockets, counters);
+        sockets
     }
+}
+
+/// Enters what is counted of sockets as a price: packets and calls, and what was lost.
+fn enter_sockets(sockets: &Sockets, counters: &mut Counters) {
+    if let Some(client) = &sockets.client {
+        counters.packets_sent = Some(client.packets_sent);
+        counters.packets_received = Some(client.packets_received);
+        counters.packets_retransmitted = Some(client.packets_retransmitted);
+    }
+    let (Some(door), Some(upstream)) = (&sockets.door, &sockets.upstream) else {
+        return;
+    };
+    let mut proxy = door.clone();
+    proxy.add(upstream);
+    counters.proxy_reads = Some(proxy.reads);
+    counters.proxy_writes = Some(proxy.writes);
+    counters.proxy_packets_sent = Some(proxy.packets_sent);
+    counters.proxy_packets_received = Some(proxy.packets_received);
+    counters.proxy_packets_retransmitted = Some(proxy.packets_retransmitted);
+    counters.proxy_packets_lost = Some(proxy.packets_lost);
+    counters.proxy_congestion_events = Some(proxy.congestion_events);
 }
 
 /// What the calling thread used in either mode, and what this process allocated.
@@ -102,14 +153,21 @@ fn read(pids: &[u32]) -> Option<Threads> {
 
 /// What the processes at `admins` say that they used, together. `None` where one of them does not: without it the figures that
 /// need it are absent, and the run goes on.
-async fn told(admins: &[BaseUrl]) -> Option<ProcessUsage> {
-    let mut sum: Option<ProcessUsage> = None;
+async fn ask(admins: &[BaseUrl]) -> Option<ProxyUsage> {
+    let mut sum: Option<ProxyUsage> = None;
     for admin in admins {
         let body = http::get(admin, None, "/usage", &[], PATIENCE).await.ok()?;
-        let usage: ProcessUsage = serde_json::from_slice(&body).ok()?;
-        sum = Some(sum.map_or(usage, |sum| sum.and(&usage)));
+        let usage: ProxyUsage = serde_json::from_slice(&body).ok()?;
+        sum = Some(match sum {
+            Some(sum) => sum.and(&usage),
+            None => usage,
+        });
     }
     sum
+}
+
+fn allocated(usage: &ProxyUsage) -> Option<u64> {
+    usage.process.allocations
 }
 
 #[cfg(test)]
@@ -132,12 +190,43 @@ mod tests {
             ..Account::default()
         };
         let mut counters = Counters::default();
-        at(11_000, 4_000, 9_000).enter_since(&at(1_000, 1_000, 0), &mut counters);
+        let _ = at(11_000, 4_000, 9_000).enter_since(&at(1_000, 1_000, 0), &mut counters);
         assert_eq!(counters.client_cpu_ns, Some(10_000));
         assert_eq!(counters.client_cpu_user_ns, Some(2_500));
         assert_eq!(counters.client_cpu_system_ns, Some(7_500));
         assert_eq!(counters.client_involuntary_switches, Some(10));
         assert_eq!(counters.proxy_cpu_ns, None);
         assert_eq!(counters.proxy_cpu_user_ns, None);
+        assert_eq!(counters.proxy_reads, None);
+    }
+
+    #[test]
+    fn a_proxys_sockets_and_allocations_are_entered_without_the_asking() {
+        let at = |count: u64| {
+            let counts = SocketCounts {
+                reads: count,
+                packets_retransmitted: count / 10,
+                ..SocketCounts::default()
+            };
+            Account {
+                told: Some(ProxyUsage {
+                    process: ProcessUsage {
+                        allocations: Some(count),
+                        ..ProcessUsage::default()
+                    },
+                    door: Some(counts.clone()),
+                    upstream: Some(counts.clone()),
+                }),
+                asking: 30,
+                sockets: counts,
+                ..Account::default()
+            }
+        };
+        let mut counters = Counters::default();
+        let sockets = at(1_100).enter_since(&at(100), &mut counters);
+        assert_eq!(counters.proxy_allocations, Some(970));
+        assert_eq!(counters.proxy_reads, Some(2_000));
+        assert_eq!(counters.packets_retransmitted, Some(100));
+        assert_eq!(sockets.door.unwrap().reads, 1_000);
     }
 }

@@ -6,13 +6,21 @@ use serde_json::Value;
 use support::{compared, counter, rows_of};
 
 /// Counters of every row that a price list is of; `None` on the control, which has no proxy.
-const PRICES: [(&str, bool); 10] = [
+const PRICES: [(&str, bool); 18] = [
     ("client_cpu_ns_per_token", false),
     ("client_cpu_user_ns_per_token", false),
     ("client_cpu_system_ns_per_token", false),
     ("client_context_switches_per_token", false),
     ("client_involuntary_switches_per_token", false),
+    ("packets_sent_per_token", false),
+    ("packets_received_per_token", false),
+    ("packets_retransmitted", false),
     ("proxy_cpu_ns_per_token", true),
+    ("proxy_reads_per_token", true),
+    ("proxy_writes_per_token", true),
+    ("proxy_packets_sent_per_token", true),
+    ("proxy_packets_received_per_token", true),
+    ("proxy_packets_lost", true),
     ("proxy_cpu_user_ns_per_token", true),
     ("proxy_cpu_system_ns_per_token", true),
     ("proxy_context_switches_per_token", true),
@@ -26,6 +34,56 @@ fn check_modes(row: &Value, end: &str) {
     assert!(all > 0.0 && user >= 0.0 && system >= 0.0, "{row}");
     // A cell whose modes the kernel cannot tell has CPU time all the same.
     assert!(user + system <= all * (1.0 + 1e-9), "{row}");
+}
+
+/// What the sockets of each end did below their bytes.
+fn check_sockets(name: &str, row: &Value) {
+    let (direct, quic) = (name.starts_with("direct"), name.starts_with("quic"));
+    let ends = row["sockets"].as_object().unwrap();
+    let names: Vec<&str> = ends.keys().map(String::as_str).collect();
+    let expected = match direct {
+        true => vec!["client"],
+        false => vec!["client", "door", "upstream"],
+    };
+    assert_eq!(names, expected, "{row}");
+    for (end, counts) in ends {
+        for count in ["reads", "writes", "packets_sent", "packets_received"] {
+            let share = counts[format!("{count}_per_token")].as_f64();
+            assert!(
+                share.is_some_and(|share| share > 0.0),
+                "{name} {end} {count}: {counts}"
+            );
+        }
+        // What one end receives the other has sent, and on one host nothing is lost on the way but for want of room.
+        let window = counts["congestion_window_bytes"]["max"].as_u64();
+        assert!(
+            window.is_some_and(|bytes| bytes > 1_200),
+            "{name} {end}: {counts}"
+        );
+        let over_tcp = !(quic && end != "upstream");
+        let sampled = counts["queued_bytes"]["samples"].as_u64();
+        assert_eq!(
+            sampled.is_some_and(|samples| samples > 0),
+            over_tcp,
+            "{name} {end}: {counts}"
+        );
+    }
+    if direct {
+        return;
+    }
+    let of = |end: &str, count: &str| ends[end][count].as_f64().unwrap();
+    if !name.starts_with("pair") {
+        // Every token leaves by a write of its own, or with others in fewer packets than both ends saw between them.
+        let (sent, received) = ("packets_sent_per_token", "packets_received_per_token");
+        let apart = (of("door", sent) - of("client", received)).abs();
+        assert!(apart <= 0.2 * of("door", sent), "{name}: {ends:?}");
+    }
+    let calls = of("door", "reads_per_token") + of("upstream", "reads_per_token");
+    let counted = counter(row, "proxy_reads_per_token").unwrap();
+    assert!(
+        (calls - counted).abs() < 1e-9 * counted,
+        "{name}: {calls} {counted}"
+    );
 }
 
 #[test]
@@ -44,15 +102,8 @@ fn every_row_has_its_price_and_its_ratio_to_the_baselines() {
         for price in ["reads_per_token", "writes_per_token"] {
             assert!(counter(row, price).unwrap() > 0.0, "{name} {price}");
         }
-        // Of TCP's packets only the kernel knows.
         let quic = name.starts_with("quic");
-        for price in ["packets_sent_per_token", "packets_received_per_token"] {
-            assert_eq!(
-                counter(row, price).is_some_and(|count| count > 0.0),
-                quic,
-                "{name}"
-            );
-        }
+        check_sockets(&name, row);
         let window = counter(row, "congestion_window");
         assert_eq!(window.is_some_and(|bytes| bytes > 1_200.0), quic, "{name}");
         let changes = row["price_versus"].as_array();
@@ -87,7 +138,7 @@ fn every_row_has_its_price_and_its_ratio_to_the_baselines() {
 /// The parts of the lateness as the manifest adds them up, next to the same of every delta's own stamps, to the nanosecond.
 fn check_parts(out: &std::path::Path, by_kernel: bool) {
     let record = support::json(&out.join("run.json"));
-    let mut recorded = std::collections::BTreeMap::<String, [i64; 6]>::new();
+    let mut recorded = std::collections::BTreeMap::<String, [i64; 7]>::new();
     for cell in record["cells"].as_array().unwrap() {
         let sums = &cell["tallies"]["lateness"];
         let name = format!("{}/{}", cell["row"]["channel"], cell["row"]["state"]).replace('"', "");
@@ -95,6 +146,7 @@ fn check_parts(out: &std::path::Path, by_kernel: bool) {
         let names = [
             "deltas",
             "proxy_ns",
+            "sidecar_ns",
             "way_ns",
             "wakeup_ns",
             "poll_ns",
@@ -104,7 +156,7 @@ fn check_parts(out: &std::path::Path, by_kernel: bool) {
             *sum += sums[name].as_i64().unwrap_or(0);
         }
     }
-    let mut stamped = std::collections::BTreeMap::<String, [i64; 6]>::new();
+    let mut stamped = std::collections::BTreeMap::<String, [i64; 7]>::new();
     let mut overheads = std::collections::BTreeMap::<String, i64>::new();
     for line in std::fs::read_to_string(out.join("exchanges.jsonl"))
         .unwrap()
@@ -120,9 +172,14 @@ fn check_parts(out: &std::path::Path, by_kernel: bool) {
             };
             let span = |name: &str| stamp(name).unwrap();
             let (wakeup, poll, decode) = (span("wakeup"), span("poll"), span("decode"));
-            for (sum, part) in parts
-                .iter_mut()
-                .zip([1, out - up, at - out, wakeup, poll, decode])
+            let beside = stamp("sidecar");
+            assert_eq!(beside.is_some(), name.starts_with("pair"), "{token}");
+            let beside = beside.unwrap_or(0);
+            let way = at - out - beside;
+            for (sum, part) in
+                parts
+                    .iter_mut()
+                    .zip([1, out - up, beside, way, wakeup, poll, decode])
             {
                 *sum += part;
             }
@@ -137,15 +194,18 @@ fn check_parts(out: &std::path::Path, by_kernel: bool) {
             assert!(shown.is_null(), "{row}");
             continue;
         }
-        let [deltas, proxy, way, wakeup, poll, decode] = stamped[&name];
+        let [deltas, proxy, beside, way, wakeup, poll, decode] = stamped[&name];
         assert!(deltas > 0 && poll > 0 && decode > 0, "{name}");
-        assert_eq!(proxy + way, overheads[&name], "{name}");
+        assert_eq!(proxy + beside + way, overheads[&name], "{name}");
+        let is_pair = name.starts_with("pair");
+        assert_eq!(shown["sidecar_ns"].is_null(), !is_pair, "{name}");
+        assert_eq!(beside > 0, is_pair, "{name}");
         assert_eq!(shown["deltas"].as_i64(), Some(deltas));
         assert_eq!(
             row["metrics"]["token_overhead"]["count"].as_i64(),
             Some(deltas)
         );
-        let whole = (proxy + way + wakeup + poll + decode) as f64 / deltas as f64;
+        let whole = (proxy + beside + way + wakeup + poll + decode) as f64 / deltas as f64;
         assert_eq!(shown["mean_ns"].as_f64(), Some(whole), "{name}");
         assert_eq!(shown["wakeup_ns"].is_null(), !by_kernel, "{name}");
         assert_eq!(wakeup > 0, by_kernel, "{name}");
@@ -156,7 +216,7 @@ fn check_parts(out: &std::path::Path, by_kernel: bool) {
 fn split_of_lateness(stamp: &str) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let mut args = support::small(&["--keep-tokens", "--channels", "http,http2,ws,quic"]);
+    let mut args = support::small(&["--keep-tokens", "--channels", "http,http2,ws,quic,pair-ws"]);
     args.extend(["--state", "full", "--legs", "--stamp", stamp]);
     args.extend(["--out", out.to_str().unwrap()]);
     let output = support::run(&args);

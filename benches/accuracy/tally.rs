@@ -120,6 +120,7 @@ impl Tally {
             wakeups: TakenWakeups {
                 spans: self.spans.into_iter().collect(),
                 unstamped: self.unstamped,
+                forgotten: 0,
             },
             overload: of_all(self.process) / cores.count as f64 > SPARE || late.p99 > gap,
             trouble: self.trouble,

@@ -139,7 +139,7 @@ impl KernelStamps {
         let received = wall.and_then(|wall| self.receipts.received(wall, clocks));
         match received {
             Some(received) => self.wakeups.stamped(received, read_at),
-            None => self.wakeups.unstamped(),
+            None => self.wakeups.unstamped(read_at),
         }
         Came {
             at: received.unwrap_or(read_at),

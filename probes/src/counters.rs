@@ -112,6 +112,9 @@ counters! {
     kernel_stamps, Whole;
     /// Reads that should have had it, and have their own: the kernel gave none, or none that can be trusted.
     kernel_stamps_missing, Whole;
+    /// Reads of which it was no longer known when the kernel received their bytes as their deltas were decoded: more had come
+    /// since than are remembered. What they waited for the read counts as waiting for the runtime.
+    kernel_stamps_forgotten, Whole;
     /// Writes to the client's sockets.
     writes, PerToken;
     /// Connections that the client opened.
@@ -122,16 +125,32 @@ counters! {
     handshakes_resumed, Whole;
     /// Handshakes whose early data (0-RTT) the other end accepted.
     early_data_accepted, Whole;
-    /// Packets that the client sent: UDP datagrams of channels over QUIC. Those of TCP are the kernel's, and not counted.
+    /// Packets that the client sent: TCP's segments as the kernel counts them, or QUIC's datagrams.
     packets_sent, PerToken;
     /// Packets that the client received.
     packets_received, PerToken;
+    /// TCP's segments that the client sent again.
+    packets_retransmitted, Whole;
     /// QUIC packets of its own that the client took for lost.
     packets_lost, Whole;
     /// Times that QUIC's congestion controller at the client took loss for congestion.
     congestion_events, Whole;
     /// QUIC's congestion windows at the client, in bytes, as the connections ended, added up; shown as their mean.
     congestion_windows, PerConnection;
+    /// Reads of the proxy's sockets that returned bytes, of those to clients and to upstreams.
+    proxy_reads, PerToken;
+    /// Writes to those.
+    proxy_writes, PerToken;
+    /// Packets that the proxy sent, to clients and upstreams.
+    proxy_packets_sent, PerToken;
+    /// Packets that the proxy received.
+    proxy_packets_received, PerToken;
+    /// TCP's segments that the proxy sent again: tokens, and requests to the upstream.
+    proxy_packets_retransmitted, Whole;
+    /// QUIC packets that the proxy took for lost.
+    proxy_packets_lost, Whole;
+    /// Times that QUIC's congestion controller at the proxy took loss for congestion.
+    proxy_congestion_events, Whole;
     /// CPU time of the load generator's measuring thread, user and system.
     client_cpu_ns, PerToken;
     /// What of it the thread was in user mode, as the kernel shares it out.

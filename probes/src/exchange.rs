@@ -244,6 +244,9 @@ pub struct Exchange {
     pub tokens: Vec<TokenMark>,
     /// What became of each delta once it had come; empty, or one a delta.
     pub handling: Vec<Handling>,
+    /// In a pair: how long each delta was in the sidecar beside the load generator, in nanoseconds, as far as that is known;
+    /// `None` elsewhere.
+    pub sidecar: Option<Vec<u32>>,
     /// Read with the terminal event.
     pub end: Option<Stamp>,
     /// Reads that carried bytes of this exchange.
@@ -275,6 +278,7 @@ impl Exchange {
             head: None,
             tokens: Vec::with_capacity(deltas),
             handling: Vec::with_capacity(deltas),
+            sidecar: None,
             end: None,
             chunks: 0,
             usage: None,

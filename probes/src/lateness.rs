@@ -42,7 +42,9 @@ pub struct Lateness {
     pub deltas: u64,
     /// Time in the proxy: `out_token - up_token`.
     pub proxy_ns: i64,
-    /// Time on the way: `token - out_token`.
+    /// Time in the sidecar beside the load generator, in a pair.
+    pub sidecar_ns: i64,
+    /// Time on the way: `token - out_token`, but for that in the sidecar beside the load generator.
     pub way_ns: i64,
     /// Deltas of which it is known what became of them once they had come.
     pub handled: u64,
@@ -52,6 +54,11 @@ pub struct Lateness {
     pub poll_ns: i64,
     /// Time in the decoder.
     pub decode_ns: i64,
+    /// Deltas that have a `token_overhead` and are in none of the sums: it is not known what became of them once they had come.
+    pub left_out: u64,
+    /// Deltas of pairs of which it is not known how long they were in the sidecar beside the load generator: that time is in
+    /// the one on the way.
+    pub sidecar_unknown: u64,
 }
 
 impl Lateness {
@@ -62,21 +69,27 @@ impl Lateness {
             return sum;
         };
         let stamps = hop.up_token.iter().zip(&hop.out_token);
-        for (mark, (up, out)) in exchange.tokens.iter().zip(stamps).skip(1) {
+        let stamped = exchange.tokens.iter().zip(stamps).enumerate().skip(1);
+        // What is not known of every delta is not known of the exchange.
+        if exchange.handling.len() != exchange.tokens.len() {
+            sum.left_out = stamped.count() as u64;
+            return sum;
+        }
+        let beside = |k: usize| exchange.sidecar.as_ref().map(|spans| spans.get(k).copied());
+        for (k, (mark, (up, out))) in stamped {
             sum.deltas += 1;
+            sum.handled += 1;
+            let in_sidecar = beside(k).flatten().map_or(0, i64::from);
+            sum.sidecar_unknown += u64::from(beside(k) == Some(None));
             // Sums of sane stamps do not overflow; those of others mean nothing, and may wrap around.
             sum.proxy_ns = sum.proxy_ns.wrapping_add(out.since(*up));
-            sum.way_ns = sum.way_ns.wrapping_add(mark.at.since(*out));
-        }
-        // What is not known of every delta is not known of the exchange.
-        if exchange.handling.len() == exchange.tokens.len() {
-            let handled = exchange.handling.iter().skip(1);
-            for handling in handled.take(usize::try_from(sum.deltas).unwrap_or(usize::MAX)) {
-                sum.handled += 1;
-                sum.wakeup_ns = sum.wakeup_ns.saturating_add(handling.wakeup.into());
-                sum.poll_ns = sum.poll_ns.saturating_add(handling.poll.into());
-                sum.decode_ns = sum.decode_ns.saturating_add(handling.decode.into());
-            }
+            sum.sidecar_ns = sum.sidecar_ns.wrapping_add(in_sidecar);
+            let way = mark.at.since(*out).wrapping_sub(in_sidecar);
+            sum.way_ns = sum.way_ns.wrapping_add(way);
+            let handling = exchange.handling[k];
+            sum.wakeup_ns = sum.wakeup_ns.saturating_add(handling.wakeup.into());
+            sum.poll_ns = sum.poll_ns.saturating_add(handling.poll.into());
+            sum.decode_ns = sum.decode_ns.saturating_add(handling.decode.into());
         }
         sum
     }
@@ -85,7 +98,10 @@ impl Lateness {
     pub fn add(&mut self, other: &Self) {
         self.deltas = self.deltas.saturating_add(other.deltas);
         self.proxy_ns = self.proxy_ns.saturating_add(other.proxy_ns);
+        self.sidecar_ns = self.sidecar_ns.saturating_add(other.sidecar_ns);
         self.way_ns = self.way_ns.saturating_add(other.way_ns);
+        self.left_out = self.left_out.saturating_add(other.left_out);
+        self.sidecar_unknown = self.sidecar_unknown.saturating_add(other.sidecar_unknown);
         self.handled = self.handled.saturating_add(other.handled);
         self.wakeup_ns = self.wakeup_ns.saturating_add(other.wakeup_ns);
         self.poll_ns = self.poll_ns.saturating_add(other.poll_ns);
@@ -121,7 +137,28 @@ mod tests {
         let handled = (lateness.wakeup_ns, lateness.poll_ns, lateness.decode_ns);
         assert_eq!(handled, (2, 4, 14));
         exchange.handling.pop();
-        assert_eq!(Lateness::of(&exchange, Some(&hop)).handled, 0);
+        let unknown = Lateness::of(&exchange, Some(&hop));
+        let left_out = Lateness {
+            left_out: 2,
+            ..Lateness::default()
+        };
+        assert_eq!(unknown, left_out);
+    }
+
+    #[test]
+    fn what_a_delta_was_in_the_sidecar_beside_is_none_of_its_way() {
+        let mut exchange = exchange(1, &[2_000, 2_400, 2_900]);
+        let hop = hop(1, &[1_900, 2_300, 2_600]);
+        exchange.handling = vec![Handling::default(); 3];
+        let whole = Lateness::of(&exchange, Some(&hop));
+        exchange.sidecar = Some(vec![9, 20, 30]);
+        let split = Lateness::of(&exchange, Some(&hop));
+        assert_eq!((split.sidecar_ns, split.way_ns), (50, whole.way_ns - 50));
+        assert_eq!(split.sidecar_unknown, 0);
+        exchange.sidecar = Some(vec![9, 20]);
+        let partly = Lateness::of(&exchange, Some(&hop));
+        assert_eq!((partly.sidecar_ns, partly.sidecar_unknown), (20, 1));
+        assert_eq!(partly.sidecar_ns + partly.way_ns, whole.way_ns);
     }
 
     #[test]
@@ -143,10 +180,12 @@ mod tests {
             up in proptest::collection::vec(any::<u64>(), 0..8),
             out in proptest::collection::vec(any::<u64>(), 0..8),
         ) {
-            let exchange = exchange(1, &ours.iter().map(|nanos| nanos / 4).collect::<Vec<_>>());
+            let mut exchange = exchange(1, &ours.iter().map(|nanos| nanos / 4).collect::<Vec<_>>());
             let mut hop = hop(1, &[]);
             hop.up_token = up.iter().copied().map(at).collect();
             hop.out_token = out.iter().copied().map(at).collect();
+            exchange.handling = vec![Handling::default(); ours.len()];
+            exchange.sidecar = Some(out.iter().map(|&nanos| nanos as u32).collect());
             let lateness = Lateness::of(&exchange, Some(&hop));
             let least = ours.len().min(up.len()).min(out.len()) as u64;
             prop_assert_eq!(lateness.deltas, least.saturating_sub(1));

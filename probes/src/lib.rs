@@ -62,5 +62,5 @@ pub use row::{Encoding, ReadStamp, Row, State, Transport};
 pub use sockets::{Depths, SocketCounts, Sockets};
 pub use stats::{Change, Difference, Statistic, change};
 pub use sweep::Sweep;
-pub use usage::ProcessUsage;
+pub use usage::{ProcessUsage, ProxyUsage};
 pub use verdict::{Verdict, Warning};

@@ -87,16 +87,24 @@ const BUCKETS: usize = ((MOST_BITS - KEPT_BITS + 2) << (KEPT_BITS - 1)) as usize
 pub struct Wakeups {
     spans: Box<[AtomicU64]>,
     unstamped: AtomicU64,
-    /// Reads of late, receipt and read, each where its receipt says.
-    late: Box<[[AtomicU64; 2]]>,
+    /// Reads of late, each in the shelf that its receipt says, the latest first: how long what it returned had lain there, tagged
+    /// with the receipt. A word each, so that no thread finds half of another's.
+    late: Box<[Shelf]>,
+    /// Reads that were asked for and were no longer there.
+    forgotten: AtomicU64,
 }
 
-/// Reads of late that can be found again, as a power of two: as many as a thousand streams have between two turns.
-const LATE_BITS: u32 = 12;
+/// Reads of late whose receipts have the same hash.
+type Shelf = [AtomicU64; 4];
 
-/// Where a read of what was received then is kept: Fibonacci hashing.
-fn slot(received: u64) -> usize {
-    (received.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - LATE_BITS)) as usize
+/// Shelves, as a power of two: four times as many reads are kept as a thousand streams have between two turns, twice over.
+const LATE_BITS: u32 = 11;
+
+/// The shelf for a read of what was received then, and its tag there: Fibonacci hashing.
+fn place(received: u64) -> (usize, u64) {
+    let hash = received.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let tag = hash << LATE_BITS >> MOST_BITS << MOST_BITS;
+    ((hash >> (u64::BITS - LATE_BITS)) as usize, tag)
 }
 
 impl Default for Wakeups {
@@ -105,6 +113,7 @@ impl Default for Wakeups {
             spans: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             unstamped: AtomicU64::new(0),
             late: (0..1 << LATE_BITS).map(|_| Default::default()).collect(),
+            forgotten: AtomicU64::new(0),
         }
     }
 }
@@ -114,23 +123,36 @@ impl Wakeups {
     pub fn stamped(&self, received: Stamp, read: Stamp) {
         let nanos = u64::try_from(read.since(received)).unwrap_or(0);
         self.spans[bucket(nanos)].fetch_add(1, Relaxed);
-        let [came, read_at] = &self.late[slot(received.as_nanos())];
-        came.store(received.as_nanos(), Relaxed);
-        read_at.store(read.as_nanos(), Relaxed);
+        self.remember(received, nanos);
     }
 
-    /// When that was read which was received at `received`, if that was of late. Asked on the thread that reads: what other
-    /// threads book meanwhile may hide it, or be taken for it where it was received in the same nanosecond.
+    /// When that was read which was received at `received`, if that was of late. What was not, is counted as forgotten. Two that
+    /// were received at moments of one hash are taken for one another: of those of one run hardly any are.
     pub fn read_of(&self, received: Stamp) -> Option<Stamp> {
-        let [came, read_at] = &self.late[slot(received.as_nanos())];
-        let found = came.load(Relaxed) == received.as_nanos();
-        let read = Stamp::from_nanos(read_at.load(Relaxed));
-        (found && read >= received).then_some(read)
+        let (shelf, tag) = place(received.as_nanos());
+        let kept = self.late[shelf].iter().map(|kept| kept.load(Relaxed));
+        let mut found = kept.filter(|kept| *kept != 0 && kept >> MOST_BITS << MOST_BITS == tag);
+        let Some(kept) = found.next() else {
+            self.forgotten.fetch_add(1, Relaxed);
+            return None;
+        };
+        // One more, so that no read is taken for none.
+        let nanos = (kept & ((1 << MOST_BITS) - 1)).saturating_sub(1);
+        Some(Stamp::from_nanos(received.as_nanos().saturating_add(nanos)))
     }
 
-    /// Books a read for which the kernel gave no stamp, or none that can be trusted.
-    pub fn unstamped(&self) {
+    fn remember(&self, received: Stamp, nanos: u64) {
+        let (shelf, tag) = place(received.as_nanos());
+        let mut kept = tag | (nanos + 1).min((1 << MOST_BITS) - 1);
+        for place in &self.late[shelf] {
+            kept = place.swap(kept, Relaxed);
+        }
+    }
+
+    /// Books a read for which the kernel gave no stamp, or none that can be trusted: its own stands for it.
+    pub fn unstamped(&self, read: Stamp) {
         self.unstamped.fetch_add(1, Relaxed);
+        self.remember(read, 0);
     }
 
     /// Takes what was booked, and begins anew.
@@ -143,6 +165,7 @@ impl Wakeups {
         TakenWakeups {
             spans: taken.collect(),
             unstamped: self.unstamped.swap(0, Relaxed),
+            forgotten: self.forgotten.swap(0, Relaxed),
         }
     }
 }
@@ -154,6 +177,8 @@ pub struct TakenWakeups {
     pub spans: Vec<(u64, u64)>,
     /// Reads whose bytes have the stamp of the read, because the kernel gave none that can be trusted.
     pub unstamped: u64,
+    /// Reads that were asked for when they were no longer remembered.
+    pub forgotten: u64,
 }
 
 impl TakenWakeups {
@@ -297,13 +322,38 @@ mod tests {
     fn a_read_of_late_is_found_by_its_receipt() {
         let wakeups = Wakeups::default();
         let at = Stamp::from_nanos;
-        for nanos in (1_000..400_000).step_by(1_000) {
-            wakeups.stamped(at(nanos), at(nanos + 70));
+        // A thousand streams' reads between two turns, some of them at the same moment.
+        let moments = || (0..1_000_u64).map(|k| 1_000_000_000_000 + k * 997 / 2 * 2);
+        for nanos in moments() {
+            wakeups.stamped(at(nanos), at(nanos + nanos % 70));
         }
-        let found = (1_000..400_000).step_by(1_000);
-        let found = found.filter(|&nanos| wakeups.read_of(at(nanos)) == Some(at(nanos + 70)));
-        assert!(found.count() > 350);
+        let read_of = |nanos| wakeups.read_of(at(nanos)) == Some(at(nanos + nanos % 70));
+        let found = moments().filter(|&nanos| read_of(nanos)).count() as u64;
+        assert!(found >= 990, "{found}");
+        wakeups.unstamped(at(5));
+        assert_eq!(wakeups.read_of(at(5)), Some(at(5)));
         assert_eq!(wakeups.read_of(at(1_001)), None);
+        assert_eq!(wakeups.take().forgotten, 1_000 - found + 1);
+        assert_eq!(wakeups.take().forgotten, 0);
+    }
+
+    #[test]
+    fn no_read_is_taken_for_another() {
+        let wakeups = Wakeups::default();
+        let at = Stamp::from_nanos;
+        for nanos in (0..100_000_u64).map(|k| k * 7_919) {
+            wakeups.stamped(at(nanos), at(nanos + 1));
+        }
+        let others = (0..100_000_u64).map(|k| k * 7_919 + 3);
+        assert_eq!(
+            others
+                .filter_map(|nanos| wakeups.read_of(at(nanos)))
+                .count(),
+            0
+        );
+        let never = 1 << 40;
+        wakeups.stamped(at(9), at(9 + never));
+        assert_eq!(wakeups.read_of(at(9)), Some(at(9 + (1 << MOST_BITS) - 2)));
     }
 
     #[test]
@@ -313,7 +363,7 @@ mod tests {
         wakeups.stamped(at(100), at(130));
         wakeups.stamped(at(200), at(230));
         wakeups.stamped(at(200), at(200));
-        wakeups.unstamped();
+        wakeups.unstamped(at(240));
         let taken = wakeups.take();
         assert_eq!(taken.spans, [(0, 1), (30, 2)]);
         assert_eq!((taken.stamped(), taken.unstamped), (3, 1));

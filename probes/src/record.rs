@@ -16,6 +16,7 @@ use crate::metric::Metric;
 use crate::precision::Until;
 use crate::recorder::Tallies;
 use crate::row::Row;
+use crate::sockets::Sockets;
 use crate::stats::{Blocks, Change, Statistic, Withheld, change};
 use crate::verdict::Warning;
 
@@ -93,6 +94,9 @@ pub struct Cell {
     /// pair, or where nobody counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leg: Option<Counters>,
+    /// What the sockets on its way did below their bytes.
+    #[serde(default, skip_serializing_if = "Sockets::is_empty")]
+    pub sockets: Sockets,
 }
 
 /// The intervals of a cell that was written in parts, by the milliseconds since the run's start in which they began.
@@ -205,6 +209,15 @@ impl RunRecord {
         let mut sum = Counters::default();
         for cell in self.cells_of(row) {
             sum.add(&cell.counters);
+        }
+        sum
+    }
+
+    /// What the sockets on a row's way did below their bytes, over all cells.
+    pub fn sockets_of(&self, row: Row) -> Sockets {
+        let mut sum = Sockets::default();
+        for cell in self.cells_of(row) {
+            sum.add(&cell.sockets);
         }
         sum
     }

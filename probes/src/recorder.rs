@@ -26,6 +26,9 @@ pub struct Tallies {
     pub failures: BTreeMap<FailureKind, u64>,
     /// Output tokens of complete exchanges as `usage` counts them; deltas where a reply had no `usage`.
     pub tokens: u64,
+    /// Deltas of exchanges that did not complete: what they cost is in the price, so they are too.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unfinished_deltas: u64,
     /// Deltas of complete exchanges.
     pub deltas: u64,
     /// Deltas of complete exchanges that share their read with a later one.
@@ -70,6 +73,12 @@ impl Tallies {
         self.failed.saturating_add(self.truncated)
     }
 
+    /// What a price is shared among: the tokens of complete exchanges, and what came of the others, whose `usage` never did, by
+    /// deltas.
+    pub fn paid_tokens(&self) -> u64 {
+        self.tokens.saturating_add(self.unfinished_deltas)
+    }
+
     /// Some reply had no `usage`, so figures per token are figures per delta.
     pub fn per_delta(&self) -> bool {
         self.with_usage < self.completed
@@ -83,6 +92,7 @@ impl Tallies {
             (&mut self.failed, other.failed),
             (&mut self.cancelled, other.cancelled),
             (&mut self.tokens, other.tokens),
+            (&mut self.unfinished_deltas, other.unfinished_deltas),
             (&mut self.deltas, other.deltas),
             (&mut self.coalesced, other.coalesced),
             (&mut self.up_coalesced, other.up_coalesced),
@@ -112,6 +122,9 @@ impl Tallies {
     }
 
     pub(crate) fn count(&mut self, exchange: &Exchange, hop: Option<&HopExchange>) {
+        if exchange.outcome != Outcome::Complete {
+            self.unfinished_deltas += exchange.tokens.len() as u64;
+        }
         match exchange.outcome {
             Outcome::Complete => self.count_complete(exchange, hop),
             Outcome::Truncated => self.truncated += 1,

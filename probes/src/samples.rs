@@ -15,6 +15,7 @@ use crate::record::{Cell, RunRecord};
 use crate::recorder::{Recorder, Tallies};
 use crate::report::Recorders;
 use crate::row::Row;
+use crate::sockets::Sockets;
 
 /// A stamp at `nanos`.
 pub(crate) fn at(nanos: u64) -> Stamp {
@@ -141,6 +142,7 @@ pub(crate) fn cell(sketch: &RowSketch, block: u32, order: u32) -> Cell {
             ..Counters::default()
         },
         leg: sketch.row.transport.is_pair().then(leg),
+        sockets: Sockets::default(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sockets::SocketCounts;
+
 /// Totals since the process began, over all of its threads, those that ended among them. Whoever wants what a stretch of time
 /// cost asks before and after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +16,49 @@ pub struct ProcessUsage {
     /// Allocations. `None` where counting them was not built in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocations: Option<u64>,
+}
+
+/// What a proxy used up to now: its process, and its sockets on either side. What a version does not tell is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProxyUsage {
+    /// The process.
+    #[serde(flatten)]
+    pub process: ProcessUsage,
+    /// Its sockets to clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub door: Option<SocketCounts>,
+    /// Its sockets to upstreams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<SocketCounts>,
+}
+
+impl ProxyUsage {
+    /// What was used since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let since = |now: &Option<SocketCounts>, then: &Option<SocketCounts>| {
+            Some(now.as_ref()?.since(then.as_ref()?))
+        };
+        Self {
+            process: self.process.since(&earlier.process),
+            door: since(&self.door, &earlier.door),
+            upstream: since(&self.upstream, &earlier.upstream),
+        }
+    }
+
+    /// The same of two processes together; their sockets are known where they are of both.
+    pub fn and(&self, other: &Self) -> Self {
+        let and = |ours: &Option<SocketCounts>, theirs: &Option<SocketCounts>| {
+            let mut sum = ours.clone()?;
+            sum.add(theirs.as_ref()?);
+            Some(sum)
+        };
+        Self {
+            process: self.process.and(&other.process),
+            door: and(&self.door, &other.door),
+            upstream: and(&self.upstream, &other.upstream),
+        }
+    }
 }
 
 impl ProcessUsage {
@@ -72,6 +117,23 @@ mod tests {
     }
 
     #[test]
+    fn sockets_of_several_proxies_are_known_together_where_they_are_of_each() {
+        let with = |reads| ProxyUsage {
+            door: Some(SocketCounts {
+                reads,
+                ..SocketCounts::default()
+            }),
+            ..ProxyUsage::default()
+        };
+        let both = with(3).and(&with(4));
+        assert_eq!(both.door, with(7).door);
+        assert_eq!(both.since(&with(5)).door, with(2).door);
+        assert_eq!(with(3).and(&ProxyUsage::default()).door, None);
+        let json = serde_json::to_string(&both).unwrap();
+        assert_eq!(serde_json::from_str::<ProxyUsage>(&json).unwrap(), both);
+    }
+
+    #[test]
     fn what_one_of_two_does_not_count_is_not_known_of_both() {
         let counts = ProcessUsage {
             user_ns: 5,
@@ -88,6 +150,8 @@ mod tests {
         assert_eq!(does_not.and(&does_not).user_ns, 10);
         let json = serde_json::to_string(&does_not).unwrap();
         assert_eq!(json, r#"{"user_ns":5,"system_ns":2}"#);
+        let told: ProxyUsage = serde_json::from_str(&json).unwrap();
+        assert_eq!((told.process, &told.door), (does_not, &None));
         let newer = r#"{"user_ns":5,"system_ns":2,"what_a_later_version_adds":1}"#;
         assert_eq!(
             serde_json::from_str::<ProcessUsage>(newer).unwrap(),

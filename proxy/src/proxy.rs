@@ -146,7 +146,7 @@ impl Proxy {
         let (drain, draining) = watch::channel(false);
         let (gone, mut last_gone) = tokio::sync::mpsc::channel::<()>(1);
         let tls = server_tls(&self.options, &self.identity);
-        let udp = quic::Door::new(&tls, self.options.limits)?;
+        let udp = quic::Door::watched(&tls, self.options.limits, self.door.watch().clone())?;
         let mut book = Book::new(&self.options);
         book.metrics.tell_room("tcp", self.door.room());
         book.metrics.tell_room("udp", udp.room());
@@ -172,7 +172,8 @@ impl Proxy {
         }
         drop(gone);
         let certificate = &self.identity.cert_pem;
-        let admin = Admin::new(book, counting, &self.options, self.addresses, certificate);
+        let door = self.door.watch().clone();
+        let admin = Admin::new(book, counting, &self.options, self.addresses, certificate, door);
         let stop = admin.serve(self.admin, draining);
         select! {
             () = shutdown => {}
@@ -201,7 +202,7 @@ impl Proxy {
         let (_drain, draining) = watch::channel(false);
         let book = Arc::new(Book::new(&self.options));
         let tls = server_tls(&self.options, &self.identity);
-        let udp = quic::Door::new(&tls, self.options.limits)?;
+        let udp = quic::Door::watched(&tls, self.options.limits, self.door.watch().clone())?;
         let (_thread, asked) = Thread::new();
         let grace = self.options.grace;
         let worker = Rc::new(Worker::new(self.options, self.door, book, draining));

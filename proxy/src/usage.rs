@@ -2,7 +2,29 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
-use tokenlag_probes::ProcessUsage;
+use tokenlag_channel::SocketWatch;
+use tokenlag_probes::{ProcessUsage, ProxyUsage};
+
+/// What the proxy's sockets did below their bytes, side by side.
+#[derive(Clone, Debug)]
+pub(crate) struct Watches {
+    /// Those to clients.
+    pub(crate) door: SocketWatch,
+    /// Those to upstreams.
+    pub(crate) upstream: SocketWatch,
+}
+
+impl Watches {
+    /// All that `/usage` says. `None` where the system does not tell what the process used.
+    pub(crate) fn with_process(&self, allocations: Option<fn() -> u64>) -> Option<ProxyUsage> {
+        let (door, upstream) = (self.door.so_far(), self.upstream.so_far());
+        Some(ProxyUsage {
+            process: so_far(allocations)?,
+            door: Some(door),
+            upstream: Some(upstream),
+        })
+    }
+}
 
 /// `allocations` counts them, where that was built in. `None` where the system does not tell.
 pub(crate) fn so_far(allocations: Option<fn() -> u64>) -> Option<ProcessUsage> {

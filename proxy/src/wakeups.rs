@@ -62,7 +62,7 @@ mod tests {
         registry.register_with_unit("wakeup", "Of each read", Unit::Seconds, spans.clone());
         let taken = |spans: &[(u64, u64)]| TakenWakeups {
             spans: spans.to_vec(),
-            unstamped: 0,
+            ..TakenWakeups::default()
         };
         spans.add(&taken(&[(10_000, 2), (10_001, 1)]));
         spans.add(&taken(&[(200_000_000_000, 1)]));

@@ -51,6 +51,8 @@ struct TokenLine {
     up: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     out: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sidecar: Option<u32>,
     #[serde(flatten)]
     handling: Option<HandlingLine>,
 }
@@ -192,23 +194,23 @@ impl Serialize for TokenLines<'_> {
         let of_hop = |stamps: fn(&HopExchange) -> &[Stamp], k: usize| {
             stamps(hop.as_ref()?).get(k).map(since)
         };
-        serializer.collect_seq(
-            exchange
-                .tokens
-                .iter()
-                .enumerate()
-                .map(|(k, mark)| TokenLine {
-                    at: since(&mark.at),
-                    chunk: mark.chunk,
-                    kind: mark.kind,
-                    up: of_hop(|hop| &hop.up_token, k),
-                    out: of_hop(|hop| &hop.out_token, k),
-                    handling: exchange.handling.get(k).map(|it| HandlingLine {
-                        wakeup: it.wakeup,
-                        poll: it.poll,
-                        decode: it.decode,
-                    }),
+        serializer.collect_seq(exchange.tokens.iter().enumerate().map(|(k, mark)| {
+            TokenLine {
+                at: since(&mark.at),
+                chunk: mark.chunk,
+                kind: mark.kind,
+                up: of_hop(|hop| &hop.up_token, k),
+                out: of_hop(|hop| &hop.out_token, k),
+                sidecar: exchange
+                    .sidecar
+                    .as_ref()
+                    .and_then(|spans| spans.get(k).copied()),
+                handling: exchange.handling.get(k).map(|it| HandlingLine {
+                    wakeup: it.wakeup,
+                    poll: it.poll,
+                    decode: it.decode,
                 }),
-        )
+            }
+        }))
     }
 }

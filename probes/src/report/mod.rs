@@ -4,6 +4,7 @@ mod lateness;
 mod price;
 mod rows;
 mod savings;
+mod sockets;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ use crate::verdict::Verdict;
 pub use lateness::{Merged, TokenLateness};
 pub use price::PriceChange;
 pub use savings::Saving;
+pub use sockets::{DepthReport, SocketReport};
 
 /// The version of `report.json`'s shape.
 pub const REPORT_SCHEMA: &str = "tokenlag.report/1";
@@ -121,7 +123,7 @@ pub struct RowReport {
     /// How far the figures of stamps of both ends may be off, in nanoseconds; empty where the clock is one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub uncertainty_ns: BTreeMap<Metric, u64>,
-    /// Where the lateness of deltas comes from; `None` where it is not known of all.
+    /// Where the lateness of deltas comes from; `None` where it is known of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_lateness: Option<TokenLateness>,
     /// Everything that belongs to no single exchange, by name.
@@ -130,6 +132,10 @@ pub struct RowReport {
     /// generator and the first of them. Empty where this is no pair, or where nobody counted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub leg: BTreeMap<String, f64>,
+    /// What the sockets on its way did below their bytes: the load generator's (`client`), and those of the proxies to their
+    /// clients (`door`) and upstreams (`upstream`), in a pair those of both together.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sockets: BTreeMap<String, SocketReport>,
     /// Changes against the baselines.
     pub versus: Vec<Versus>,
     /// How what a token costs differs from the baselines.

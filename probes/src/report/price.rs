@@ -12,7 +12,7 @@ use crate::row::Row;
 type Count = fn(&Counters) -> Option<u64>;
 
 /// What is paid for a token: the names that [`Counters::shown`] gives.
-const PRICED: [(&str, Count); 12] = [
+const PRICED: [(&str, Count); 16] = [
     ("client_cpu_ns_per_token", |it| it.client_cpu_ns),
     ("proxy_cpu_ns_per_token", |it| it.proxy_cpu_ns),
     ("wire_bytes_sent_per_token", |it| it.wire_bytes_sent),
@@ -21,6 +21,12 @@ const PRICED: [(&str, Count); 12] = [
     ("packets_received_per_token", |it| it.packets_received),
     ("reads_per_token", |it| it.reads),
     ("writes_per_token", |it| it.writes),
+    ("proxy_reads_per_token", |it| it.proxy_reads),
+    ("proxy_writes_per_token", |it| it.proxy_writes),
+    ("proxy_packets_sent_per_token", |it| it.proxy_packets_sent),
+    ("proxy_packets_received_per_token", |it| {
+        it.proxy_packets_received
+    }),
     ("client_context_switches_per_token", |it| {
         it.client_context_switches
     }),

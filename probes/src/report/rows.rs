@@ -11,7 +11,7 @@ use crate::recorder::{Recorder, Tallies};
 use crate::row::{Row, Transport};
 use crate::stats::Statistic;
 
-use super::{Net, RowReport, TokenLateness, Versus, price};
+use super::{Net, RowReport, TokenLateness, Versus, price, sockets};
 
 /// Figures in which each row is compared with the baselines.
 const COMPARED: [Metric; 5] = [
@@ -46,12 +46,17 @@ pub(super) fn report(record: &RunRecord, row: Row, recorder: Option<&Recorder>) 
         net_of_floor: net_of_floor(&metrics, record.floor.as_ref()),
         uncertainty_ns: uncertainties(record, row, &metrics),
         metrics,
-        token_lateness: TokenLateness::of(&tallies.lateness, record.conditions.stamp)
-            .map(|it| it.known_to(record.clock_uncertainty_ns(row))),
+        token_lateness: TokenLateness::of(
+            &tallies.lateness,
+            record.conditions.stamp,
+            row.transport.is_pair(),
+        )
+        .map(|it| it.known_to(record.clock_uncertainty_ns(row))),
         counters: counters(record, row, &tallies),
         leg: record
             .leg_of(row)
-            .map_or_else(BTreeMap::new, |leg| leg.shown(tallies.tokens)),
+            .map_or_else(BTreeMap::new, |leg| leg.shown(tallies.paid_tokens())),
+        sockets: sockets::of(record, row, tallies.paid_tokens()),
         versus: all_versus(record, row),
         price_versus: price::changes(record, row),
     }
@@ -95,7 +100,7 @@ fn uncertainties(
 }
 
 fn counters(record: &RunRecord, row: Row, tallies: &Tallies) -> BTreeMap<String, f64> {
-    let mut shown = record.counters_of(row).shown(tallies.tokens);
+    let mut shown = record.counters_of(row).shown(tallies.paid_tokens());
     let seconds = record.measured_ns(row) as f64 / 1e9;
     let tokens = tallies.tokens as f64;
     let completed = tallies.completed as f64;
@@ -130,6 +135,7 @@ fn counters(record: &RunRecord, row: Row, tallies: &Tallies) -> BTreeMap<String,
         ("overlapped", tallies.overlapped),
         ("coalesced_deltas", tallies.coalesced),
         ("up_coalesced_deltas", tallies.up_coalesced),
+        ("unfinished_deltas", tallies.unfinished_deltas),
     ] {
         if count > 0 {
             shown.insert(name.to_owned(), count as f64);

@@ -62,6 +62,7 @@ fn cell(row: Row, order: u32, block: u32, p50: i64) -> Cell {
         tallies: Tallies::default(),
         counters: Counters::default(),
         leg: None,
+        sockets: Default::default(),
     }
 }
 

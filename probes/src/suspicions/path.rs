@@ -176,6 +176,17 @@ pub(super) fn is_busy(record: &RunRecord, row: Row) -> bool {
     wanted as f64 > BUSY * record.measured_ns(row) as f64
 }
 
+/// The proxies mostly waited, all together: where that is not known they may not have.
+pub(super) fn are_proxies_idle(record: &RunRecord, row: Row) -> bool {
+    let counters = record.counters_of(row);
+    let Some(used) = counters.proxy_cpu_ns else {
+        return false;
+    };
+    let waited = counters.proxy_run_queue.map_or(0, |queue| queue.delay_ns);
+    let wanted = used.saturating_add(waited);
+    wanted as f64 <= BUSY * record.measured_ns(row) as f64
+}
+
 #[cfg(test)]
 #[path = "path_tests.rs"]
 mod tests;

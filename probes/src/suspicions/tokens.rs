@@ -6,7 +6,7 @@ use crate::report::Recorders;
 use crate::row::Row;
 use crate::verdict::Warning;
 
-use super::path::is_busy;
+use super::path::{are_proxies_idle, is_busy};
 use super::warning;
 
 /// How far two rows' tokens per exchange may lie apart: rounding, and the odd reply that ended early.
@@ -96,8 +96,9 @@ pub(super) fn coalesced(record: &RunRecord, recorders: &Recorders) -> Option<War
     let remedy = if per_delta >= per_read {
         "have the backend send each token in an event of its own (vLLM: --stream-interval 1), or read the figures as those of deltas"
     } else {
-        "have the backend and what stands before it write each event at once; where they do, the generator is too busy to read \
-         each on its own: lower the load, or give it a core"
+        "have the backend and what stands before it write each event at once; where they do, either a sender's congestion window \
+         was full, so that what waited left together (row.sockets in report.json says how much waits to be sent), or who reads \
+         is too busy to read each on its own: lower the load, or give it a core"
     };
     warning(
         "coalesced_tokens",
@@ -109,12 +110,17 @@ pub(super) fn coalesced(record: &RunRecord, recorders: &Recorders) -> Option<War
     )
 }
 
-/// What one read of this row returned came in one moment: there is no hop between the ends of an emulated link, and a generator
-/// that mostly waits is there when bytes are. Deltas share a segment where a window was full when they were written, as that
+/// What one read of this row returned came in one moment: there is no hop between the ends of an emulated link, and who mostly
+/// waits there is there when bytes are: the generator, and the sidecar beside it in a pair, which is the one that reads what came
+/// over the link. Deltas share a segment where a window was full when they were written, as that
 /// of a new connection is (RFC 5681, section 3.1; RFC 6928), and that is what the row is to show. Of a backend that writes
 /// many at once nothing is said: all rows have it alike.
 fn come_together(record: &RunRecord, row: Row) -> bool {
-    record.floor.is_some_and(|floor| floor.is_of_a_link()) && !is_busy(record, row)
+    let waits = match row.transport.is_pair() {
+        true => are_proxies_idle(record, row),
+        false => true,
+    };
+    record.floor.is_some_and(|floor| floor.is_of_a_link()) && waits && !is_busy(record, row)
 }
 
 /// The rows with the least and the most of something per exchange; `None` with fewer than two rows that know it.

@@ -1,6 +1,6 @@
 //! Where a token's lateness goes, in the mean: the proxy, both kernels and the link, the wakeup, the runtime, the decoder.
 
-use crate::report::{Report, RowReport, TokenLateness};
+use crate::report::{Merged, Report, RowReport, TokenLateness};
 
 use super::Style;
 use super::floor::is_shown;
@@ -21,6 +21,7 @@ pub(super) fn lateness(report: &Report, style: Style) -> Option<String> {
     let names = [
         "row",
         "proxy",
+        "sidecar",
         "kernel, link",
         "wakeup",
         "poll",
@@ -34,6 +35,7 @@ pub(super) fn lateness(report: &Report, style: Style) -> Option<String> {
         grid.row([
             row.row.to_string().into(),
             show(parts.proxy_ns),
+            parts.sidecar_ns.map_or("-".into(), show),
             show(parts.kernel_and_link_ns),
             parts.wakeup_ns.map_or("-".into(), show),
             show(parts.poll_ns),
@@ -45,21 +47,31 @@ pub(super) fn lateness(report: &Report, style: Style) -> Option<String> {
         "Where the time of a later token goes, from its arrival at the proxy to its mark: means, {}",
         unit.name()
     );
-    let is_merged = |it: &TokenLateness| it.wakeup_ns.is_none();
-    let merged = match found().any(is_merged) {
-        true => wrapped(
-            "wakeup: within kernel, link; --stamp kernel shows it apart",
-            style.columns(),
-            "  ",
-        ),
-        false => String::new(),
-    };
     let width = style.columns();
+    let mut notes = String::new();
+    let mut note = |text: &str| notes.push_str(&wrapped(text, width, "  "));
+    if found().any(|it| it.wakeup_ns.is_none()) {
+        note("wakeup: within kernel, link; --stamp kernel shows it apart");
+    }
+    let of_sidecar = |it: &TokenLateness| it.merged.contains(&Merged::SidecarInKernelAndLink);
+    if found().any(of_sidecar) {
+        note(
+            "sidecar: of some tokens its records are missing, and their time there is within kernel, link",
+        );
+    }
+    let left_out: u64 = found().map(|it| it.left_out).fold(0, u64::saturating_add);
+    if left_out > 0 {
+        note(&format!(
+            "{left_out} tokens are not in it: how they were handled once they had come was not recorded"
+        ));
+    }
     let clocks = found().filter_map(|it| it.uncertainty_ns).max();
     let clocks = clocks.map_or_else(String::new, |nanos| {
         let (nanos, unit) = (unit.show(nanos as f64), unit.name());
-        let known = format!("kernel, link, and all with it: over two clocks that are known to {nanos} {unit}");
+        let known = format!(
+            "kernel, link, and all with it: over two clocks that are known to {nanos} {unit}"
+        );
         wrapped(&known, width, "  ")
     });
-    Some(wrapped(&title, width, "") + &grid.print(width, style.colour) + &merged + &clocks)
+    Some(wrapped(&title, width, "") + &grid.print(width, style.colour) + &notes + &clocks)
 }

@@ -21,7 +21,7 @@ struct Group {
 const MICROS: f64 = 1e3;
 
 /// What is headed with `~` is an estimate: how much of a thread's time was the kernel's rests on ticks over its whole life.
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 8] = [
     Group {
         heading: "client CPU us",
         counters: &[
@@ -52,10 +52,26 @@ const GROUPS: [Group; 6] = [
         unit: 1.0,
     },
     Group {
-        heading: "packets",
+        heading: "proxy calls",
+        counters: &[
+            ("proxy_reads_per_token", "read"),
+            ("proxy_writes_per_token", "write"),
+        ],
+        unit: 1.0,
+    },
+    Group {
+        heading: "client packets",
         counters: &[
             ("packets_sent_per_token", "sent"),
             ("packets_received_per_token", "received"),
+        ],
+        unit: 1.0,
+    },
+    Group {
+        heading: "proxy packets",
+        counters: &[
+            ("proxy_packets_sent_per_token", "sent"),
+            ("proxy_packets_received_per_token", "received"),
         ],
         unit: 1.0,
     },

@@ -193,6 +193,7 @@ impl Run {
             tallies: Tallies::default(),
             counters: Counters::default(),
             leg: None,
+            sockets: Default::default(),
         }
     }
 

@@ -12,7 +12,6 @@ use tokenlag_probes::{ClockReply, TraceId};
 use super::Admin;
 use super::answer::{Answer, JSON, NDJSON, OPENMETRICS, PROMETHEUS, TEXT, push_line};
 use crate::exposition::prometheus_text;
-use crate::usage;
 
 /// The most records of one answer of `/exchanges`; the cursor leads on to the rest.
 const PAGE: usize = 4096;
@@ -36,11 +35,11 @@ impl Admin {
 
     /// What the process used since it began.
     pub(super) fn usage(&self) -> Answer {
-        let Some(usage) = usage::so_far(self.allocations) else {
+        let Some(usage) = self.watches.with_process(self.allocations) else {
             let why = "the system does not tell what this process used";
             return Answer::error(503, "Service Unavailable", why);
         };
-        let mut body = Vec::with_capacity(128);
+        let mut body = Vec::with_capacity(1_024);
         push_line(&mut body, &usage);
         Answer::ok(JSON, body)
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokenlag_channel::http::{Incoming, ServerConnection};
-use tokenlag_channel::{BaseUrl, ExchangeLimits, Stamping};
+use tokenlag_channel::{BaseUrl, ExchangeLimits, SocketWatch, Stamping};
 use tokenlag_dialect::Dialect;
 use tokenlag_probes::clock::{Clock, MonoClock, Stamp, clock_name, wall_clock};
 use tokio::net::TcpListener;
@@ -26,6 +26,7 @@ use crate::carried::{ByChannel, Thread, gathered};
 use crate::options::ProxyOptions;
 use crate::profiling::{self, Profiling};
 use crate::proxy::Addresses;
+use crate::usage::Watches;
 pub(crate) use answer::Answer;
 use answer::{PEM, TEXT};
 
@@ -42,7 +43,7 @@ const INDEX: &str = "tokenlag proxy\n\n\
     GET  /config                    what the proxy was told, and what the upstream turned out to speak\n\
     GET  /distance                  how far the upstream is: the round trip of a connection that is made and closed\n\
     GET  /clock                     when this request came and when it was answered, by the clock that stamps exchanges\n\
-    GET  /usage                     CPU time that the process used, user and system, JSON\n\
+    GET  /usage                     CPU time that the process used, and what its sockets did below their bytes, JSON\n\
     GET  /certificate               what QUIC clients must trust, PEM\n\
     GET  /debug/pprof/profile?seconds=N     what the process does meanwhile, for pprof's readers\n\
     GET  /debug/pprof/flamegraph?seconds=N  the same as a picture\n\
@@ -70,6 +71,7 @@ pub(crate) struct Admin {
     local: bool,
     profiling: Rc<Profiling>,
     allocations: Option<fn() -> u64>,
+    watches: Watches,
 }
 
 impl Admin {
@@ -79,6 +81,7 @@ impl Admin {
         options: &ProxyOptions,
         addresses: Addresses,
         certificate: &str,
+        door: SocketWatch,
     ) -> Self {
         let told = json!({
             "listen": addresses.listen,
@@ -117,6 +120,10 @@ impl Admin {
             local: addresses.admin.ip().is_loopback(),
             profiling: Profiling::new(!addresses.admin.ip().is_loopback()),
             allocations: options.allocations,
+            watches: Watches {
+                door,
+                upstream: options.stamping.watch().clone(),
+            },
         }
     }
 
@@ -248,7 +255,7 @@ async fn converse(
         }
         match incoming.head.path() {
             "/config" => admin.find_kind().await,
-            "/metrics" => admin.gather().await,
+            "/metrics" | "/usage" => admin.gather().await,
             _ => {}
         }
         let profile = incoming.head.path().strip_prefix(profiling::PATH);
