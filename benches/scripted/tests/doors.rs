@@ -1,11 +1,14 @@
 //! The instrument's doors: every channel plays every script, and the emissions fit what the client read.
 
+mod asking;
+
 use std::time::Duration;
 
+use asking::{Seen, ask, ask_held};
 use tokenlag_channel::tls::ClientTls;
-use tokenlag_channel::{Ask, Channel, ChannelError, Dial, Request};
-use tokenlag_dialect::{Decoder, Dialect, Framing};
-use tokenlag_probes::{Encoding, FailureKind, Outcome, Stamp, TokenMark, TraceId, Transport};
+use tokenlag_channel::{Channel, Dial};
+use tokenlag_dialect::Dialect;
+use tokenlag_probes::{Encoding, FailureKind, Outcome, Stamp, TraceId, Transport};
 use tokenlag_scripted::{Pace, Script, ScriptedBackend};
 use tokio::task::LocalSet;
 
@@ -20,20 +23,6 @@ const CHANNELS: [(Transport, Encoding); 7] = [
     (Transport::Quic, Encoding::Events),
     (Transport::Quic, Encoding::Compact),
 ];
-
-/// What a client of a channel read.
-struct Seen {
-    marks: Vec<TokenMark>,
-    outcome: Option<Outcome>,
-    head: Option<Stamp>,
-    /// The HTTP status; zero where there was no reply.
-    status: u16,
-    /// The reply came as events of SSE, comments and all.
-    is_sse: bool,
-    /// What came before the first delta.
-    early: Vec<u8>,
-    error: Option<ChannelError>,
-}
 
 fn start(script: &str) -> ScriptedBackend {
     let address = ([127, 0, 0, 1], 0).into();
@@ -62,78 +51,6 @@ fn channel(backend: &mut ScriptedBackend, transport: Transport) -> Channel {
         nagle: false,
     };
     Channel::new(transport, dial)
-}
-
-async fn ask(channel: &Channel, row: (Transport, Encoding), trace: TraceId) -> Seen {
-    ask_held(channel, row, trace, || ()).await
-}
-
-/// The same by a client that does `holding` between its first read and the next.
-async fn ask_held(
-    channel: &Channel,
-    (transport, encoding): (Transport, Encoding),
-    trace: TraceId,
-    holding: impl FnOnce(),
-) -> Seen {
-    let ask = Ask {
-        path: Dialect::Responses.path(),
-        authority: "127.0.0.1",
-        headers: &[],
-        body: br#"{"model":"m","stream":true,"input":"say hi"}"#,
-        trace,
-        encoding,
-    };
-    let request = Request::render(transport, &ask).unwrap();
-    let mut seen = Seen {
-        marks: Vec::new(),
-        outcome: None,
-        head: None,
-        status: 0,
-        is_sse: false,
-        early: Vec::new(),
-        error: None,
-    };
-    let mut holding = Some(holding);
-    let mut reply = match channel.open(&request).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            seen.error = Some(error);
-            return seen;
-        }
-    };
-    seen.status = reply.status();
-    seen.is_sse = reply.framing() == Framing::Sse;
-    let mut decoder = Decoder::new(Dialect::Responses, reply.framing());
-    loop {
-        match reply.next().await {
-            Ok(Some(chunk)) => {
-                decoder
-                    .feed(chunk.at, chunk.ordinal, &chunk.bytes, &mut seen.marks)
-                    .unwrap();
-                if seen.marks.is_empty() {
-                    seen.early.extend_from_slice(&chunk.bytes);
-                }
-                if let Some(hold) = holding.take() {
-                    hold();
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                seen.error = Some(error);
-                break;
-            }
-        }
-        if decoder.terminal().is_some() {
-            break;
-        }
-    }
-    seen.head = reply.head();
-    seen.outcome = decoder.outcome();
-    if seen.error.is_none() {
-        // The connection's own affair.
-        let _ = reply.finish().await;
-    }
-    seen
 }
 
 fn runtime() -> tokio::runtime::Runtime {
