@@ -235,7 +235,7 @@ async fn named(mut sampled: Sampled, raw: bool) -> Result<Stacks, Died> {
     let mut work = std::pin::pin!(beside(Haste::None, move || {
         match sampled.resolve(|| !seen.load(Ordering::Relaxed)) {
             true => Ok(shown(sampled, raw)),
-            false => Err(sampled),
+            false => Err(Box::new(sampled)),
         }
     }));
     let done = tokio::select! {
@@ -250,7 +250,7 @@ async fn named(mut sampled: Sampled, raw: bool) -> Result<Stacks, Died> {
         Err(mut left) => {
             let rest = beside(Haste::Usual, move || {
                 left.resolve(|| true);
-                shown(left, raw)
+                shown(*left, raw)
             });
             rest.await
         }
