@@ -45,6 +45,9 @@ struct Computed {
     last: f64,
 }
 
+/// A figure, and how it follows from what is computed.
+type Figure = (Metric, fn(&Computed) -> f64);
+
 fn arrivals() -> u32 {
     (RUN.as_secs_f64() * RATE) as u32
 }
@@ -126,12 +129,7 @@ fn tolerance(share: f64, places: usize) -> f64 {
 
 /// Fails unless the percentiles of a figure are those computed. None is less, however busy the host is: nothing comes before its time.
 #[track_caller]
-fn check(
-    (metric, value): (Metric, fn(&Computed) -> f64),
-    found: &Recorder,
-    computed: &[Computed],
-    places: usize,
-) {
+fn check((metric, value): Figure, found: &Recorder, computed: &[Computed], places: usize) {
     for share in [0.5, 0.9, 0.95, 0.99] {
         let expected = percentile(computed.iter().map(value).collect(), share);
         let found = found.histogram(metric).value_at_quantile(share).unwrap() as f64 / 1e6;
@@ -152,7 +150,7 @@ async fn check_run(places: usize) -> (Recorder, Vec<Computed>) {
     assert_eq!(end.completed(), computed.len(), "{:?}", end.troubles);
     assert_eq!(end.not_started, 0, "no arrival is dropped");
     let recorder = recorder(&end);
-    let figures: [(Metric, fn(&Computed) -> f64); 4] = [
+    let figures: [Figure; 4] = [
         (Metric::Ttft, |it| it.first - it.due),
         (Metric::TtftDispatched, |it| it.first - it.dispatched),
         (Metric::Roundtrip, |it| it.last - it.due),
