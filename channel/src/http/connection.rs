@@ -98,8 +98,11 @@ impl Connection {
         self.wire.is_fresh()
     }
 
-    /// What the connection did so far.
+    /// What the connection did so far; what it did below its bytes is booked, where that is watched ([`SocketWatch`]).
+    ///
+    /// [`SocketWatch`]: crate::SocketWatch
     pub fn counters(&self) -> Counters {
+        self.wire.socket().book();
         self.wire.counters()
     }
 
