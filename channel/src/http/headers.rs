@@ -119,7 +119,7 @@ impl Headers {
     pub fn end_to_end(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let names_some = self.values("connection").next().is_some();
         self.iter().filter(move |(name, _)| {
-            !is_hop_by_hop(name) && !(names_some && self.lists("connection", name))
+            !(is_hop_by_hop(name) || names_some && self.lists("connection", name))
         })
     }
 
