@@ -8,8 +8,8 @@ use tokenlag_dialect::decoder::EVENT_LIMIT;
 use tokenlag_dialect::{Dialect, Framing, SseEvent, SseSplitter, write_event};
 use tokenlag_probes::{FailureKind, Outcome};
 
-use crate::conversations::Keeper;
 use crate::inlet::Inlet;
+use crate::keeper::Keeper;
 use crate::outlet::Outlet;
 use crate::relay::Relayed;
 use crate::tap::Tap;

@@ -14,6 +14,7 @@ mod exposition;
 mod failure;
 mod front;
 mod inlet;
+mod keeper;
 mod kind;
 mod ledger;
 mod leg;

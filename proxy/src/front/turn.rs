@@ -9,9 +9,9 @@ use tokio::select;
 
 use crate::body::Expected;
 pub(crate) use crate::conversations::Conversations;
-use crate::conversations::{Keeper, Turn};
 use crate::failure::Failed;
 use crate::inlet::Inlet;
+use crate::keeper::{Keeper, Turn};
 use crate::kind::{Kind, may_lack_responses};
 use crate::outlet::Outlet;
 use crate::pooled::Pooled;

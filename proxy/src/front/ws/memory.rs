@@ -14,7 +14,8 @@ use tokenlag_probes::StateAt;
 use super::lanes::Lane;
 use crate::archive::Item;
 use crate::book::Book;
-use crate::conversations::{Beginning, Conversations, Keeper, NotKept};
+use crate::conversations::{Conversations, NotKept};
+use crate::keeper::{Beginning, Keeper};
 
 /// The memory of one connection.
 #[derive(Debug)]
