@@ -19,6 +19,9 @@ use crate::worker::Worker;
 /// Pieces of a body that are taken in a row before other connections of the thread have their turn.
 const PIECES: usize = 256;
 
+/// Writes of a body, of some tens of kilobytes each, before they have theirs.
+const WRITES: usize = 8;
+
 /// Tells a client that waits for it to send the body (RFC 9110, section 10.1.1).
 pub(super) async fn go_on(
     client: &mut ServerConnection,
@@ -126,6 +129,7 @@ impl Sender {
         if self.whole {
             return self.send_last(upstream, tap).await;
         }
+        let mut writes = 0;
         loop {
             let mut pieces = 0;
             while let Some(piece) = client.buffered_body_piece()? {
@@ -146,6 +150,11 @@ impl Sender {
             }
             if !self.out.is_empty() {
                 self.begun = true;
+                writes += 1;
+                if writes == WRITES {
+                    writes = 0;
+                    yield_now().await;
+                }
                 tap.overlapped = upstream.send_unless_answered(&self.out).await?.is_none();
                 self.out.clear();
             }
