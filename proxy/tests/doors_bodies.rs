@@ -169,3 +169,22 @@ fn pieces_of_a_byte_do_not_hold_others_up_for_good() {
         assert_eq!(&answer, b"HTTP/1.1 413");
     });
 }
+
+#[test]
+fn half_a_head_over_http2_is_not_waited_for() {
+    let stack = limited(|limits| limits.exchange.head = SOON);
+    run(async {
+        let mut stream = TcpStream::connect(stack.addresses.listen).await.unwrap();
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // HEADERS of stream 1 with three bytes (`:method: POST`, `:scheme: http`, `:path: /`), and more to come.
+        let headers = [0, 0, 3, 1, 0, 0, 0, 0, 1, 0x83, 0x86, 0x84];
+        let begun = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &headers].concat();
+        stream.write_all(&begun).await.unwrap();
+        let mut answer = Vec::new();
+        let closed = timeout(IDLE, stream.read_to_end(&mut answer)).await;
+        // Closed in one way or the other.
+        drop(closed.expect("the connection is closed in time"));
+        assert_eq!(counted(&stack, &refusals("http2", "slow_head")).await, 1);
+        others_are_served(&stack).await;
+    });
+}

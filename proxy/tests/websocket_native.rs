@@ -403,3 +403,19 @@ fn headers_of_the_client_reach_the_backend_through_both() {
         assert_eq!(asked[0].header("authorization"), Some("Bearer k"));
     });
 }
+
+#[test]
+fn a_message_that_is_never_whole_is_not_waited_for() {
+    let far = socket::start("ttft=0,gap=0");
+    let near = in_front_of(far.addresses.listen, |limits| {
+        limits.message = Duration::from_millis(200);
+    });
+    run(async {
+        let mut other = connect(&near).await;
+        let (mut raw, _) = Raw::open(&near, "").await;
+        raw.send(&frame(0x81, &[b' '; 100])[..50]).await;
+        assert_eq!(raw.close_code().await, 1008);
+        assert_eq!(refused(&near, "slow").await, 1);
+        id(&turn(&mut other, &create(None, "hi", None)).await);
+    });
+}

@@ -209,3 +209,41 @@ fn a_chain_of_warm_ups_has_a_longest_length() {
         id(&turn(&mut socket, &create(None, "hi", None)).await);
     });
 }
+
+#[test]
+fn a_large_create_keeps_its_place_in_its_lane() {
+    let stack = socket::start("ttft=0,gap=0");
+    run(async {
+        let mut socket = connect(&stack).await;
+        // Read on another thread, and what follows in the same breath waits for it.
+        for input in ["x".repeat(3 << 20), "small".to_owned()] {
+            let text = create(Some("a"), &input, None).to_string();
+            socket.feed(Message::text(text)).await.unwrap();
+        }
+        socket.flush().await.unwrap();
+        let first = event_of_type(&mut socket, "response.completed").await;
+        let second = event_of_type(&mut socket, "response.completed").await;
+        assert_eq!(
+            (&first["stream_id"], &second["stream_id"]),
+            (&json!("a"), &json!("a"))
+        );
+        let lengths: Vec<_> = stack
+            .backend
+            .requests()
+            .iter()
+            .map(|asked| asked.body.len())
+            .collect();
+        assert!(lengths[0] >= 1 << 20 && lengths[1] < 1000, "{lengths:?}");
+        // It was read whole: the next can go on from it.
+        let next = turn(&mut socket, &create(Some("a"), "on", Some(id(&second)))).await;
+        id(&next);
+        // What is wrong with a large message is told as with any other.
+        let mut bad = create(Some("a"), &"x".repeat(2 << 20), None);
+        bad["generate"] = json!("yes");
+        let error = turn(&mut socket, &bad).await;
+        assert_eq!(
+            (&error["stream_id"], &error["error"]["param"]),
+            (&json!("a"), &json!("generate"))
+        );
+    });
+}

@@ -212,6 +212,35 @@ mod tests {
         }
     }
 
+    /// What is known after all was read in pieces of these lengths, the last again and again.
+    fn known(bytes: &[u8], pieces: &[usize]) -> (usize, usize, bool, bool) {
+        let mut frames = Frames::default();
+        let mut read = 0;
+        for number in 0.. {
+            if read == bytes.len() {
+                break;
+            }
+            let piece = pieces[number.min(pieces.len() - 1)];
+            let end = bytes.len().min(read + piece);
+            read += frames.read(&bytes[read..end], Stamp::from_nanos(1));
+        }
+        let (held, untaken) = (frames.held(), frames.untaken());
+        let under_way = frames.begun_at().is_some();
+        (held, untaken, under_way, frames.are_after_large())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_the_same_in_whatever_pieces(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+            pieces in proptest::collection::vec(1_usize..50, 1..20),
+        ) {
+            let whole = known(&bytes, &[bytes.len().max(1)]);
+            proptest::prop_assert_eq!(known(&bytes, &pieces), whole);
+            proptest::prop_assert!(whole.0 <= bytes.len());
+        }
+    }
+
     #[test]
     fn what_is_not_whole_is_under_way() {
         let ping = frame(0x89, 3, true);
