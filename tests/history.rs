@@ -2,8 +2,11 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::Value;
-use support::{assert_code, counter, json, rows_of, run};
+use support::{Backend, Proxy, assert_code, assert_tells, counter, json, rows_of, run, small};
 
 /// A session that begins with nearly all of it, and one more turn.
 const LONG: &str = "compare --blocks 1 --turns 2 --isl 124000 --later-isl 4000 --osl 8 --no-direct --num-warmups 0 --ui none --allow-untrusted";
@@ -93,4 +96,43 @@ fn a_history_of_128k_tokens_is_kept_by_the_backend() {
             "pair-ws/incremental",
         ],
     );
+}
+
+/// What a proxy's `/metrics` say of the exchanges that it served.
+fn exchanges_of(proxy: &Proxy) -> Vec<String> {
+    let address = proxy.admin.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let lines = answer.lines();
+    let told = lines.filter(|line| line.starts_with("tokenlag_exchanges_total{"));
+    told.map(str::to_owned).collect()
+}
+
+#[test]
+fn an_upstream_that_speaks_websocket_keeps_no_rows_state_apart_from_the_others() {
+    let backend = Backend::start();
+    let speaks = Proxy::start(&backend.url);
+    let rows = ["--channels", "http,ws", "--state", "incremental"];
+
+    // A proxy that was started for the run asks it as it asks for every other channel.
+    assert_code(
+        &run(&small(&[&rows[..], &["--url", &speaks.listen]].concat())),
+        0,
+    );
+    let asked = exchanges_of(&speaks);
+    assert!(!asked.is_empty());
+    let http = |line: &String| line.contains("channel=\"http\"");
+    assert!(asked.iter().all(http), "{asked:#?}");
+
+    // One that was there before is refused.
+    let joins = Proxy::start_with(&speaks.listen, &["--upstream-api", "websocket"]);
+    let given = ["--proxy", &joins.listen, "--proxy-admin", &joins.admin];
+    let refused = run(&small(
+        &[&rows[..], &given, &["--url", &speaks.listen]].concat(),
+    ));
+    assert_code(&refused, 2);
+    assert_tells(&refused, "joins WebSockets");
 }
