@@ -27,11 +27,8 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// Reads a message ahead where it is large: one at a time on behalf of each thread. `None` where that failed.
-    pub(super) async fn of(text: Text, worker: &Worker) -> Option<Self> {
-        if !is_large(&text) {
-            return Some(Self::Text(text));
-        }
+    /// Reads a message on another thread: one at a time on behalf of each of the proxy's. `None` where that failed.
+    pub(super) async fn ahead(text: Text, worker: &Worker) -> Option<Self> {
         let _turn = worker.reading.lock().await;
         let read = spawn_blocking(move || {
             let request = Request::read(&text).into_owned();

@@ -125,10 +125,12 @@ impl Session {
                         // What is read ahead is kept twice.
                         let copies = if is_large(&text) { 2 } else { 1 };
                         let content = match held.take(copies * text.len()) {
-                            Ok(()) => self.unless_gone(Content::of(text, &self.worker)).await??,
+                            Ok(()) if is_large(&text) => {
+                                self.unless_gone(Content::ahead(text, &self.worker)).await??
+                            }
                             // For its lane alone it is not worth the while.
                             Err(_) if is_large(&text) => Content::Dropped,
-                            Err(_) => Content::Text(text),
+                            _ => Content::Text(text),
                         };
                         let message = Message { content, in_head, in_body, held };
                         self.begin(exchanges, exchange::serve(Rc::clone(self), message)).await;
