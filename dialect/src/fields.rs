@@ -113,7 +113,9 @@ impl<'a> Fields<'a> {
         let owned = |json: Cow<'_, RawValue>| Cow::Owned(json.into_owned());
         let members = self.members.into_iter();
         Fields {
-            members: members.map(|(key, value)| (owned(key), owned(value))).collect(),
+            members: members
+                .map(|(key, value)| (owned(key), owned(value)))
+                .collect(),
         }
     }
 

@@ -173,7 +173,14 @@ impl Proxy {
         drop(gone);
         let certificate = &self.identity.cert_pem;
         let door = self.door.watch().clone();
-        let admin = Admin::new(book, counting, &self.options, self.addresses, certificate, door);
+        let admin = Admin::new(
+            book,
+            counting,
+            &self.options,
+            self.addresses,
+            certificate,
+            door,
+        );
         let stop = admin.serve(self.admin, draining);
         select! {
             () = shutdown => {}
