@@ -41,6 +41,8 @@ pub fn measure(
     backend.set_script(cell.script());
     backend.take_lateness();
     let folder = std::env::temp_dir().join(format!("tokenlag-aiperf-{}", std::process::id()));
+    let said = folder.with_extension("log");
+    let log = || fs::File::create(&said).map_or_else(|_| Stdio::null(), Stdio::from);
     let requests = cell.streams * cell.turns;
     let mut process = Command::new(command)
         .args(["profile", "-m", "scripted", "--endpoint-type", "chat"])
@@ -53,7 +55,7 @@ pub fn measure(
         .arg(&folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(log())
         // It starts others, which are ended with it.
         .process_group(0)
         .spawn()
@@ -63,12 +65,16 @@ pub fn measure(
     let limit = START + cell.span(false) * SLOWNESS;
     let reported = match ended_within(&mut process, limit) {
         Ok(Some(status)) if status.success() => read(&folder),
-        Ok(Some(status)) => Err(format!("'{command} profile' ended with {status}")),
+        Ok(Some(status)) => Err(format!(
+            "'{command} profile' ended with {status}: {}; where it cannot fetch a tokenizer, tokenizer=DIRECTORY gives it one",
+            last_line(&said)
+        )),
         Ok(None) => Err(format!("'{command} profile' was not over within {limit:?}")),
         Err(error) => Err(format!("'{command} profile' is lost: {error}")),
     };
     // It lies in the system's folder for such.
     let _ = fs::remove_dir_all(&folder);
+    let _ = fs::remove_file(&said);
     let (ttft, ttft_p99, gap_p99) = reported?;
     let late = backend.take_lateness();
     let script = TTFT.as_secs_f64() * 1e3;
@@ -78,6 +84,14 @@ pub fn measure(
         gap_p99,
         late,
     })
+}
+
+/// What it said last: its reason, where it names one.
+fn last_line(said: &Path) -> String {
+    let text = fs::read(said).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    last.unwrap_or("it said nothing").trim().to_owned()
 }
 
 /// How the process ended; `None` where it did not in time, and was ended with all that it had started.
