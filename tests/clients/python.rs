@@ -43,11 +43,21 @@ fn openai_package_is_content_with_the_websocket() {
 fn openai_package_is_content_inside_tls() {
     let backend = Backend::start();
     let proxy = Proxy::start(&backend.url());
-    let (url, trust) = (proxy.url("https"), proxy.certificate());
-    let http = check(HTTP, &url, &["--proxy", "--trust", &trust]);
-    let websocket = check(WEBSOCKET, &url, &["--trust", &trust]);
-    let expected = [vec!["http"; http], vec!["ws"; websocket]].concat();
-    assert_eq!(channels(&proxy.records(expected.len())), expected);
+    let trust = proxy.certificate();
+    let count = check(HTTP, &proxy.url("https"), &["--proxy", "--trust", &trust]);
+    assert_eq!(channels(&proxy.records(count)), vec!["http"; count]);
+}
+
+/// Without session tickets. The package's WebSocket client reads in one thread and writes in another, inside one session of
+/// OpenSSL, where Python 3.11 does not keep them apart: about once in a hundred connections a ticket is read while the upgrade
+/// is written, and the upgrade is never sent. It does so with every server that sends tickets.
+#[test]
+fn openai_package_is_content_with_the_websocket_inside_tls() {
+    let backend = Backend::start();
+    let proxy = Proxy::with(&backend.url(), &["--no-resumption"]);
+    let trust = proxy.certificate();
+    let count = check(WEBSOCKET, &proxy.url("https"), &["--trust", &trust]);
+    assert_eq!(channels(&proxy.records(count)), vec!["ws"; count]);
 }
 
 #[test]
