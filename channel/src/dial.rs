@@ -106,15 +106,15 @@ pub struct Opening {
     pub connected: Stamp,
     /// Before the write with the request's last byte (`quic` and `http3`: when the endpoint took it).
     pub written: Stamp,
-    /// The reply began before the request was wholly sent: `written` is not of its last byte then. `http` and `ws` read
-    /// nothing before they wrote all, and never say so.
+    /// The reply began before the request was wholly sent: `written` is not of its last byte then. `http` and `ws`, where it has
+    /// no lanes, read nothing before they wrote all, and never say so.
     pub overlapped: bool,
 }
 
 /// A client's way to one other end. Exchanges may run side by side; clones share the connections.
 ///
-/// Where a connection carries one exchange at a time (HTTP/1.1, WebSocket) it keeps as many as were needed at once, the
-/// one used last first; where it carries many (HTTP/2, HTTP/3, QUIC) there is one.
+/// Where a connection carries one exchange at a time (HTTP/1.1, WebSocket without lanes) it keeps as many as were needed at
+/// once, the one used last first; where it carries many (HTTP/2, HTTP/3, QUIC) there is one.
 #[derive(Clone, Debug)]
 pub enum Channel {
     /// HTTP/1.1: `direct`, `http-cold` and `http`.
@@ -125,6 +125,8 @@ pub enum Channel {
     Http3(http3::Client),
     /// WebSocket.
     Ws(ws::Client),
+    /// WebSocket whose exchanges share a connection.
+    WsLanes(ws::lanes::Client),
     /// One QUIC connection.
     Quic(quic::Client),
 }
@@ -142,6 +144,36 @@ impl Channel {
         }
     }
 
+    /// The same for sessions that share connections: on `ws` each has a lane of its own ([`Self::for_session`]), sixteen of them
+    /// a connection. Its connections are read by tasks, so that it must be used within a local set.
+    pub fn shared(transport: Transport, dial: Dial) -> Self {
+        match transport.dialled() {
+            Transport::Ws => Self::WsLanes(ws::lanes::Client::new(dial)),
+            _ => Self::new(transport, dial),
+        }
+    }
+
+    /// The same way, for another session. Where there are lanes it has one of its own, until the last clone of what this gives
+    /// is dropped; elsewhere it is a clone.
+    #[must_use]
+    pub fn for_session(&self) -> Self {
+        match self {
+            Self::WsLanes(client) => Self::WsLanes(client.for_session()),
+            other => other.clone(),
+        }
+    }
+
+    /// Writes into a request what it needs to know of this session, its lane: done before it is sent, it costs no measured time.
+    ///
+    /// # Errors
+    /// [`ChannelError::Request`] where it was rendered for another transport.
+    pub fn address(&self, request: &mut Request) -> Result<(), ChannelError> {
+        match self {
+            Self::WsLanes(client) => client.address(request),
+            _ => Ok(()),
+        }
+    }
+
     /// Connects now, so that the next exchange finds the channel warm. Does nothing on `http-cold`, or where a
     /// connection is there.
     pub async fn connect(&self) -> Result<(), ChannelError> {
@@ -150,6 +182,7 @@ impl Channel {
             Self::Http2(client) => client.connect().await,
             Self::Http3(client) => client.connect().await,
             Self::Ws(client) => client.connect().await,
+            Self::WsLanes(client) => client.connect().await,
             Self::Quic(client) => client.connect().await,
         }
     }
@@ -163,7 +196,7 @@ impl Channel {
         match self {
             Self::Http3(client) => client.turn().await,
             Self::Quic(client) => client.turn().await,
-            Self::Http(_) | Self::Http2(_) | Self::Ws(_) => Ok(TurnAhead::NONE),
+            Self::Http(_) | Self::Http2(_) | Self::Ws(_) | Self::WsLanes(_) => Ok(TurnAhead::NONE),
         }
     }
 
@@ -175,6 +208,7 @@ impl Channel {
             Self::Http2(client) => Reply::Http2(client.open(request).await?),
             Self::Http3(client) => Reply::Http3(client.open(request).await?),
             Self::Ws(client) => Reply::Ws(client.open(request).await?),
+            Self::WsLanes(client) => Reply::WsLane(Box::pin(client.open(request)).await?),
             Self::Quic(client) => Reply::Quic(client.open(request).await?),
         })
     }
@@ -186,6 +220,7 @@ impl Channel {
             Self::Http2(client) => client.counters(),
             Self::Http3(client) => client.counters(),
             Self::Ws(client) => client.counters(),
+            Self::WsLanes(client) => client.counters(),
             Self::Quic(client) => client.counters(),
         }
     }
@@ -197,12 +232,13 @@ impl Channel {
             Self::Http2(client) => client.close().await,
             Self::Http3(client) => client.close().await,
             Self::Ws(client) => client.close().await,
+            Self::WsLanes(client) => client.close().await,
             Self::Quic(client) => client.close().await,
         }
     }
 }
 
-/// A reply that is arriving. Dropped before its end, it takes its connection with it. The large ones are boxed: whoever
+/// A reply that is arriving. Dropped before its end, it takes its connection with it where that carries no others. The large ones are boxed: whoever
 /// awaits one hands it on, and each copies it.
 #[derive(Debug)]
 pub enum Reply {
@@ -214,6 +250,8 @@ pub enum Reply {
     Http3(Box<http3::ClientReply>),
     /// The messages that answer a `response.create`.
     Ws(ws::ClientReply),
+    /// The same in a lane of a connection that others share.
+    WsLane(Box<ws::lanes::ClientReply>),
     /// A stream of frames.
     Quic(Box<quic::ClientReply>),
 }
@@ -226,6 +264,7 @@ impl Reply {
             Self::Http2(reply) => reply.opening(),
             Self::Http3(reply) => reply.opening(),
             Self::Ws(reply) => reply.opening(),
+            Self::WsLane(reply) => reply.opening(),
             Self::Quic(reply) => reply.opening(),
         }
     }
@@ -237,6 +276,7 @@ impl Reply {
             Self::Http2(reply) => Some(reply.head_at()),
             Self::Http3(reply) => Some(reply.head_at()),
             Self::Ws(reply) => reply.head_at(),
+            Self::WsLane(reply) => reply.head_at(),
             Self::Quic(reply) => Some(reply.head_at()),
         }
     }
@@ -247,7 +287,7 @@ impl Reply {
             Self::Http(reply) => reply.status(),
             Self::Http2(reply) => reply.status(),
             Self::Http3(reply) => reply.status(),
-            Self::Ws(_) => 200,
+            Self::Ws(_) | Self::WsLane(_) => 200,
             Self::Quic(reply) => reply.status(),
         }
     }
@@ -258,7 +298,7 @@ impl Reply {
             Self::Http(reply) => reply.fields(),
             Self::Http2(reply) => reply.fields(),
             Self::Http3(reply) => reply.fields(),
-            Self::Ws(_) => Vec::new(),
+            Self::Ws(_) | Self::WsLane(_) => Vec::new(),
             Self::Quic(reply) => reply.fields(),
         }
     }
@@ -275,7 +315,7 @@ impl Reply {
     pub fn framing(&self) -> Framing {
         match self {
             Self::Http(_) | Self::Http2(_) | Self::Http3(_) => Framing::Sse,
-            Self::Ws(_) => Framing::Messages,
+            Self::Ws(_) | Self::WsLane(_) => Framing::Messages,
             Self::Quic(reply) => reply.framing(),
         }
     }
@@ -288,6 +328,7 @@ impl Reply {
             Self::Http2(reply) => reply.next().await,
             Self::Http3(reply) => reply.next().await,
             Self::Ws(reply) => reply.next().await,
+            Self::WsLane(reply) => reply.next().await,
             Self::Quic(reply) => reply.next().await,
         }
     }
@@ -299,6 +340,10 @@ impl Reply {
             Self::Http2(reply) => reply.finish().await,
             Self::Http3(reply) => reply.finish().await,
             Self::Ws(reply) => {
+                reply.finish();
+                Ok(())
+            }
+            Self::WsLane(reply) => {
                 reply.finish();
                 Ok(())
             }

@@ -75,6 +75,16 @@ pub enum ChannelError {
         /// How long it waited.
         after: Duration,
     },
+    /// What came of a reply lay unread while others on its connection had to go on.
+    #[error(
+        "the reply of {address} was read too slowly: {most} bytes of it lay there, on a connection that others share; read it faster, or give it a connection of its own"
+    )]
+    Unread {
+        /// The other end.
+        address: String,
+        /// Bytes that may lie there.
+        most: usize,
+    },
     /// Bytes that the protocol does not allow.
     #[error("{address} broke the protocol: {reason}")]
     Protocol {
@@ -111,7 +121,7 @@ impl ChannelError {
                 FailureKind::Protocol
             }
             Self::NoReply { .. } | Self::Lost { .. } => FailureKind::ConnectionLost,
-            Self::Timeout { .. } | Self::Turn { .. } => FailureKind::Timeout,
+            Self::Timeout { .. } | Self::Turn { .. } | Self::Unread { .. } => FailureKind::Timeout,
         }
     }
 }

@@ -55,6 +55,11 @@ pub(crate) enum Rendered {
     Stream(Bytes),
     /// A WebSocket message, known to be UTF-8.
     Message(Utf8Bytes),
+    /// The same with the name of its lane in it.
+    InLane {
+        lane: String,
+        text: Utf8Bytes,
+    },
     /// Fields and a body, for a channel that compresses fields with what its connection remembers.
     Fields(Box<::http::Request<Bytes>>),
 }
@@ -118,7 +123,7 @@ impl Request {
     pub fn len(&self) -> usize {
         match &self.0 {
             Rendered::Stream(bytes) => bytes.len(),
-            Rendered::Message(text) => text.len(),
+            Rendered::Message(text) | Rendered::InLane { text, .. } => text.len(),
             Rendered::Fields(request) => request.body().len(),
         }
     }
@@ -137,6 +142,27 @@ impl Request {
             Rendered::Fields(request) => Ok(request),
             _ => Err(rendered_for_another()),
         }
+    }
+
+    /// Writes the name of its lane into it.
+    pub(crate) fn put_into_lane(&mut self, name: &str) -> Result<(), ChannelError> {
+        let text = self.in_lane(name)?;
+        let lane = name.to_owned();
+        self.0 = Rendered::InLane { lane, text };
+        Ok(())
+    }
+
+    /// The text with the name of its lane in it.
+    pub(crate) fn in_lane(&self, name: &str) -> Result<Utf8Bytes, ChannelError> {
+        let whole = match &self.0 {
+            Rendered::InLane { lane, text } if lane == name => return Ok(text.clone()),
+            // Of several members of one name the last is read.
+            Rendered::InLane { text, .. } => text,
+            _ => self.message()?,
+        };
+        let mut message = Vec::with_capacity(whole.len() + name.len() + 16);
+        responses::write_with_stream_id(&mut message, whole.as_bytes(), name);
+        text(message)
     }
 
     /// The text, for a channel of messages.

@@ -15,9 +15,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::config;
-use super::opening::open;
+use super::opening::open_as_said;
 use super::socket::Stamped;
-use crate::http::render::check_field;
 use crate::{ChannelError, Chunk, Counters, Dial, Opening, Request};
 
 /// How long a farewell may take.
@@ -229,14 +228,7 @@ fn is_error(event: &str) -> bool {
 }
 
 async fn dial(dial: &Dial) -> Result<Dialled, ChannelError> {
-    for (name, value) in &dial.headers {
-        check_field(name, value)?;
-    }
-    let fields = dial.headers.iter();
-    let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let opened = open(dial, &dial.path, fields)
-        .await
-        .map_err(|error| error.into_error(dial))?;
+    let opened = open_as_said(dial).await?;
     let socket = WebSocketStream::from_raw_socket(opened.socket, Role::Client, Some(config()));
     Ok(Dialled {
         socket: Box::new(socket.await),

@@ -12,6 +12,7 @@
 mod client;
 mod farewell;
 mod frames;
+pub mod lanes;
 mod opening;
 mod server;
 mod socket;

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::socket::Stamped;
 use super::websocket::WebSocket;
 use crate::bounds::Room;
-use crate::http::render::{push_field, start_request};
+use crate::http::render::{check_field, push_field, start_request};
 use crate::http::{Connection, Response, ResponseHead};
 use crate::{ChannelError, Dial, tcp};
 
@@ -42,7 +42,7 @@ impl From<ChannelError> for NotOpened {
 
 impl NotOpened {
     /// The error of a client that wanted to dial.
-    pub(super) fn into_error(self, dial: &Dial) -> ChannelError {
+    fn into_error(self, dial: &Dial) -> ChannelError {
         match self {
             Self::Refused { head, body } => ChannelError::Handshake {
                 address: dial.authority(),
@@ -79,6 +79,20 @@ fn explained(head: &ResponseHead, body: &[u8]) -> String {
     format!("it answered {} {}{said}{remedy}", head.status, head.reason)
 }
 
+/// Opens a WebSocket at the dial's own path, with its headers.
+///
+/// # Errors
+/// A header that cannot be sent, no connection, or a server that refuses.
+pub(super) async fn open_as_said(dial: &Dial) -> Result<Opened, ChannelError> {
+    for (name, value) in &dial.headers {
+        check_field(name, value)?;
+    }
+    let fields = dial.headers.iter();
+    let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let opened = open(dial, &dial.path, fields).await;
+    opened.map_err(|error| error.into_error(dial))
+}
+
 /// A socket after its opening, the server's answer, and the stamps of its making.
 pub(super) struct Opened {
     pub(super) socket: Stamped,
@@ -103,7 +117,7 @@ pub async fn dial<'a>(
     Ok((socket, opened.head))
 }
 
-pub(super) async fn open<'a>(
+async fn open<'a>(
     dial: &Dial,
     target: &str,
     fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,

@@ -195,6 +195,16 @@ impl WebSocket {
         self.write(texts.map(Message::Text)).await
     }
 
+    /// Sends a text message as [`Self::send`] does. Given up before it is over, it may have left in part once `begun` is set:
+    /// then [`Self::flush`] sees the rest leave.
+    pub(super) async fn send_noting(&self, text: Text, begun: &Cell<bool>) -> io::Result<Stamp> {
+        let message = std::iter::once_with(|| {
+            begun.set(true);
+            Message::Text(text)
+        });
+        self.write(message).await
+    }
+
     /// Sends a binary message.
     ///
     /// # Errors
@@ -241,6 +251,11 @@ impl WebSocket {
         self.socket.look().begun_at()
     }
 
+    /// Reads that returned bytes.
+    pub(super) fn reads(&self) -> u64 {
+        self.socket.look().reads()
+    }
+
     /// What the connection did so far.
     pub fn counters(&self) -> Counters {
         self.socket.look().counters()
@@ -264,7 +279,8 @@ impl WebSocket {
         self.unless_stalled(sending).await
     }
 
-    async fn flush(&self) -> io::Result<()> {
+    /// Sees what was put in leave.
+    pub(super) async fn flush(&self) -> io::Result<()> {
         let _turn = self.turn.lock().await;
         let flushing = poll_fn(|context| self.stream.borrow_mut().poll_flush_unpin(context));
         self.unless_stalled(flushing).await
