@@ -6,11 +6,12 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use tokenlag_probes::folder::{INCOMPLETE_LOG, RecordedRun};
 use tokenlag_probes::sweep::SWEEP_SCHEMA;
-use tokenlag_probes::{RunFolder, Sweep, csv};
+use tokenlag_probes::{Row, RunFolder, Sweep, csv};
 
 use crate::args::report::{Format, ReportCommand};
 use crate::exit::{Exit, Usage};
 use crate::output;
+use crate::rows::RowName;
 use crate::sweep::INDEX;
 
 /// Runs the command. It shows what is there; whether it may be trusted is said, and is no exit code.
@@ -18,17 +19,24 @@ pub fn run(command: ReportCommand) -> anyhow::Result<Exit> {
     match command {
         ReportCommand::Show {
             folder,
+            baseline,
             output: form,
             legs,
         } => {
             if let Some(sweep) = sweep(&folder)? {
                 if legs {
-                    return Err(no_legs(&sweep, &folder).into());
+                    return Err(of_one("--legs", &sweep, &folder).into());
+                }
+                if !baseline.is_empty() {
+                    return Err(of_one("--baseline", &sweep, &folder).into());
                 }
                 output::sweep(&sweep, &folder, form)?;
                 return Ok(Exit::Good);
             }
-            let run = open(&folder)?;
+            let mut run = open(&folder)?;
+            if !baseline.is_empty() {
+                run.record.baselines = baselines(&baseline, &run.record.rows)?;
+            }
             output::report(&run.report(), form, legs)?;
         }
         ReportCommand::Turns { folder, figure } => {
@@ -48,6 +56,21 @@ fn export(folder: &Path, format: Format) -> anyhow::Result<()> {
         }
         Format::Csv => output::result(&csv(&open(folder)?.report())),
         Format::Hgrm => output::result(&percentiles(folder)?),
+    }
+}
+
+/// The rows that were named, all of which must have run.
+fn baselines(named: &[RowName], ran: &[Row]) -> Result<Vec<Row>, Usage> {
+    let missing = named.iter().find(|name| !ran.contains(&name.0));
+    match missing {
+        None => Ok(named.iter().map(|name| name.0).collect()),
+        Some(name) => {
+            let ran: Vec<String> = ran.iter().map(Row::to_string).collect();
+            let (name, ran) = (name.0, ran.join(", "));
+            Err(Usage(format!(
+                "--baseline {name}: the run has no such row; it has {ran}"
+            )))
+        }
     }
 }
 
@@ -90,14 +113,14 @@ struct Named {
     schema: String,
 }
 
-/// The tables of a sweep have a column for each comparison, and no room for legs.
-fn no_legs(sweep: &Sweep, folder: &Path) -> Usage {
+/// The tables of a sweep have a column for each comparison: no room for legs, and one baseline for all.
+fn of_one(flag: &str, sweep: &Sweep, folder: &Path) -> Usage {
     let with_report = sweep.cases.iter().find(|case| case.found.is_some());
     let such = with_report.map_or_else(String::new, |case| {
         format!(", as in {}", folder.join(&case.folder).display())
     });
     Usage(format!(
-        "--legs is of one comparison, and {} is a sweep of them; name the folder of one{such}",
+        "{flag} is of one comparison, and {} is a sweep of them; name the folder of one{such}",
         folder.display()
     ))
 }

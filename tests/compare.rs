@@ -137,6 +137,16 @@ fn tables_on_standard_output_and_the_folder_on_standard_error() {
         stdout(&output),
         "the report can be made again from the folder"
     );
+    let rebased = ["report", "show", out, "--baseline", "ws/full"];
+    let rebased = run(&rebased);
+    assert_code(&rebased, 0);
+    let change = "Change of p50 against";
+    assert_eq!(stdout(&rebased).matches(change).count(), 1);
+    assert!(stdout(&rebased).contains(&format!("{change} ws/full")));
+    let absent = run(&["report", "show", out, "--baseline", "quic/full"]);
+    assert_code(&absent, 2);
+    assert!(stderr(&absent).contains("has no such row; it has"));
+
     for (format, part) in [
         ("csv", "channel,state"),
         ("json", "tokenlag.report/1"),

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use tokenlag_probes::Metric;
 
 use super::values::Output;
+use crate::rows::RowName;
 
 /// Flags of `report`.
 #[derive(Debug, Args)]
@@ -22,6 +23,9 @@ pub enum ReportCommand {
     Show {
         /// The run's folder
         folder: PathBuf,
+        /// A row to compare the others with, as in http/incremental, whatever the run's own baselines were; may be repeated
+        #[arg(long, value_name = "ROW")]
+        baseline: Vec<RowName>,
         /// What goes to standard output
         #[arg(long, value_enum, default_value_t)]
         output: Output,

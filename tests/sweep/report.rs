@@ -53,6 +53,9 @@ fn every_combination_has_a_folder_and_all_have_one_report() {
     let legs = run(&["report", "show", "--legs", place]);
     assert_code(&legs, 2);
     assert_tells(&legs, "01-osl-3-tls-off");
+    let baseline = run(&["report", "show", "--baseline", "http/full", place]);
+    assert_code(&baseline, 2);
+    assert_tells(&baseline, "--baseline is of one comparison");
 
     let again = run(&["compare", "--plan", &plan, "--out", place]);
     assert_code(&again, 2);
