@@ -163,6 +163,11 @@ impl Depths {
             .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
+    /// Each depth in bytes, as it was rounded, and how often it was found; the least first.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter().map(|(bytes, samples)| (*bytes, *samples))
+    }
+
     /// The median, by nearest rank; `None` without samples.
     pub fn median(&self) -> Option<u64> {
         let rank = nearest_rank(0.5, self.samples());
@@ -222,6 +227,8 @@ mod tests {
         assert_eq!(found.samples(), 7);
         assert_eq!(found.median(), Some(31));
         assert_eq!(found.deepest(), Some(65_536));
+        let listed: Vec<_> = found.iter().collect();
+        assert_eq!(listed[..2], [(0, 2), (30, 1)]);
         assert_eq!(depths(&[0]).median(), Some(0));
     }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod archive;
+mod below;
 mod beside;
 mod body;
 mod book;

@@ -14,6 +14,7 @@ use tokenlag_probes::{HopExchange, Outcome, TakenWakeups};
 
 use crate::archive::Holdings;
 use crate::carried::{ByChannel, COUNTS};
+use crate::usage::Watches;
 use crate::wakeups::WakeupSpans;
 
 /// Bucket bounds in seconds: four to a decade, from 10 microseconds to 100 seconds.
@@ -235,6 +236,11 @@ impl Metrics {
     /// Tells from now on how much the requests of a door (`tcp`, `udp`) hold.
     pub(crate) fn tell_room(&mut self, door: &'static str, room: &Arc<Room>) {
         self.rooms.push((door, Arc::clone(room)));
+    }
+
+    /// Tells from now on what the proxy's sockets did below their bytes.
+    pub(crate) fn tell_sockets(&mut self, watches: &Watches) {
+        self.registry.register_collector(Box::new(watches.clone()));
     }
 
     /// A tunnel is open, or asked for, until the guard is dropped.

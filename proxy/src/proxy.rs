@@ -23,6 +23,7 @@ use crate::front::tcp::Door;
 use crate::options::ProxyOptions;
 use crate::sockets::{Bound, Sockets, cannot_bind};
 use crate::upstream;
+use crate::usage::Watches;
 use crate::worker::Worker;
 
 /// How long a failed accept (no file descriptors left, say) is waited out.
@@ -150,6 +151,11 @@ impl Proxy {
         let mut book = Book::new(&self.options);
         book.metrics.tell_room("tcp", self.door.room());
         book.metrics.tell_room("udp", udp.room());
+        let watches = Watches {
+            door: self.door.watch().clone(),
+            upstream: self.options.stamping.watch().clone(),
+        };
+        book.metrics.tell_sockets(&watches);
         let book = Arc::new(book);
         let (mut threads, mut counting) = (Vec::new(), Vec::new());
         for (number, sockets) in self.sockets.into_iter().enumerate() {
@@ -172,14 +178,13 @@ impl Proxy {
         }
         drop(gone);
         let certificate = &self.identity.cert_pem;
-        let door = self.door.watch().clone();
         let admin = Admin::new(
             book,
             counting,
             &self.options,
             self.addresses,
             certificate,
-            door,
+            watches,
         );
         let stop = admin.serve(self.admin, draining);
         select! {

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use pair::{LEGS, Leg, Pair};
 use stack::{Stack, create, get, run, trace};
 use tokenlag_channel::Stamping;
-use tokenlag_probes::{Encoding, Outcome, StampSource, Transport};
+use tokenlag_probes::{Encoding, Outcome, ProxyUsage, StampSource, Transport};
 use tokenlag_proxy::ProxyOptions;
 use tokenlag_scripted::{Script, ScriptedBackend};
 
@@ -239,5 +239,57 @@ fn websockets_that_are_busy_hide_nothing_of_what_they_did_before() {
             }
         };
         tokio::join!(long, short);
+    });
+}
+
+/// A figure of the sockets on one side.
+async fn of_sockets(stack: &Stack, side: &str, name: &str) -> u64 {
+    let series = format!("tokenlag_socket_{name}{{side=\"{side}\"}} ");
+    let metrics = get(stack.addresses.admin, "/metrics").await.1;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(&series));
+    value.expect(name).parse().unwrap()
+}
+
+#[test]
+fn what_sockets_did_below_their_bytes_is_told_alike_in_metrics_and_usage() {
+    let stack = Stack::start("ttft=2ms,gap=1ms");
+    run(async {
+        assert_eq!(of_sockets(&stack, "door", "writes_total").await, 0);
+        let channel = stack.channel(Transport::Http);
+        let (trace, body) = (trace(1), create("hello", 50));
+        let asked = (Transport::Http, Encoding::Events);
+        let seen = stack::exchange(&channel, asked, trace, &body, &[]).await;
+        assert_eq!(seen.unwrap().outcome, Some(Outcome::Complete));
+        stack.record(trace).await;
+        drop(channel);
+        // Its connection is booked as the proxy sees that it has ended.
+        let usage = loop {
+            let (_, usage) = get(stack.addresses.admin, "/usage").await;
+            let usage: ProxyUsage = serde_json::from_str(&usage).unwrap();
+            let door = usage.door.as_ref().expect("a side");
+            if door.writes >= 50 && door.reads > 0 {
+                break usage;
+            }
+        };
+        let (door, upstream) = (usage.door.expect("a side"), usage.upstream.expect("a side"));
+        for (side, counts) in [("door", door), ("upstream", upstream)] {
+            for (name, count) in [
+                ("reads_total", counts.reads),
+                ("writes_total", counts.writes),
+                ("packets_sent_total", counts.packets_sent),
+                ("packets_received_total", counts.packets_received),
+                ("packets_retransmitted_total", counts.packets_retransmitted),
+                ("packets_lost_total", 0),
+                ("congestion_events_total", 0),
+                ("unsent_bytes_count", counts.unsent.samples()),
+                ("queued_bytes_count", counts.queued.samples()),
+                ("congestion_window_bytes_count", counts.windows.samples()),
+            ] {
+                assert_eq!(of_sockets(&stack, side, name).await, count, "{side} {name}");
+            }
+            assert!(counts.packets_sent > 0 && counts.packets_received > 0);
+            assert!(counts.windows.samples() > 0, "{side}");
+        }
     });
 }

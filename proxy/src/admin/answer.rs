@@ -1,6 +1,7 @@
 //! Answers of the admin endpoint, and what they are written in.
 
 /// One answer.
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(super) status: u16,
     pub(super) reason: &'static str,

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokenlag_channel::http::{Incoming, ServerConnection};
-use tokenlag_channel::{BaseUrl, ExchangeLimits, SocketWatch, Stamping};
+use tokenlag_channel::{BaseUrl, ExchangeLimits, Stamping};
 use tokenlag_dialect::Dialect;
 use tokenlag_probes::clock::{Clock, MonoClock, Stamp, clock_name, wall_clock};
 use tokio::net::TcpListener;
@@ -81,7 +81,7 @@ impl Admin {
         options: &ProxyOptions,
         addresses: Addresses,
         certificate: &str,
-        door: SocketWatch,
+        watches: Watches,
     ) -> Self {
         let told = json!({
             "listen": addresses.listen,
@@ -120,10 +120,7 @@ impl Admin {
             local: addresses.admin.ip().is_loopback(),
             profiling: Profiling::new(!addresses.admin.ip().is_loopback()),
             allocations: options.allocations,
-            watches: Watches {
-                door,
-                upstream: options.stamping.watch().clone(),
-            },
+            watches,
         }
     }
 
