@@ -383,6 +383,9 @@ fn a_sidecar_profiles_itself_under_load_and_one_at_a_time() {
     let (status, packed) = asked("GET", "profile?seconds=3");
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&packed));
     let stacks = protobuf::decode(&packed).expect("a profile");
+    let span = protobuf::span(&packed).expect("a profile");
+    let lasted = span.expect("it says when it was taken").lasted;
+    assert!(lasted >= Duration::from_secs(3), "{lasted:?}");
     let seen = names(&stacks);
     assert!(
         seen.iter().any(|name| name.starts_with("proxy::")),

@@ -5,6 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use tokenlag_profiling::{folded, perf, protobuf, tidy};
 
 fuzz_target!(|bytes: &[u8]| {
+    let _ = protobuf::span(bytes);
     if let Ok(stacks) = protobuf::decode(bytes) {
         let text = folded::text(&tidy(&stacks));
         let read = folded::parse(&text).expect("what was written reads back");

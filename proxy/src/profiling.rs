@@ -5,8 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use tokenlag_probes::clock::{Clock, MonoClock, Stamp, wall_clock};
+use tokenlag_profiling::protobuf::Span;
 use tokenlag_profiling::sampler::HERTZ;
 use tokenlag_profiling::{
     Sampled, Sampling, SamplingError, Stacks, Title, flamegraph, protobuf, sampler, tidy,
@@ -51,6 +53,8 @@ struct Started {
 /// A sampling that is under way.
 struct Begun {
     sampling: Sampling,
+    /// When it began, by either clock.
+    at: (SystemTime, Stamp),
     /// CPU time of the process until then, in nanoseconds; `None` where the system does not tell.
     cpu_ns: Option<u64>,
 }
@@ -60,6 +64,7 @@ struct Taken {
     stacks: Stacks,
     /// Samples in a second of CPU time, as they came.
     hertz: f64,
+    span: Span,
 }
 
 /// What is asked for.
@@ -211,12 +216,18 @@ async fn begun(hertz: u64) -> Result<Begun, Answer> {
     let sampling = started.map_err(|error| refused(&error))?;
     Ok(Begun {
         sampling,
+        at: (wall_clock(), MonoClock.now()),
         cpu_ns: cpu_ns(),
     })
 }
 
 async fn resolved(begun: Begun, wanted: Wanted) -> Result<Taken, Answer> {
-    let Begun { sampling, cpu_ns } = begun;
+    let Begun {
+        sampling,
+        at: (began, at),
+        cpu_ns,
+    } = begun;
+    let lasted = Duration::from_nanos(MonoClock.now().since(at).unsigned_abs());
     // A profile is over when its seconds are, however busy the core is.
     let stopped = beside(Haste::Usual, move || sampling.stop()).await?;
     let sampled = stopped.map_err(|error| refused(&error))?;
@@ -225,7 +236,11 @@ async fn resolved(begun: Begun, wanted: Wanted) -> Result<Taken, Answer> {
     let used = used.map(|(now, then)| now.saturating_sub(then));
     let stacks = named(sampled, wanted.raw).await?;
     let hertz = rate(stacks.total(), used).unwrap_or(wanted.hertz as f64);
-    Ok(Taken { stacks, hertz })
+    Ok(Taken {
+        stacks,
+        hertz,
+        span: Span { began, lasted },
+    })
 }
 
 /// Looks up all names: at leisure, and what is left after that in its turn. The sampler is free for another profile then.
@@ -277,7 +292,7 @@ fn rate(samples: u64, used_ns: Option<u64>) -> Option<f64> {
 impl Taken {
     /// As pprof reads it.
     fn packed(&self) -> Vec<u8> {
-        protobuf::encode(&self.stacks, self.hertz)
+        protobuf::encode_within(&self.stacks, self.hertz, self.span)
     }
 }
 

@@ -5,20 +5,43 @@ mod read;
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
 
 use crate::stacks::{Frame, Stacks};
-pub use read::{NotAProfile, decode};
+pub use read::{NotAProfile, decode, span};
 
 /// The label that names a sample's thread.
 const THREAD: &str = "thread";
 
+/// When a profile's samples were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// From then on, by the wall clock.
+    pub began: SystemTime,
+    /// For so long.
+    pub lasted: Duration,
+}
+
 /// The stacks as a gzipped profile, of samples that were taken `hertz` times in a second of CPU time.
 pub fn encode(stacks: &Stacks, hertz: f64) -> Vec<u8> {
-    let message = profile(stacks, hertz).encode_to_vec();
+    packed(&profile(stacks, hertz))
+}
+
+/// The same, of samples that were taken one after another within `span`: readers show what share of it the CPU was used.
+pub fn encode_within(stacks: &Stacks, hertz: f64, span: Span) -> Vec<u8> {
+    let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+    let mut profile = profile(stacks, hertz);
+    profile.time_nanos = span.began.duration_since(UNIX_EPOCH).map_or(0, nanos);
+    profile.duration_nanos = nanos(span.lasted);
+    packed(&profile)
+}
+
+fn packed(profile: &Profile) -> Vec<u8> {
+    let message = profile.encode_to_vec();
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed
         .write_all(&message)
@@ -119,10 +142,23 @@ struct Profile {
     function: Vec<Function>,
     #[prost(string, repeated, tag = "6")]
     string_table: Vec<String>,
+    #[prost(int64, tag = "9")]
+    time_nanos: i64,
+    #[prost(int64, tag = "10")]
+    duration_nanos: i64,
     #[prost(message, optional, tag = "11")]
     period_type: Option<ValueType>,
     #[prost(int64, tag = "12")]
     period: i64,
+}
+
+/// What [`Profile`] has of its time alone: the rest is skipped.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Times {
+    #[prost(int64, tag = "9")]
+    time_nanos: i64,
+    #[prost(int64, tag = "10")]
+    duration_nanos: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

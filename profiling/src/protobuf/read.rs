@@ -1,14 +1,16 @@
 //! Reading pprof's profiles. They may come from elsewhere: what is made of them is bounded by their length, whatever they claim,
 //! as a few bytes can stand for a long stack, a long name, or both a million times.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use flate2::read::GzDecoder;
 use prost::Message;
 
-use super::{Function, Location, Sample, THREAD};
+use super::{Function, Location, Sample, Span, THREAD, Times};
 use crate::stacks::{Frame, Stacks};
 
 /// The most that a profile may be when it is unpacked, in bytes.
@@ -58,21 +60,44 @@ pub enum NotAProfile {
 /// # Errors
 /// It is none, or has more in it than its length accounts for.
 pub fn decode(bytes: &[u8]) -> Result<Stacks, NotAProfile> {
-    // As gzip begins (RFC 1952, section 2.3.1).
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return stacks(bytes);
-    }
-    let mut message = Vec::new();
-    let mut unpacked = GzDecoder::new(bytes).take(LIMIT + 1);
-    let read = unpacked.read_to_end(&mut message);
-    read.map_err(NotAProfile::Packed)?;
-    stacks(&message)
+    stacks(&unpacked(bytes)?)
 }
 
-fn stacks(message: &[u8]) -> Result<Stacks, NotAProfile> {
+/// When a profile, gzipped or not, was taken; `None` where it does not say, or says what cannot be.
+///
+/// # Errors
+/// It is none.
+pub fn span(bytes: &[u8]) -> Result<Option<Span>, NotAProfile> {
+    let times = Times::decode(&*unpacked(bytes)?)?;
+    let span = |nanos: i64| {
+        let nanos = u64::try_from(nanos).ok().filter(|nanos| *nanos > 0);
+        nanos.map(Duration::from_nanos)
+    };
+    let known = span(times.time_nanos).zip(span(times.duration_nanos));
+    Ok(known.and_then(|(began, lasted)| {
+        let began = UNIX_EPOCH.checked_add(began)?;
+        Some(Span { began, lasted })
+    }))
+}
+
+/// The message itself, of bounded length.
+fn unpacked(bytes: &[u8]) -> Result<Cow<'_, [u8]>, NotAProfile> {
+    let mut message = Cow::Borrowed(bytes);
+    // As gzip begins (RFC 1952, section 2.3.1).
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut unpacked = Vec::new();
+        let mut packed = GzDecoder::new(bytes).take(LIMIT + 1);
+        let read = packed.read_to_end(&mut unpacked);
+        read.map_err(NotAProfile::Packed)?;
+        message = Cow::Owned(unpacked);
+    }
     if message.len() as u64 > LIMIT {
         return Err(NotAProfile::TooMuch("more bytes"));
     }
+    Ok(message)
+}
+
+fn stacks(message: &[u8]) -> Result<Stacks, NotAProfile> {
     // What others refer to comes in any order: each kind is read before what refers to it.
     let strings = Strings::of(message)?;
     let mut functions: HashMap<u64, Function> = HashMap::new();
@@ -208,7 +233,7 @@ fn entries(message: &[u8], number: usize) -> Result<Vec<&[u8]>, NotAProfile> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Label, Line, Profile, encode, profile};
+    use super::super::{Label, Line, Profile, encode, encode_within, profile};
     use super::*;
     use crate::folded;
 
@@ -229,6 +254,24 @@ mod tests {
             decode(&profile(&stacks, 199.0).encode_to_vec()).unwrap(),
             stacks
         );
+    }
+
+    #[test]
+    fn when_it_was_taken_reads_back_where_it_says_so() {
+        let stacks = folded::parse("main;f 3\n").unwrap();
+        assert_eq!(span(&encode(&stacks, 199.0)).unwrap(), None);
+        let taken = Span {
+            began: UNIX_EPOCH + Duration::from_nanos(1_763_900_000_123_456_789),
+            lasted: Duration::from_millis(1_001),
+        };
+        let packed = encode_within(&stacks, 199.0, taken);
+        assert_eq!(span(&packed).unwrap(), Some(taken));
+        assert_eq!(decode(&packed).unwrap(), stacks);
+        let times = Times {
+            time_nanos: -1,
+            duration_nanos: 5,
+        };
+        assert_eq!(span(&times.encode_to_vec()).unwrap(), None);
     }
 
     #[test]
@@ -356,7 +399,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_profile_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = decode(&bytes);
+            let _ = (decode(&bytes), span(&bytes));
         }
 
         #[test]
