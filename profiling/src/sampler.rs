@@ -1,6 +1,7 @@
 //! Sampling this process: a signal each so many microseconds of its CPU time, whichever of its threads uses it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pprof::{Frames, ProfilerGuard, Symbol};
@@ -60,7 +61,8 @@ impl Sampling {
         Ok(Self { guard })
     }
 
-    /// Ends it here and now: what the program does from now on is in no sample. Names are looked up by [`Sampled::resolve`].
+    /// Ends it here and now: what the program does from now on is in no sample. Names are looked up by [`Sampled::resolve`], which
+    /// ends the signals too.
     ///
     /// # Errors
     /// The samples cannot be read back.
@@ -71,7 +73,7 @@ impl Sampling {
             left: Box::new(left.map(|(frames, count)| (frames.into(), count))),
             names: Names::default(),
             stacks: Stacks::default(),
-            _sampling: self,
+            sampling: Some(self),
         })
     }
 
@@ -86,14 +88,16 @@ impl Sampling {
     }
 }
 
-/// What was sampled, with frames that have no names yet. Another sampling begins once this is gone: that takes the sampler's
-/// tables down, which costs tenths of a second as the looking up of names does.
+/// What was sampled, with frames that have no names yet. Another sampling can begin once the looking up of names has begun, or this
+/// is gone.
 pub struct Sampled {
     /// Resolved one by one, as they are taken.
     left: Box<dyn Iterator<Item = (Frames, isize)> + Send>,
     names: Names,
     stacks: Stacks,
-    _sampling: Sampling,
+    /// Until its tables are taken down: that costs tenths of a second as the looking up of names does, so that it is done where and
+    /// with what haste that is.
+    sampling: Option<Sampling>,
 }
 
 impl std::fmt::Debug for Sampled {
@@ -105,6 +109,8 @@ impl std::fmt::Debug for Sampled {
 impl Sampled {
     /// Looks up the names of one stack after another for as long as it may `go_on`. Whether all have theirs now.
     pub fn resolve(&mut self, mut go_on: impl FnMut() -> bool) -> bool {
+        // The timer is stopped before the tables go.
+        drop(self.sampling.take());
         while go_on() {
             let Some((frames, count)) = self.left.next() else {
                 return true;
@@ -123,7 +129,10 @@ impl Sampled {
 
 /// Names that were demangled already.
 #[derive(Default)]
-struct Names(HashMap<(Vec<u8>, u32), Arc<Frame>>);
+struct Names(HashMap<Place, Arc<Frame>>);
+
+/// Raw name, file and line. What was inlined has a bare name, which functions of other files have too.
+type Place = (Vec<u8>, Option<PathBuf>, u32);
 
 impl Names {
     /// A stack from its root, which is its thread.
@@ -137,7 +146,8 @@ impl Names {
     }
 
     fn frame(&mut self, symbol: &Symbol) -> Arc<Frame> {
-        let key = (symbol.raw_name().to_vec(), symbol.lineno());
+        let name = symbol.raw_name().to_vec();
+        let key = (name, symbol.filename.clone(), symbol.lineno());
         let frame = self.0.entry(key).or_insert_with(|| {
             let file = symbol.filename.as_ref();
             Arc::new(Frame {
@@ -155,6 +165,23 @@ mod tests {
     use std::hint::black_box;
 
     use super::*;
+
+    #[test]
+    fn inlined_functions_of_two_files_may_have_one_name() {
+        let mut names = Names::default();
+        let mut file = |file: &str| {
+            let symbol = Symbol {
+                name: Some(b"poll".to_vec()),
+                addr: None,
+                lineno: Some(7),
+                filename: Some(file.into()),
+            };
+            names.frame(&symbol).file.clone()
+        };
+        let files = ["proxy/src/relay.rs", "channel/src/ws/frames.rs"];
+        assert_eq!(files.map(&mut file), files);
+        assert_eq!(file(files[0]), files[0]);
+    }
 
     #[inline(never)]
     fn busy(rounds: u64) -> u64 {
@@ -186,15 +213,15 @@ mod tests {
         );
         // Names are looked up as far as there is leave to.
         let mut sampled = Sampling::start(HERTZ).unwrap().stop().unwrap();
-        assert!(!sampled.resolve(|| false));
-        assert!(sampled.resolve(|| true));
         assert!(matches!(
             Sampling::start(HERTZ),
             Err(SamplingError::Running)
         ));
-        drop(sampled.into_stacks());
-        // It can begin again, and begins from nothing.
-        let again = Sampling::start(HERTZ).unwrap().finish().unwrap();
+        assert!(!sampled.resolve(|| false));
+        // It can begin again while names are looked up, and begins from nothing.
+        let again = Sampling::start(HERTZ).unwrap();
+        assert!(sampled.resolve(|| true));
+        let again = again.finish().unwrap();
         assert!(again.total() < stacks.total());
     }
 }
