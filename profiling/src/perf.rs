@@ -1,5 +1,5 @@
 //! What `perf script` prints of samples, as stacks: with `-F comm,pid,tid,ip,sym,dso`, a line for each sample, one for each frame
-//! from the leaf on, and an empty one (perf-script(1)).
+//! from the leaf on, and an empty one; with `--show-lost-events`, a line where samples were lost (perf-script(1)).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +40,9 @@ impl Printed {
             {
                 sample.stack.push(frame);
             }
+        } else if let Some((thread, count)) = lost(line) {
+            self.end();
+            self.threads.entry(thread).or_default().lose(count);
         } else {
             self.sample = begun(line);
         }
@@ -79,13 +82,26 @@ struct Sample {
 
 /// `name of it 10253/10254`.
 fn begun(line: &str) -> Option<Sample> {
-    let (name, numbers) = line.trim_end().rsplit_once(' ')?;
-    let (pid, tid) = numbers.trim_end_matches(':').split_once('/')?;
+    let (name, thread) = thread(line)?;
     Some(Sample {
-        thread: (pid.parse().ok()?, tid.parse().ok()?),
-        root: Arc::new(Frame::named(name.trim())),
+        thread,
+        root: Arc::new(Frame::named(name)),
         stack: Vec::new(),
     })
+}
+
+fn thread(line: &str) -> Option<(&str, Thread)> {
+    let (name, numbers) = line.trim_end().rsplit_once(' ')?;
+    let (pid, tid) = numbers.trim_end_matches(':').split_once('/')?;
+    Some((name.trim(), (pid.parse().ok()?, tid.parse().ok()?)))
+}
+
+/// `name of it 10253/10254 PERF_RECORD_LOST lost 12`, of either kind of record: the thread that wrote it down, and so many samples
+/// that there was no room for.
+fn lost(line: &str) -> Option<(Thread, u64)> {
+    let (before, record) = line.split_once(" PERF_RECORD_LOST")?;
+    let count = record.split_whitespace().last()?.parse().ok()?;
+    Some((thread(before)?.1, count))
 }
 
 /// `bad875 core::slice::index::range (/usr/bin/tokenlag)`, indented.
@@ -139,6 +155,16 @@ mod tests {
             folded::text(&threads[&(10_253, 10_254)]),
             "proxy-0;<alloc::vec::Vec<T> as x::Y>::relay (a);__send;__sys_sendto_[k];tcp_ack_[k] 1\nproxy-0;clock_gettime 1\n"
         );
+    }
+
+    #[test]
+    fn what_was_lost_is_told_and_ends_no_other_sample() {
+        let printed = "x 1/2 \n\tab f (x)\nx 1/2 PERF_RECORD_LOST lost 12\n\n\
+            x 1/3 PERF_RECORD_LOST_SAMPLES lost 4\nx 1/3 PERF_RECORD_LOST lost many\n";
+        let threads = parse(printed);
+        let counts = |it: &Stacks| (it.total(), it.lost());
+        assert_eq!(counts(&threads[&(1, 2)]), (1, 12));
+        assert_eq!(counts(&threads[&(1, 3)]), (0, 4));
     }
 
     #[test]

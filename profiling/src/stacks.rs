@@ -40,7 +40,7 @@ impl Stacks {
     pub fn add(&mut self, stack: Vec<Arc<Frame>>, count: u64) {
         if stack.is_empty() || (self.counts.len() >= DIFFERENT && !self.counts.contains_key(&stack))
         {
-            self.lost = self.lost.saturating_add(count);
+            self.lose(count);
             return;
         }
         self.total = self.total.saturating_add(count);
@@ -48,9 +48,14 @@ impl Stacks {
         *counted = counted.saturating_add(count);
     }
 
+    /// Notes that `count` samples were taken of whose stacks nothing is known.
+    pub fn lose(&mut self, count: u64) {
+        self.lost = self.lost.saturating_add(count);
+    }
+
     /// Adds all of `more`.
     pub fn merge(&mut self, more: Self) {
-        self.lost = self.lost.saturating_add(more.lost);
+        self.lose(more.lost);
         for (stack, count) in more.counts {
             self.add(stack, count);
         }
@@ -61,7 +66,9 @@ impl Stacks {
         self.total
     }
 
-    /// Samples whose stack is not here.
+    /// Samples whose stack is not here: those beyond so many different ones, and those that perf says it lost. What never became a
+    /// sample is not known: the kernel gives one signal for several that are due, and a thread that is signalled while another's
+    /// stack is being read leaves its own out.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -73,7 +80,7 @@ impl Stacks {
             .map(|(stack, count)| (&stack[..], *count))
     }
 
-    /// Those that `keep` holds of, which is given the root's name.
+    /// Those that `keep` holds of, which is given the root's name. What was lost may have been anyone's, and stays lost.
     #[must_use]
     pub fn of_roots(&self, keep: impl Fn(&str) -> bool) -> Self {
         let mut kept = Self {
