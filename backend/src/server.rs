@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
@@ -40,6 +41,8 @@ pub struct ServerOptions {
     pub prefill_chunk: usize,
     /// Most tokens of a chat or a response that names no limit. (A completion has OpenAI's 16.)
     pub max_tokens: usize,
+    /// Most tokens a second of each sequence: the pace of a larger model. `None` is as fast as they are computed.
+    pub tokens_per_second: Option<NonZeroU32>,
     /// How much is remembered of responses for `previous_response_id`.
     pub memory: Limits,
     /// How long work in flight may go on after the server was told to stop.
@@ -57,6 +60,7 @@ impl Default for ServerOptions {
             queue: engine.queue,
             prefill_chunk: engine.prefill_chunk,
             max_tokens: 256,
+            tokens_per_second: None,
             memory: Limits {
                 responses: 4_096,
                 bytes: 256 << 20,
@@ -152,7 +156,13 @@ pub async fn serve_model(
         prefill_chunk: options.prefill_chunk,
     };
     let engine = Engine::new(model.clone(), engine);
-    let service = Service::new(model, engine, options.memory, options.max_tokens);
+    let service = Service::new(
+        model,
+        engine,
+        options.memory,
+        options.max_tokens,
+        options.tokens_per_second,
+    );
     listener
         .set_nonblocking(true)
         .map_err(ServeError::Listener)?;

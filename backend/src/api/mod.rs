@@ -16,6 +16,7 @@ mod error;
 mod memory;
 mod metrics;
 mod models;
+mod pace;
 mod responses;
 pub(crate) mod router;
 pub(crate) mod service;

@@ -1,6 +1,7 @@
 //! What every request shares: the model, the engine's task, what is remembered, what is counted.
 
 use std::cell::RefCell;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,18 +28,20 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// `max_tokens` is the limit of a chat or a response that names none; `memory` what is kept of responses.
+    /// `max_tokens` is the limit of a chat or a response that names none; `memory` what is kept of responses; `pace` the most
+    /// tokens a second of each sequence.
     pub(crate) fn new(
         model: Arc<Model>,
         engine: Engine,
         memory: tokenlag_dialect::Limits,
         max_tokens: usize,
+        pace: Option<NonZeroU32>,
     ) -> Rc<Self> {
         let now = wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default();
         Rc::new(Self {
             memory: RefCell::new(Memory::new(model.clone(), memory)),
             model,
-            worker: Worker::new(engine),
+            worker: Worker::new(engine, pace),
             requests: RefCell::default(),
             max_tokens,
             started_at: now.as_secs(),

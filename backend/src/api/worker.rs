@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -9,6 +10,7 @@ use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::pace::Pace;
 use crate::engine::{Engine, EngineStatus, Job, JobId, Output, Refusal};
 
 /// The engine and those who wait for its words. Shared by the tasks of one thread.
@@ -16,6 +18,15 @@ pub(super) struct Worker {
     engine: RefCell<Engine>,
     listeners: RefCell<HashMap<JobId, UnboundedSender<Said>>>,
     submitted: Notify,
+    tokens_per_second: Option<NonZeroU32>,
+}
+
+/// What a step came to.
+struct Stepped {
+    /// Work remains.
+    busy: bool,
+    /// It generated tokens.
+    generated: bool,
 }
 
 /// Something the engine said of a job, and when the step that said it had ended.
@@ -26,11 +37,13 @@ pub(super) struct Said {
 }
 
 impl Worker {
-    pub(super) fn new(engine: Engine) -> Rc<Self> {
+    /// With a limit, each sequence has so many tokens a second at most.
+    pub(super) fn new(engine: Engine, tokens_per_second: Option<NonZeroU32>) -> Rc<Self> {
         Rc::new(Self {
             engine: RefCell::new(engine),
             listeners: RefCell::default(),
             submitted: Notify::new(),
+            tokens_per_second,
         })
     }
 
@@ -38,8 +51,13 @@ impl Worker {
     /// and so writes its token: [`tokio::task::yield_now`] comes back only after the other tasks and the sockets had
     /// their turn.
     pub(super) async fn run(&self) {
+        let mut pace = self.tokens_per_second.map(Pace::new);
         loop {
-            if self.step() {
+            let Stepped { busy, generated } = self.step();
+            if let Some(pace) = &mut pace {
+                pace.wait(generated).await;
+            }
+            if busy {
                 tokio::task::yield_now().await;
             } else {
                 self.submitted.notified().await;
@@ -64,14 +82,15 @@ impl Worker {
         self.engine.borrow().status()
     }
 
-    /// One step of the engine; whether work remains.
-    fn step(&self) -> bool {
+    /// One step of the engine.
+    fn step(&self) -> Stepped {
         let mut said = Vec::new();
         let busy = self
             .engine
             .borrow_mut()
             .step(&mut |id, what| said.push((id, what)));
         let at = MonoClock.now();
+        let generated = (said.iter()).any(|(_, what)| matches!(what, Output::Token(_)));
         let mut listeners = self.listeners.borrow_mut();
         for (id, what) in said {
             // A send fails only where the handle is gone, and then its job was cancelled.
@@ -82,7 +101,7 @@ impl Worker {
                 listeners.remove(&id);
             }
         }
-        busy
+        Stepped { busy, generated }
     }
 }
 
