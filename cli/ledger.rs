@@ -120,6 +120,11 @@ impl Ledger {
         Ok(booked?)
     }
 
+    /// Puts the lines of exchanges on disk that wait for others.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.folder.flush()?)
+    }
+
     /// Puts on disk what the cell left so far, if it has been a while.
     pub fn checkpoint_if_due(&mut self) -> anyhow::Result<()> {
         let now = MonoClock.now();

@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 
 use crate::ledger::{Closing, Ledger};
 
-/// Entries that may wait. Where the disk is slower than the load, the load waits for it, and its lateness shows.
-const WAITING: usize = 1_024;
+/// Entries that may wait: more than come between two looks for them, at any rate. Where the disk is slower than the load, the load
+/// waits for it, and its lateness shows.
+const WAITING: usize = 4_096;
 /// Deltas that may wait in them, beyond which none is added: 28 bytes each, and 16 more where they are joined.
 const WAITING_DELTAS: u64 = 1 << 20;
 /// How long the disk may take none of what waits, until the run ends for it.
@@ -26,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// Between two looks for entries: the thread that measures wakes nobody.
 const NAP: Duration = Duration::from_millis(20);
+/// Entries between two looks at the clock, whether a checkpoint is due.
+const ROUND: u64 = 256;
 
 /// The writing thread.
 pub struct Writer {
@@ -105,7 +108,7 @@ impl Writer {
     /// Hands an entry over, once there is room for it.
     pub fn give(&self, mut entry: Entry) -> Result<(), Failed> {
         let deltas = entry.deltas();
-        let mut patience = self.patience();
+        let mut patience = None;
         loop {
             let waiting = self.waiting.deltas.load(Ordering::Acquire);
             // One that is larger than all that may wait waits alone.
@@ -118,6 +121,7 @@ impl Writer {
                 };
                 self.waiting.deltas.fetch_sub(deltas, Ordering::AcqRel);
             }
+            let patience = patience.get_or_insert_with(|| self.patience());
             if self.thread.is_finished() || patience.is_over() {
                 return Err(Failed);
             }
@@ -194,7 +198,7 @@ impl Patience {
 }
 
 fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>, waiting: &Waiting) -> anyhow::Result<()> {
-    loop {
+    for round in 1.. {
         let entry = entries.try_recv();
         let deltas = entry.as_ref().map_or(0, Entry::deltas);
         match entry {
@@ -222,16 +226,20 @@ fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>, waiting: &Waiting) -> an
                 continue;
             }
             Err(TryRecvError::Empty) => {
+                ledger.flush()?;
                 thread::park_timeout(NAP);
                 ledger.checkpoint_if_due()?;
                 continue;
             }
-            Err(TryRecvError::Disconnected) => return Ok(()),
+            Err(TryRecvError::Disconnected) => break,
         }
-        ledger.checkpoint_if_due()?;
+        if u64::is_multiple_of(round, ROUND) {
+            ledger.checkpoint_if_due()?;
+        }
         waiting.deltas.fetch_sub(deltas, Ordering::AcqRel);
         waiting.done.fetch_add(1, Ordering::AcqRel);
     }
+    ledger.flush()
 }
 
 /// The run's intervals are as narrow as they were to become, and it is time to look.

@@ -18,46 +18,67 @@ impl TraceId {
         Self(bits.max(1))
     }
 
+    /// The bits; never zero.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
     /// The `traceparent` value (<https://www.w3.org/TR/trace-context/>, version 00) that carries this id.
     pub fn traceparent(self) -> String {
         // The parent id only has to be non-zero: the exchange is its own root.
-        let parent = (self.0 as u64).max(1);
+        let parent = (self.0 as u64).max(1).to_be_bytes();
         let mut value = String::with_capacity(55);
         value.push_str("00-");
-        push_hex(&mut value, self.0, 32);
+        value.push_str(text(&self.digits()));
         value.push('-');
-        push_hex(&mut value, parent.into(), 16);
+        value.push_str(text(&hex::<8, 16>(parent)));
         value.push_str("-01");
         value
     }
 
+    fn digits(self) -> [u8; 32] {
+        hex(self.0.to_be_bytes())
+    }
+
     /// Reads the trace id out of a `traceparent` value. `None` where it is not one that W3C Trace Context allows.
     pub fn from_traceparent(value: &str) -> Option<Self> {
-        let mut fields = value.trim().split('-');
-        let version = fields.next()?;
-        let trace = fields.next()?;
-        let parent = fields.next()?;
-        let (Some(_), Some(parent)) = (lower_hex(version, 2), lower_hex(parent, 16)) else {
-            return None;
-        };
-        if version == "ff" || parent == 0 {
+        // Every request's is read: each field has its place and its length.
+        let (fields, rest) = value.trim_ascii().as_bytes().split_first_chunk::<52>()?;
+        let (version, trace, parent) = (&fields[..2], &fields[3..35], &fields[36..]);
+        let dashes = fields[2] == b'-' && fields[35] == b'-';
+        if !dashes || rest.first().is_some_and(|&next| next != b'-') {
             return None;
         }
-        trace.parse().ok()
+        if version == b"ff" || lower_hex(version).is_none() || lower_hex(parent)? == 0 {
+            return None;
+        }
+        Self::of_digits(trace)
+    }
+
+    fn of_digits(digits: &[u8]) -> Option<Self> {
+        let (high, low) = digits.split_at_checked(16)?;
+        let bits = u128::from(lower_hex(high)?) << 64 | u128::from(lower_hex(low)?);
+        (low.len() == 16 && bits != 0).then_some(Self(bits))
     }
 }
 
-/// Adds that many of the number's lowest hexadecimal digits: every request's are written, and formatting takes many times as long.
-fn push_hex(text: &mut String, number: u128, digits: u32) {
-    for place in (0..digits).rev() {
-        let digit = (number >> (4 * place)) as u32 & 0xf;
-        text.extend(char::from_digit(digit, 16));
+/// The two lower-case hexadecimal digits of each byte: every request's are written, and formatting takes many times as long.
+fn hex<const BYTES: usize, const DIGITS: usize>(bytes: [u8; BYTES]) -> [u8; DIGITS] {
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+    let mut digits = [0; DIGITS];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
     }
+    digits
+}
+
+fn text(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).expect("hexadecimal digits are ASCII")
 }
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(text(&self.digits()))
     }
 }
 
@@ -76,31 +97,37 @@ impl FromStr for TraceId {
     type Err = NotATraceId;
 
     fn from_str(text: &str) -> Result<Self, NotATraceId> {
-        match lower_hex(text, 32) {
-            Some(0) | None => Err(NotATraceId),
-            Some(bits) => Ok(Self(bits)),
-        }
+        Self::of_digits(text.as_bytes()).ok_or(NotATraceId)
     }
 }
 
-/// The number that so many lower-case hexadecimal digits make, 32 at most. Every request's are read.
-fn lower_hex(text: &str, digits: usize) -> Option<u128> {
-    if text.len() != digits {
-        return None;
-    }
-    text.bytes().try_fold(0, |number: u128, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(digit))
-    })
+/// The number that lower-case hexadecimal digits make, of which the last 16 count. Every request's are read.
+fn lower_hex(digits: &[u8]) -> Option<u64> {
+    let (number, all) = digits.iter().fold((0, 0), |(number, all), &digit| {
+        let value = LOWER_HEX[usize::from(digit)];
+        (number << 4 | u64::from(value), all | value)
+    });
+    // Not with each digit: nearly all that comes is good.
+    (all < NO_DIGIT).then_some(number)
 }
+
+/// A bit that no digit has.
+const NO_DIGIT: u8 = 0x10;
+
+/// What each byte is as a lower-case hexadecimal digit, or [`NO_DIGIT`].
+const LOWER_HEX: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 impl Serialize for TraceId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(text(&self.digits()))
     }
 }
 

@@ -183,11 +183,15 @@ impl Row {
 /// `ws/incremental`, with the encoding behind it only where it is not the usual one: `quic/full/compact`.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut name = format!("{}/{}", self.transport, self.state);
-        if self.encoding == Encoding::Compact {
-            name.push_str("/compact");
+        let encoding = match self.encoding {
+            Encoding::Events => "",
+            Encoding::Compact => "/compact",
+        };
+        let name = format_args!("{}/{}{encoding}", self.transport, self.state);
+        match (f.width(), f.precision()) {
+            (None, None) => f.write_fmt(name),
+            _ => f.pad(&name.to_string()),
         }
-        f.pad(&name)
     }
 }
 

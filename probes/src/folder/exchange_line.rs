@@ -1,8 +1,6 @@
 //! One line of `exchanges.jsonl`: an exchange with its stamps relative to `dispatched` and its figures.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::cell::{CellSample, exact_sum};
 use crate::clock::Stamp;
@@ -13,13 +11,11 @@ use crate::metric::Metric;
 use crate::recorder::Recorder;
 use crate::row::Row;
 
-/// Stamps of an exchange in nanoseconds since `dispatched`; those that were not reached are absent.
-type Stamps = BTreeMap<&'static str, i64>;
-
 #[derive(Serialize)]
 pub(super) struct ExchangeLine<'a> {
     trace: TraceId,
-    row: String,
+    #[serde(serialize_with = "by_name")]
+    row: Row,
     block: u32,
     session: u32,
     turn: u32,
@@ -28,16 +24,14 @@ pub(super) struct ExchangeLine<'a> {
     failure: Option<FailureKind>,
     /// The one absolute stamp: nanoseconds of the host's monotonic clock.
     dispatched: Stamp,
-    stamps: Stamps,
+    stamps: Stamps<'a>,
     deltas: usize,
     chunks: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     joined: bool,
-    /// Figures that an exchange has once.
-    figures: BTreeMap<Metric, i64>,
-    /// Means of the figures that an exchange has once per delta.
-    means: BTreeMap<Metric, f64>,
+    figures: Once<'a>,
+    means: Means<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<TokenLines<'a>>,
 }
@@ -57,17 +51,23 @@ struct TokenLine {
     handling: Option<HandlingLine>,
 }
 
-/// What became of a delta once it had come, in nanoseconds.
+/// What became of a delta once it had come, in nanoseconds, and when that was over, as it was stamped.
 #[derive(Serialize)]
 struct HandlingLine {
-    wakeup: u32,
-    poll: u32,
-    decode: u32,
+    wakeup: i64,
+    poll: i64,
+    decode: i64,
+    decoded: i64,
 }
 
 impl<'a> ExchangeLine<'a> {
     /// The line of `joined`, whose figures `sums` took.
-    pub(super) fn new(row: Row, joined: &'a JoinedExchange, sums: Sums, keep_tokens: bool) -> Self {
+    pub(super) fn new(
+        row: Row,
+        joined: &'a JoinedExchange,
+        sums: &'a Sums,
+        keep_tokens: bool,
+    ) -> Self {
         let exchange = &joined.exchange;
         let (outcome, failure) = match exchange.outcome {
             Outcome::Complete => ("complete", None),
@@ -75,29 +75,44 @@ impl<'a> ExchangeLine<'a> {
             Outcome::Cancelled => ("cancelled", None),
             Outcome::Failed(kind) => ("failed", Some(kind)),
         };
-        let (figures, means) = figures(sums);
         Self {
             trace: exchange.trace,
-            row: row.to_string(),
+            row,
             block: exchange.place.block,
             session: exchange.place.session,
             turn: exchange.place.turn,
             outcome,
             failure,
             dispatched: exchange.dispatched,
-            stamps: stamps(joined),
+            stamps: Stamps(joined),
             deltas: exchange.tokens.len(),
             chunks: exchange.chunks,
             usage: exchange.usage,
             joined: joined.hop.is_some(),
-            figures,
-            means,
+            figures: Once(sums),
+            means: Means(sums),
             tokens: keep_tokens.then_some(TokenLines(joined)),
         }
     }
 }
 
-fn stamps(joined: &JoinedExchange) -> Stamps {
+fn by_name<S: Serializer>(row: &Row, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(row)
+}
+
+/// Stamps of an exchange in nanoseconds since `dispatched`; those that were not reached are absent.
+struct Stamps<'a>(&'a JoinedExchange);
+
+impl Serialize for Stamps<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let reached = stamps(self.0).into_iter();
+        let dispatched = self.0.exchange.dispatched;
+        let since = |(name, stamp): (_, Option<Stamp>)| Some((name, stamp?.since(dispatched)));
+        serializer.collect_map(reached.filter_map(since))
+    }
+}
+
+fn stamps(joined: &JoinedExchange) -> [(&'static str, Option<Stamp>); 15] {
     let JoinedExchange { exchange, hop } = joined;
     let hop = hop.as_ref();
     [
@@ -123,33 +138,49 @@ fn stamps(joined: &JoinedExchange) -> Stamps {
         ),
         ("up_end", hop.and_then(|hop| hop.up_end)),
     ]
-    .into_iter()
-    .filter_map(|(name, stamp)| Some((name, stamp?.since(exchange.dispatched))))
-    .collect()
-}
-
-/// Figures that come once, and means of those that come once per delta.
-fn figures(sums: Sums) -> (BTreeMap<Metric, i64>, BTreeMap<Metric, f64>) {
-    let mut once = BTreeMap::new();
-    let mut means = BTreeMap::new();
-    for (metric, (sum, count)) in Metric::ALL.into_iter().zip(sums.0) {
-        match count {
-            0 => {}
-            _ if metric.is_per_delta() => {
-                means.insert(metric, sum as f64 / count as f64);
-            }
-            // One value is its own sum.
-            _ => once.extend(i64::try_from(sum).ok().map(|nanos| (metric, nanos))),
-        }
-    }
-    (once, means)
 }
 
 /// Sum and number of an exchange's values, by figure.
 #[derive(Default)]
 pub(super) struct Sums([(i128, u64); Metric::ALL.len()]);
 
+/// Figures that an exchange has once.
+struct Once<'a>(&'a Sums);
+
+impl Serialize for Once<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let values = self
+            .0
+            .values()
+            .filter(|(metric, ..)| !metric.is_per_delta());
+        // One value is its own sum.
+        let once = values.filter_map(|(metric, sum, _)| {
+            let nanos = i64::try_from(sum).ok()?;
+            Some((metric.name(), nanos))
+        });
+        serializer.collect_map(once)
+    }
+}
+
+/// Means of the figures that an exchange has once per delta.
+struct Means<'a>(&'a Sums);
+
+impl Serialize for Means<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let values = self.0.values().filter(|(metric, ..)| metric.is_per_delta());
+        let means = values.map(|(metric, sum, count)| (metric.name(), sum as f64 / count as f64));
+        serializer.collect_map(means)
+    }
+}
+
 impl Sums {
+    /// The figures that have values, with the sum and the number of theirs.
+    fn values(&self) -> impl Iterator<Item = (Metric, i128, u64)> {
+        let all = Metric::ALL.into_iter().zip(&self.0);
+        all.filter(|(_, (_, count))| *count > 0)
+            .map(|(metric, &(sum, count))| (metric, sum, count))
+    }
+
     pub(super) fn of(joined: &JoinedExchange) -> Self {
         let mut sums = Self::default();
         derive_into(&joined.exchange, joined.hop.as_ref(), &mut sums);
@@ -188,7 +219,7 @@ impl Figures for Sums {
 struct TokenLines<'a>(&'a JoinedExchange);
 
 impl Serialize for TokenLines<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let JoinedExchange { exchange, hop } = self.0;
         let since = |stamp: &Stamp| stamp.since(exchange.dispatched);
         let of_hop = |stamps: fn(&HopExchange) -> &[Stamp], k: usize| {
@@ -206,9 +237,10 @@ impl Serialize for TokenLines<'_> {
                     .as_ref()
                     .and_then(|spans| spans.get(k).copied()),
                 handling: exchange.handling.get(k).map(|it| HandlingLine {
-                    wakeup: it.wakeup,
-                    poll: it.poll,
-                    decode: it.decode,
+                    wakeup: it.wakeup(mark.at),
+                    poll: it.poll(),
+                    decode: it.decode(),
+                    decoded: since(&it.decoded),
                 }),
             }
         }))

@@ -40,6 +40,9 @@ const MANIFEST: &str = "run.json";
 const REPORT: &str = "report.json";
 const EXCHANGES: &str = "exchanges.jsonl";
 
+/// Lines wait for one another up to so many bytes: a write of each would cost more than the line.
+const WAITING_LINES: usize = 64 << 10;
+
 /// Whether each delta's stamps go into `exchanges.jsonl`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenStamps {
@@ -54,7 +57,7 @@ pub enum TokenStamps {
 ///
 /// Call [`book_exchanges`](Self::book_exchanges) and [`append_interval`](Self::append_interval) after each cell, or
 /// each part of a long one, and [`checkpoint`](Self::checkpoint) now and then: a run that is interrupted then reads back
-/// up to its last checkpoint.
+/// up to its last checkpoint. Lines of exchanges may wait until then, or until [`flush`](Self::flush).
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -91,7 +94,10 @@ impl RunFolder {
             path: path.to_owned(),
             tokens,
             started,
-            exchanges: BufWriter::new(File::create(&exchanges).map_err(writing(&exchanges))?),
+            exchanges: BufWriter::with_capacity(
+                WAITING_LINES,
+                File::create(&exchanges).map_err(writing(&exchanges))?,
+            ),
             logs: BTreeMap::new(),
         };
         replace_json(&manifest, record)?;
@@ -148,13 +154,29 @@ impl RunFolder {
         let keep = self.tokens == TokenStamps::Keep;
         let mut append = || -> io::Result<()> {
             for joined in exchanges {
-                let line = ExchangeLine::new(row, joined, sums(joined), keep);
+                let sums = sums(joined);
+                let line = ExchangeLine::new(row, joined, &sums, keep);
                 serde_json::to_writer(&mut self.exchanges, &line)?;
                 self.exchanges.write_all(b"\n")?;
             }
-            self.exchanges.flush()
+            Ok(())
         };
-        append().map_err(writing(&self.path.join(EXCHANGES)))
+        append().map_err(|cause| self.no_lines(cause))
+    }
+
+    /// Writes the lines of exchanges that still wait.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Write`].
+    pub fn flush(&mut self) -> Result<(), FolderError> {
+        let flushed = self.exchanges.flush();
+        flushed.map_err(|cause| self.no_lines(cause))
+    }
+
+    fn no_lines(&self, cause: io::Error) -> FolderError {
+        let path = self.path.join(EXCHANGES);
+        FolderError::Write { path, cause }
     }
 
     /// Adds the histograms of a cell, or of a part of one, to the logs: `recorder` holds these exchanges and no others.
@@ -191,12 +213,13 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Replaces `run.json` by the record as it stands, at once or not at all.
+    /// Replaces `run.json` by the record as it stands, at once or not at all, when all lines of exchanges are written.
     ///
     /// # Errors
     ///
     /// [`FolderError::Write`].
-    pub fn checkpoint(&self, record: &RunRecord) -> Result<(), FolderError> {
+    pub fn checkpoint(&mut self, record: &RunRecord) -> Result<(), FolderError> {
+        self.flush()?;
         replace_json(&self.path.join(MANIFEST), record)
     }
 
@@ -205,8 +228,14 @@ impl RunFolder {
     /// # Errors
     ///
     /// [`FolderError::Write`].
-    pub fn finish(self, record: &RunRecord, recorders: &Recorders) -> Result<Report, FolderError> {
-        self.checkpoint(record)?;
+    pub fn finish(
+        mut self,
+        record: &RunRecord,
+        recorders: &Recorders,
+    ) -> Result<Report, FolderError> {
+        // What can be written is, whatever became of the lines.
+        let flushed = self.flush();
+        replace_json(&self.path.join(MANIFEST), record)?;
         for (row, recorder) in recorders {
             for metric in Metric::ALL {
                 let text = hgrm::text(recorder.histogram(metric));
@@ -218,6 +247,7 @@ impl RunFolder {
         }
         let report = Report::build(record, recorders);
         replace_json(&self.path.join(REPORT), &report)?;
+        flushed?;
         Ok(report)
     }
 

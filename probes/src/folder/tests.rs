@@ -200,6 +200,8 @@ fn what_is_booked_in_one_go_is_what_each_books_alone() {
     let (mut booking, mut sampling) = (Recorder::new(), CellSample::default());
     let booked = at_once.book_exchanges(WS, &exchanges, &mut booking, &mut sampling);
     booked.unwrap();
+    each.flush().unwrap();
+    at_once.flush().unwrap();
     let texts = [each_path, at_once_path].map(|path| fs::read_to_string(path).unwrap());
     assert_eq!(texts[0].lines().count(), exchanges.len());
     assert_eq!(texts[0], texts[1]);
@@ -222,6 +224,7 @@ fn line(exchange: Exchange, hop: Option<HopExchange>, tokens: TokenStamps) -> Va
     folder
         .append_exchanges(WS, &[JoinedExchange { exchange, hop }])
         .unwrap();
+    folder.flush().unwrap();
     let text = fs::read_to_string(dir.path().join("exchanges.jsonl")).unwrap();
     assert_eq!(text.lines().count(), 1);
     serde_json::from_str(&text).unwrap()
@@ -352,7 +355,7 @@ fn a_log_that_is_cut_or_lost_is_damage_and_no_other_figure() {
 #[test]
 fn an_interrupted_run_may_lack_its_last_lines_and_says_so() {
     let dir = TempDir::new().unwrap();
-    let (folder, mut record, _) = write(dir.path(), 2);
+    let (mut folder, mut record, _) = write(dir.path(), 2);
     record.ended_at = None;
     folder.checkpoint(&record).unwrap();
     drop(folder);
