@@ -1,4 +1,4 @@
-//! Events that are like the one before: of a stream's deltas nearly all bytes are the same ones, and where only a value differs
+//! Events that are like one before: of a stream's deltas nearly all bytes are the same ones, and where only a value differs
 //! that told nothing, the event means the same and need not be walked again.
 
 use std::ops::Range;
@@ -13,17 +13,27 @@ use crate::sse::SseEvent;
 const LONGEST: usize = 1024;
 const LONGEST_NAME: usize = 64;
 
-/// The last event of deltas alone that was walked, and where later ones may differ from it.
-#[derive(Debug, Default)]
+/// The last events of deltas alone that were walked, each of another form.
+#[derive(Debug)]
 pub(super) struct Alike {
+    forms: Vec<Form>,
+    /// How many are remembered.
+    most: usize,
+    /// Which one gives way to the next.
+    oldest: usize,
+    /// The values that told nothing of the event that is being walked.
+    walked: Leaves,
+}
+
+/// An event that was walked, and where others of its form may differ from it.
+#[derive(Debug)]
+struct Form {
     name: Vec<u8>,
-    /// Its data; empty where there is none to compare with.
+    /// Its data.
     text: Vec<u8>,
     kinds: Kinds,
     /// The places in the text of values that told nothing, in order.
     leaves: Vec<Leaf>,
-    /// Those of the event that is being walked.
-    walked: Leaves,
 }
 
 #[derive(Debug)]
@@ -34,9 +44,62 @@ struct Leaf {
 }
 
 impl Alike {
-    /// The kinds of the event's deltas where it differs from the remembered one in nothing that tells of them.
+    /// Remembers so many forms.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            forms: Vec::new(),
+            most,
+            oldest: 0,
+            walked: Leaves::default(),
+        }
+    }
+
+    /// The kinds of the event's deltas where it differs from a remembered one in nothing that tells of them.
     pub(super) fn kinds(&self, event: SseEvent<'_>) -> Option<&[DeltaKind]> {
-        if self.text.is_empty() || event.name != self.name {
+        self.forms.iter().find_map(|form| form.kinds(event))
+    }
+
+    /// Where the reader of the next event puts what told it nothing.
+    pub(super) fn leaves(&mut self) -> &mut Leaves {
+        self.walked.clear();
+        &mut self.walked
+    }
+
+    /// Remembers the event that was walked. All that its reader made of it are these `kinds`.
+    pub(super) fn learn(&mut self, event: SseEvent<'_>, kinds: &Kinds) {
+        let is_short = event.data.len() <= LONGEST && event.name.len() <= LONGEST_NAME;
+        let Some(few) = kinds.few().filter(|_| is_short && !self.walked.incomplete) else {
+            return;
+        };
+        self.walked.places.sort_unstable_by_key(|place| place.start);
+        let places = &self.walked.places;
+        if let Some(form) = self.forms.iter_mut().find(|it| it.is_of(event, places)) {
+            return form.widen(event, places, few);
+        }
+        if self.forms.len() < self.most {
+            self.forms.push(Form::empty());
+            self.oldest = self.forms.len() - 1;
+        }
+        if let Some(form) = self.forms.get_mut(self.oldest) {
+            form.become_that_of(event, places, few);
+            self.oldest = (self.oldest + 1) % self.most;
+        }
+    }
+}
+
+impl Form {
+    /// Of events that turn longer and shorter none allocates.
+    fn empty() -> Self {
+        Self {
+            name: Vec::with_capacity(LONGEST_NAME),
+            text: Vec::with_capacity(LONGEST),
+            kinds: Kinds::default(),
+            leaves: Vec::with_capacity(Leaves::MOST),
+        }
+    }
+
+    fn kinds(&self, event: SseEvent<'_>) -> Option<&[DeltaKind]> {
+        if event.name != self.name {
             return None;
         }
         let (mut compared, mut rest) = (0, event.data);
@@ -53,48 +116,8 @@ impl Alike {
         (rest == &self.text[compared..]).then_some(self.kinds.as_slice())
     }
 
-    /// Where the reader of the next event puts what told it nothing.
-    pub(super) fn leaves(&mut self) -> &mut Leaves {
-        self.walked.clear();
-        &mut self.walked
-    }
-
-    /// Remembers the event that was walked. All that its reader made of it are these `kinds`.
-    pub(super) fn learn(&mut self, event: SseEvent<'_>, kinds: &Kinds) {
-        let is_short = event.data.len() <= LONGEST && event.name.len() <= LONGEST_NAME;
-        let Some(few) = kinds.few().filter(|_| is_short && !self.walked.incomplete) else {
-            return;
-        };
-        if self.text.capacity() == 0 {
-            // Of events that turn longer and shorter none allocates.
-            self.name.reserve_exact(LONGEST_NAME);
-            self.text.reserve_exact(LONGEST);
-            self.leaves.reserve_exact(Leaves::MOST);
-        }
-        self.walked.places.sort_unstable_by_key(|place| place.start);
-        let places = self.walked.places.iter().cloned();
-        if self.has_form(event) {
-            for (leaf, place) in self.leaves.iter_mut().zip(places) {
-                leaf.differs |= self.text[leaf.place.clone()] != event.data[place.clone()];
-                leaf.place = place;
-            }
-        } else {
-            self.leaves.clear();
-            self.leaves.extend(places.map(|place| Leaf {
-                place,
-                differs: false,
-            }));
-        }
-        self.name.clear();
-        self.name.extend_from_slice(event.name);
-        self.text.clear();
-        self.text.extend_from_slice(event.data);
-        self.kinds = few;
-    }
-
-    /// The event that was walked is the remembered one but for its values.
-    fn has_form(&self, event: SseEvent<'_>) -> bool {
-        let places = &self.walked.places;
+    /// The event is this one but for its values, which lie at these `places`.
+    fn is_of(&self, event: SseEvent<'_>, places: &[Range<usize>]) -> bool {
         if event.name != self.name || places.len() != self.leaves.len() {
             return false;
         }
@@ -106,6 +129,31 @@ impl Alike {
             (old, new) = (leaf.place.end, place.end);
         }
         self.text[old..] == event.data[new..]
+    }
+
+    /// Takes in another event of this form.
+    fn widen(&mut self, event: SseEvent<'_>, places: &[Range<usize>], kinds: Kinds) {
+        for (leaf, place) in self.leaves.iter_mut().zip(places) {
+            leaf.differs |= self.text[leaf.place.clone()] != event.data[place.clone()];
+            leaf.place = place.clone();
+        }
+        self.text.clear();
+        self.text.extend_from_slice(event.data);
+        self.kinds = kinds;
+    }
+
+    /// Forgets what it was.
+    fn become_that_of(&mut self, event: SseEvent<'_>, places: &[Range<usize>], kinds: Kinds) {
+        self.leaves.clear();
+        self.leaves.extend(places.iter().map(|place| Leaf {
+            place: place.clone(),
+            differs: false,
+        }));
+        self.name.clear();
+        self.name.extend_from_slice(event.name);
+        self.text.clear();
+        self.text.extend_from_slice(event.data);
+        self.kinds = kinds;
     }
 }
 
@@ -223,6 +271,7 @@ mod tests {
             events in prop::collection::vec((prop_oneof![4 => 0..1usize, 1 => 0..4usize], any::<[prop::sample::Index; 7]>()), 2..16),
         ) {
             let mut learning = Decoder::new(FORMS[dialect].0, Framing::Messages);
+            let mut remembering = Decoder::for_replies(FORMS[dialect].0, Framing::Messages);
             for (form, values) in events {
                 // Half of all values are among the first four.
                 let values = values.map(|value| match value.index(2) {
@@ -236,6 +285,11 @@ mod tests {
                 // What is known of usage comes from all events; what one event tells is what a new decoder makes of it.
                 let mut fresh = Decoder::new(FORMS[dialect].0, Framing::Messages);
                 let wanted = told(&mut fresh, &event);
+                // Each event is another reply's.
+                remembering.reset();
+                prop_assert_eq!(told(&mut remembering, &event).0, &wanted.0[..], "{}", String::from_utf8_lossy(&event));
+                prop_assert_eq!(remembering.terminal(), fresh.terminal());
+                prop_assert_eq!(remembering.usage(), fresh.usage());
                 prop_assert_eq!(told(&mut learning, &event), wanted, "{}", String::from_utf8_lossy(&event));
                 prop_assert_eq!(learning.terminal(), fresh.terminal());
                 if let Some(usage) = fresh.usage()
@@ -268,5 +322,28 @@ mod tests {
         assert!(known(&chunk(34, "e")));
         assert!(!known(&chunk(34, "f").replace("null", "\"stop\"")));
         assert!(!known(&chunk(34, &"long ".repeat(super::LONGEST / 5))));
+    }
+
+    #[test]
+    fn the_events_of_a_reply_are_known_from_the_reply_before() {
+        let mut decoder = Decoder::for_replies(Dialect::Chat, Framing::Messages);
+        let reply = |id: u32| {
+            [
+                r#"{"role":"assistant","content":""}"#,
+                r#"{"content":"a"}"#,
+                "{}",
+            ]
+            .map(|delta| format!(r#"{{"id":{id},"choices":[{{"index":0,"delta":{delta}}}]}}"#))
+        };
+        for id in 1..5 {
+            for event in reply(id) {
+                let bare = crate::sse::SseEvent::bare(event.as_bytes());
+                let known = decoder.state.alike.kinds(bare).is_some();
+                assert_eq!(known, id > 2, "the first two tell what differs: {event}");
+                let deltas = usize::from(event.contains("\"a\""));
+                assert_eq!(told(&mut decoder, event.as_bytes()).0.len(), deltas);
+            }
+            decoder.reset();
+        }
     }
 }

@@ -25,6 +25,9 @@ use kinds::Kinds;
 /// The largest event that [`Decoder::new`] takes, in bytes: room for a terminal event that repeats a long response.
 pub const EVENT_LIMIT: usize = 64 << 20;
 
+/// Forms of events that one decoder of many replies remembers: those that begin a reply, make it up and end it.
+const FORMS_OF_REPLIES: usize = 6;
+
 /// What one event meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meaning {
@@ -119,8 +122,18 @@ impl Decoder {
         Self::with_limit(dialect, framing, EVENT_LIMIT)
     }
 
+    /// A decoder for many replies, one after the other, with a [`reset`](Self::reset) between: of one server's replies the first
+    /// and the last events are alike too, and need not be walked each time.
+    pub fn for_replies(dialect: Dialect, framing: Framing) -> Self {
+        Self::remembering(FORMS_OF_REPLIES, dialect, framing, EVENT_LIMIT)
+    }
+
     /// A decoder that takes events of up to `limit` bytes.
     pub fn with_limit(dialect: Dialect, framing: Framing, limit: usize) -> Self {
+        Self::remembering(1, dialect, framing, limit)
+    }
+
+    fn remembering(forms: usize, dialect: Dialect, framing: Framing, limit: usize) -> Self {
         Self {
             splitter: match framing {
                 Framing::Sse => Splitter::Sse(SseSplitter::new(limit)),
@@ -135,7 +148,7 @@ impl Decoder {
                 cached_by_timings: None,
                 counts: anthropic::Counts::default(),
                 unreadable: 0,
-                alike: Alike::default(),
+                alike: Alike::new(forms),
             },
         }
     }
