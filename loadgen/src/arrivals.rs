@@ -4,14 +4,14 @@ use serde::Serialize;
 use tokenlag_probes::Place;
 
 use crate::rate::{Burstiness, Rate};
-use crate::schedule::{Closed, Constant, Gamma, Poisson, Schedule};
+use crate::schedule::{Constant, Gamma, Poisson, Schedule};
 use crate::seeds::{Purpose, generator};
 
 /// What makes sessions arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "pattern", rename_all = "kebab-case")]
 pub enum Arrivals {
-    /// A closed loop.
+    /// A closed loop: whoever is done starts anew.
     Closed,
     /// Equal gaps.
     Constant {
@@ -33,19 +33,19 @@ pub enum Arrivals {
 }
 
 impl Arrivals {
-    /// The arrivals of one block: the same for all rows.
-    pub fn schedule(self, seed: u64, block: u32) -> Box<dyn Schedule> {
+    /// The arrivals of one block: the same for all rows. A closed loop has no schedule.
+    pub fn schedule(self, seed: u64, block: u32) -> Option<Box<dyn Schedule>> {
         let place = Place {
             block,
             ..Place::default()
         };
         let random = || generator(seed, Purpose::Arrivals, 0, place);
-        match self {
-            Self::Closed => Box::new(Closed),
+        Some(match self {
+            Self::Closed => return None,
             Self::Constant { rate } => Box::new(Constant::new(rate)),
             Self::Poisson { rate } => Box::new(Poisson::new(rate, random())),
             Self::Gamma { rate, burstiness } => Box::new(Gamma::new(rate, burstiness, random())),
-        }
+        })
     }
 
     /// The schedule sets the starts, not the replies before them.

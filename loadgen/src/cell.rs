@@ -1,26 +1,22 @@
 //! One cell: one row's turn in one block. Sessions start as the schedule says, side by side, and all come home.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokenlag_channel::{Channel, Counters};
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Stamp};
-use tokio::task::{JoinError, JoinSet, LocalSet, yield_now};
+use tokio::task::{JoinError, JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use crate::arrivals::Arrivals;
 use crate::gate::Gate;
-use crate::pacing::Pacer;
+use crate::places::Places;
 use crate::prompt::Phase;
-use crate::schedule::Arrival;
-use crate::session::{self, Lane, Prepared, SessionEnd, SessionName, Shared};
+use crate::session::{Lane, SessionEnd, Shared};
 
 /// How long the farewell of a channel may take.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Arrivals that are too late are counted so many at a time: replies under way are read in between.
-const COUNTED_AT_ONCE: u64 = 256;
 
 /// Which connections sessions use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +26,7 @@ pub enum Connections {
     /// A session takes one that an earlier session left, if there is any.
     Pooled,
     /// All sessions of a cell send over one channel at the same time: one connection where it carries exchanges side by
-    /// side, elsewhere a common pool with as many as were needed at once.
+    /// side (a WebSocket those of sixteen sessions), elsewhere a common pool with as many as were needed at once.
     Shared,
 }
 
@@ -155,21 +151,23 @@ pub async fn run_into(
     LocalSet::new().run_until(running.run()).await
 }
 
-struct Running<'a, S> {
-    shared: Rc<Shared>,
-    lane: Rc<Lane>,
-    plan: CellPlan,
-    name: CellName,
+/// A cell that goes on.
+pub(crate) struct Running<'a, S> {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) lane: Rc<Lane>,
+    pub(crate) plan: CellPlan,
+    pub(crate) name: CellName,
     sink: &'a mut S,
-    sessions: JoinSet<(SessionEnd, Channel)>,
+    /// Of an open loop.
+    pub(crate) sessions: JoinSet<(SessionEnd, Channel)>,
     /// Before what sessions have to do between turns.
-    gate: Rc<Gate>,
+    pub(crate) gate: Rc<Gate>,
     /// Channels that are idle and may be used again.
     idle: Vec<Channel>,
     /// The one that all sessions use, where they share.
     shared_channel: Option<Channel>,
     farewells: JoinSet<()>,
-    end: CellEnd,
+    pub(crate) end: CellEnd,
 }
 
 impl<S: Sink> Running<'_, S> {
@@ -177,7 +175,10 @@ impl<S: Sink> Running<'_, S> {
         // What came before the cell, as while warming up, is none of its own.
         self.lane.endpoint.dial.stamping.take();
         self.end.started = MonoClock.now();
-        self.start_sessions().await;
+        match self.plan.arrivals {
+            Arrivals::Closed => self.fill_places().await,
+            _ => self.start_as_due().await,
+        }
         while self.come_home().await {}
         self.end.ended = MonoClock.now();
         self.end.wakeups = self.lane.endpoint.dial.stamping.take();
@@ -189,139 +190,84 @@ impl<S: Sink> Running<'_, S> {
         self.end
     }
 
-    async fn start_sessions(&mut self) {
-        let clock = MonoClock;
-        let pacer = Pacer::new();
-        let (seed, block) = (self.shared.prompts.seed, self.name.block);
-        let mut schedule = self.plan.arrivals.schedule(seed, block);
-        let over = self.plan.duration.map(|span| self.end.started + span);
-        let is_over = |at: Stamp| over.is_some_and(|over| at >= over);
-        let limit = self.plan.sessions.unwrap_or(u64::MAX);
-        while self.end.sessions + self.end.not_started < limit {
-            let due = match schedule.next_arrival() {
-                Arrival::WhenFree => None,
-                Arrival::At(offset) => Some(self.end.started + offset),
+    /// When nothing starts any more.
+    pub(crate) fn over(&self) -> Option<Stamp> {
+        self.plan.duration.map(|span| self.end.started + span)
+    }
+
+    /// Runs a closed loop to its end.
+    async fn fill_places(&mut self) {
+        let common = (&self.shared, &self.lane, &self.gate);
+        let shares = self.plan.connections == Connections::Shared;
+        self.shared_channel = shares.then(|| self.lane.shared_channel());
+        let places = Rc::new(Places::new(
+            common,
+            self.plan,
+            self.name,
+            self.over(),
+            self.shared_channel.clone(),
+        ));
+        let mut occupied = JoinSet::new();
+        for _ in 0..places.count() {
+            // The runtime moves a task's future many times before it stays; a boxed one it does not copy.
+            occupied.spawn_local(Box::pin(places.clone().occupy()));
+        }
+        loop {
+            let left = tokio::select! {
+                biased;
+                () = places.arrived() => None,
+                left = occupied.join_next() => Some(left),
             };
-            if due.is_some_and(is_over) {
-                break;
+            for (end, done) in places.take_home() {
+                self.take_end(end);
+                done.into_iter().for_each(|channel| self.close(channel));
             }
-            if is_over(clock.now()) {
-                // The rest of those that were due is counted, until one lies beyond the end.
-                if due.is_none() || !self.too_late().await {
-                    break;
-                }
-                continue;
-            }
-            // Whatever takes time is done before the arrival is due, and before a place is free.
-            let prepared = self.prepare(due);
-            while self.sessions.len() >= self.plan.concurrency {
-                self.come_home().await;
-            }
-            // Whoever found a place in time starts, even if the wakeup comes after the cell's end.
-            let has_time = due.is_some_and(|due| clock.now() < due);
-            if let Some(due) = due {
-                self.wait(pacer.until(&clock, due)).await;
-            }
-            // What ended just now leaves its place and its connection to the one that starts.
-            while let Some(home) = self.sessions.try_join_next() {
-                self.take_home(home);
-            }
-            if self.shared.stop.is_raised() {
-                break;
-            }
-            if has_time || !is_over(clock.now()) {
-                self.start(prepared);
-                // It leaves now, and not once the next one is prepared.
-                yield_now().await;
-            } else if due.is_none() || !self.too_late().await {
-                break;
+            match left {
+                None => {}
+                Some(Some(left)) => self.idle.extend(returned(left).flatten()),
+                Some(None) => break,
             }
         }
-    }
-
-    /// Counts an arrival that can no longer start; `false`: the run was stopped, and no more need be counted.
-    async fn too_late(&mut self) -> bool {
-        self.end.not_started += 1;
-        if self.end.not_started.is_multiple_of(COUNTED_AT_ONCE) {
-            yield_now().await;
-            while let Some(home) = self.sessions.try_join_next() {
-                self.take_home(home);
-            }
-        }
-        !self.shared.stop.is_raised()
-    }
-
-    /// The next session, ready to leave.
-    fn prepare(&self, due: Option<Stamp>) -> Prepared {
-        let name = SessionName {
-            phase: self.name.phase,
-            block: self.name.block,
-            session: self.end.sessions as u32,
-            serial: self.name.first_serial + self.end.sessions,
-            due,
-        };
-        session::prepare(&self.shared, &self.lane, name, self.plan.turns)
-    }
-
-    fn start(&mut self, prepared: Prepared) {
-        self.end.sessions += 1;
-        let (shared, lane) = (self.shared.clone(), self.lane.clone());
-        let (channel, gate) = (self.channel(), self.gate.clone());
-        // The runtime moves a task's future many times before it stays; a boxed one it does not copy.
-        self.sessions.spawn_local(Box::pin(async move {
-            let end = session::run(&shared, &lane, prepared, &channel, &gate).await;
-            (end, channel)
-        }));
+        self.end.sessions = places.begun();
     }
 
     /// The channel of a session that starts.
-    fn channel(&mut self) -> Channel {
+    pub(crate) fn channel(&mut self) -> Channel {
         match self.plan.connections {
             Connections::PerSession => self.lane.channel(),
             Connections::Pooled => self.idle.pop().unwrap_or_else(|| self.lane.channel()),
             Connections::Shared => {
                 let shared = &mut self.shared_channel;
-                shared.get_or_insert_with(|| self.lane.channel()).clone()
-            }
-        }
-    }
-
-    /// Waits for the arrival that is due next, or for the stop; sessions that end meanwhile come home.
-    async fn wait(&mut self, due: impl Future<Output = ()>) {
-        let stop = self.shared.stop.clone();
-        let mut over = pin!(stop.or(due));
-        loop {
-            tokio::select! {
-                biased;
-                _ = &mut over => return,
-                Some(home) = self.sessions.join_next() => self.take_home(home),
+                let shared = shared.get_or_insert_with(|| self.lane.shared_channel());
+                shared.for_session()
             }
         }
     }
 
     /// Waits for one session's end; `false` when none is left.
-    async fn come_home(&mut self) -> bool {
+    pub(crate) async fn come_home(&mut self) -> bool {
         let home = self.sessions.join_next().await;
         let any = home.is_some();
         home.into_iter().for_each(|home| self.take_home(home));
         any
     }
 
-    fn take_home(&mut self, home: Result<(SessionEnd, Channel), JoinError>) {
-        let (mut end, channel) = match home {
-            Ok(home) => home,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // Nobody cancels a session.
-            Err(_) => return,
+    pub(crate) fn take_home(&mut self, home: Result<(SessionEnd, Channel), JoinError>) {
+        let Some((end, channel)) = returned(home) else {
+            return;
         };
-        self.sink.session_ended(std::mem::take(&mut end.exchanges));
-        self.end.take(end);
+        self.take_end(end);
         match self.plan.connections {
             Connections::Pooled => self.idle.push(channel),
             Connections::PerSession => self.close(channel),
             // Others may still use it.
             Connections::Shared => {}
         }
+    }
+
+    fn take_end(&mut self, mut end: SessionEnd) {
+        self.sink.session_ended(std::mem::take(&mut end.exchanges));
+        self.end.take(end);
     }
 
     /// Says goodbye beside what goes on. A peer that does not answer in time is left without.
@@ -331,5 +277,14 @@ impl<S: Sink> Running<'_, S> {
         self.farewells.spawn_local(async move {
             let _ = timeout(FAREWELL, channel.close()).await;
         });
+    }
+}
+
+/// What a task returned; its panic goes on here. Nobody cancels one.
+fn returned<T>(task: Result<T, JoinError>) -> Option<T> {
+    match task {
+        Ok(returned) => Some(returned),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
     }
 }

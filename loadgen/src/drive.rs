@@ -4,18 +4,22 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokenlag_channel::{Channel, ChannelError, Reply, Request, Stamping};
-use tokenlag_dialect::{Decoder, Dialect};
+use tokenlag_dialect::{Decoder, Dialect, Framing};
 use tokenlag_probes::{Clock, Exchange, FailureKind, Handling, MonoClock, Outcome};
 use tokio::task::yield_now;
 
 use crate::conversation::needs_bytes;
-use crate::limit::in_time;
+use crate::heed::{Cut, Heed};
+use crate::stop::Stop;
 
 /// Bytes of an error's body that are read, so that the connection can be used again.
 const ERROR_BODY: usize = 64 << 10;
 
 /// Characters of an error that are kept for the user.
 const EXCERPT: usize = 300;
+
+/// A terminal event that is longer makes its decoder too large to be kept.
+const SHORT_TERMINAL: usize = 16 << 10;
 
 /// How a driven exchange ended, beyond its stamps.
 #[derive(Debug, Default)]
@@ -33,15 +37,46 @@ pub struct Ending {
 pub struct Driving<'a> {
     /// What the reply speaks.
     pub dialect: Dialect,
-    /// The whole exchange's limit.
-    pub limit: Duration,
     /// Keep what the next turn needs.
     pub keep: bool,
     /// Who stamps what comes over the channel.
     pub stamping: &'a Stamping,
 }
 
-/// Sends `request` and reads its reply to the end, filling in `exchange`'s stamps, usage and outcome.
+/// What exchanges that come one after the other need, each for itself.
+pub struct Kit {
+    /// The stop, and the limit of each exchange.
+    pub heed: Heed,
+    /// The last reply's decoder, whose buffers the next one uses.
+    decoder: Option<(Dialect, Framing, Decoder)>,
+}
+
+impl Kit {
+    /// For exchanges that may take as long as `limit` each, until the run is stopped. Needs a runtime with timers.
+    pub fn new(stop: &Stop, limit: Duration) -> Self {
+        Self {
+            heed: Heed::new(stop, limit),
+            decoder: None,
+        }
+    }
+}
+
+/// The kept decoder, or a new one where the kept one is for other replies.
+fn decoder(
+    kept: &mut Option<(Dialect, Framing, Decoder)>,
+    dialect: Dialect,
+    framing: Framing,
+) -> Decoder {
+    match kept.take() {
+        Some((its, also_its, mut decoder)) if (its, also_its) == (dialect, framing) => {
+            decoder.reset();
+            decoder
+        }
+        _ => Decoder::for_replies(dialect, framing),
+    }
+}
+
+/// Sends `request` and reads its reply to the end, filling in `exchange`'s stamps, usage and outcome. `None`: the run was stopped.
 ///
 /// The caller has stamped `dispatched`. Whatever goes wrong is the exchange's outcome, and in words
 /// [`Ending::trouble`]; dropping the future leaves [`Outcome::Cancelled`].
@@ -50,21 +85,37 @@ pub async fn drive(
     request: &Request,
     driving: Driving<'_>,
     exchange: &mut Exchange,
-) -> Ending {
+    kit: &mut Kit,
+) -> Option<Ending> {
     let mut ending = Ending::default();
-    let work = run(channel, request, driving, exchange, &mut ending);
-    let ended = in_time(driving.limit, pin!(work)).await;
+    let Kit { heed, decoder } = kit;
+    let began = exchange.dispatched;
+    let ended = heed
+        .in_time(
+            began,
+            // Made where it stays: it is large.
+            pin!(run(
+                channel,
+                request,
+                driving,
+                exchange,
+                &mut ending,
+                decoder
+            )),
+        )
+        .await;
     let (outcome, trouble) = match ended {
-        Some(Ok(())) => (Outcome::Complete, None),
-        Some(Err(trouble)) => (trouble.outcome, Some(trouble.message)),
-        None => {
-            let message = format!("not finished within {:?}", driving.limit);
+        Ok(Ok(())) => (Outcome::Complete, None),
+        Ok(Err(trouble)) => (trouble.outcome, Some(trouble.message)),
+        Err(Cut::Stopped) => return None,
+        Err(Cut::TooLate) => {
+            let message = format!("not finished within {:?}", heed.limit());
             (Outcome::Failed(FailureKind::Timeout), Some(message))
         }
     };
     exchange.outcome = outcome;
     ending.trouble = trouble;
-    ending
+    Some(ending)
 }
 
 struct Trouble {
@@ -93,6 +144,7 @@ async fn run(
     driving: Driving<'_>,
     exchange: &mut Exchange,
     ending: &mut Ending,
+    kept: &mut Option<(Dialect, Framing, Decoder)>,
 ) -> Result<(), Trouble> {
     let mut reply = channel.open(request).await?;
     let opening = reply.opening();
@@ -107,7 +159,7 @@ async fn run(
 
     let framing = reply.framing();
     let keep_bytes = driving.keep && needs_bytes(driving.dialect, framing);
-    let mut decoder = Decoder::new(driving.dialect, framing);
+    let mut decoder = decoder(kept, driving.dialect, framing);
     let mut read = None;
     while let Some(chunk) = reply.next().await? {
         if read.replace(chunk.ordinal) != Some(chunk.ordinal) {
@@ -124,7 +176,11 @@ async fn run(
             .map_err(|error| Trouble::failed(FailureKind::Protocol, error.to_string()))?;
         if exchange.tokens.len() > known {
             let read = driving.stamping.read_of(chunk.at);
-            let handling = Handling::between(chunk.at, read, reached, MonoClock.now());
+            let handling = Handling {
+                read,
+                reached,
+                decoded: MonoClock.now(),
+            };
             exchange.handling.resize(exchange.tokens.len(), handling);
         }
         if keep_bytes {
@@ -156,6 +212,9 @@ async fn run(
     }
     if driving.keep {
         ending.terminal.extend_from_slice(terminal);
+    }
+    if terminal.len() <= SHORT_TERMINAL {
+        *kept = Some((driving.dialect, framing, decoder));
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ impl Endpoint {
         headers: Vec<(String, String)>,
         limits: Limits,
     ) -> Self {
-        let path = base.path(dialect.path());
+        let path = base.path(dialect.path()).into_owned();
         Self {
             dial: Dial {
                 host: base.host().to_owned(),

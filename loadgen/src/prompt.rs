@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tokenlag_probes::Place;
 
-use crate::seeds::{Purpose, generator};
+use crate::seeds::{Purpose, generator, mixed};
 use crate::text::text;
 use crate::workload::Workload;
 
@@ -111,14 +111,12 @@ impl Prompts {
 /// The nonce of the `serial`-th session of a run: eight digits with spaces between. No two of the first ten million
 /// sessions of a phase have the same one, and the phases differ in the first digit.
 pub fn nonce(seed: u64, phase: Phase, serial: u64) -> String {
-    use rand::RngExt;
-
     const WARMUPS: u64 = 10_000_000;
     const MEASURED: u64 = 90_000_000;
     // A stride that shares no factor with either count visits every number once; near the golden ratio of the
     // larger, it lets neighbours differ from the first digits on.
     const STRIDE: u64 = 55_623_059;
-    let start: u64 = generator(seed, Purpose::Nonce, 0, Place::default()).random_range(0..MEASURED);
+    let start = mixed(seed) % MEASURED;
     let step = |count: u64| (start % count + serial % count * (STRIDE % count)) % count;
     let number = match phase {
         Phase::Warmup => step(WARMUPS),

@@ -7,29 +7,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::rate::{Burstiness, Rate};
 
-/// When the next session is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
-    /// As soon as a place is free (a closed loop).
-    WhenFree,
-    /// This long after the cell's start, whether a place is free or not (an open loop).
-    At(Duration),
-}
-
 /// A sequence of arrivals.
 pub trait Schedule {
-    /// The next arrival. Offsets never decrease.
-    fn next_arrival(&mut self) -> Arrival;
-}
-
-/// A closed loop: whoever is done starts anew.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Closed;
-
-impl Schedule for Closed {
-    fn next_arrival(&mut self) -> Arrival {
-        Arrival::WhenFree
-    }
+    /// How long after the cell's start the next session is due, whether a place is free or not. It never decreases.
+    fn next_arrival(&mut self) -> Duration;
 }
 
 /// Equal gaps; the first arrival is at the start.
@@ -50,10 +31,10 @@ impl Constant {
 }
 
 impl Schedule for Constant {
-    fn next_arrival(&mut self) -> Arrival {
+    fn next_arrival(&mut self) -> Duration {
         let at = self.next;
         self.next += self.gap;
-        Arrival::At(at)
+        at
     }
 }
 
@@ -77,9 +58,9 @@ impl Poisson {
 }
 
 impl Schedule for Poisson {
-    fn next_arrival(&mut self) -> Arrival {
+    fn next_arrival(&mut self) -> Duration {
         self.seconds += exponential(&mut self.random) / self.rate.per_second();
-        Arrival::At(Duration::from_secs_f64(self.seconds))
+        Duration::from_secs_f64(self.seconds)
     }
 }
 
@@ -105,10 +86,10 @@ impl Gamma {
 }
 
 impl Schedule for Gamma {
-    fn next_arrival(&mut self) -> Arrival {
+    fn next_arrival(&mut self) -> Duration {
         // A gamma variate of mean 1: shape `a`, scale `1/a`.
         self.seconds += gamma(&mut self.random, self.shape) / self.shape / self.rate.per_second();
-        Arrival::At(Duration::from_secs_f64(self.seconds))
+        Duration::from_secs_f64(self.seconds)
     }
 }
 

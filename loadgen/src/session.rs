@@ -10,7 +10,7 @@ use tokenlag_channel::{Ask, Channel, ChannelError, Request};
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, Stamp};
 
 use crate::conversation::{Asking, Conversation, Said};
-use crate::drive::{Driving, Ending, drive};
+use crate::drive::{Driving, Ending, Kit, drive};
 use crate::endpoint::{Endpoint, Limits};
 use crate::gate::Gate;
 use crate::progress::Progress;
@@ -19,7 +19,9 @@ use crate::seeds::trace_id;
 use crate::stop::Stop;
 
 /// Marks that are preallocated beyond the output's tokens: a delta may hold less than a token.
-const SPARE_MARKS: usize = 64;
+const SPARE_MARKS: usize = 8;
+/// Turns of a session that are given room beforehand: those of all but the longest.
+const FORESEEN_TURNS: u32 = 64;
 
 /// What all sessions of a run share.
 #[derive(Clone, Debug)]
@@ -51,6 +53,11 @@ impl Lane {
     /// A channel to the other end that has not dialled yet.
     pub fn channel(&self) -> Channel {
         Channel::new(self.row.transport, self.endpoint.dial.clone())
+    }
+
+    /// The same for sessions that share it ([`Channel::for_session`]).
+    pub fn shared_channel(&self) -> Channel {
+        Channel::shared(self.row.transport, self.endpoint.dial.clone())
     }
 }
 
@@ -120,6 +127,7 @@ pub(crate) async fn run(
     prepared: Prepared,
     channel: &Channel,
     gate: &Gate,
+    kit: &mut Kit,
 ) -> SessionEnd {
     let Prepared {
         name,
@@ -128,7 +136,10 @@ pub(crate) async fn run(
         mut input,
         first,
     } = prepared;
-    let mut end = SessionEnd::default();
+    let mut end = SessionEnd {
+        exchanges: Vec::with_capacity(turns.min(FORESEEN_TURNS) as usize),
+        ..SessionEnd::default()
+    };
     let mut conversation = Conversation::new(&shared.asking, lane.row.state);
     let mut due = name.due;
     let mut ahead = Some(first);
@@ -138,8 +149,7 @@ pub(crate) async fn run(
             ready(shared, lane, place(name, turn), &conversation, &input)
         });
         let last = turn + 1 == turns;
-        let work = one_turn(shared, lane, prepared, due, channel, !last);
-        let ended = shared.stop.or(pin!(work)).await;
+        let ended = one_turn(shared, lane, prepared, due, channel, !last, kit).await;
         let Some((exchange, ending)) = ended else {
             end.cancelled = true;
             break;
@@ -202,6 +212,7 @@ fn ready(
     }
 }
 
+/// `None`: the run was stopped.
 async fn one_turn(
     shared: &Shared,
     lane: &Lane,
@@ -209,26 +220,29 @@ async fn one_turn(
     due: Option<Stamp>,
     channel: &Channel,
     keep: bool,
-) -> (Exchange, Ending) {
+    kit: &mut Kit,
+) -> Option<(Exchange, Ending)> {
     let Turn {
         mut exchange,
         request,
     } = turn;
     // New connections over UDP take turns: whoever waits for one was not sent yet, and is as late as the generator is.
     let ready = match request {
-        Ok(request) => channel.turn().await.map(|turn| (request, turn)),
+        Ok(mut request) => {
+            let turn = kit.heed.unless_stopped(pin!(channel.turn())).await?;
+            turn.and_then(|turn| channel.address(&mut request).map(|()| (request, turn)))
+        }
         Err(error) => Err(error),
     };
     exchange.dispatched = MonoClock.now();
     exchange.intended = due.unwrap_or(exchange.dispatched);
     let driving = Driving {
         dialect: shared.asking.dialect,
-        limit: shared.limits.exchange,
         keep,
         stamping: &lane.endpoint.dial.stamping,
     };
     let ending = match ready {
-        Ok((request, _turn)) => drive(channel, &request, driving, &mut exchange).await,
+        Ok((request, _turn)) => drive(channel, &request, driving, &mut exchange, kit).await?,
         Err(error) => {
             exchange.outcome = Outcome::Failed(error.kind());
             Ending {
@@ -237,5 +251,5 @@ async fn one_turn(
             }
         }
     };
-    (exchange, ending)
+    Some((exchange, ending))
 }

@@ -65,7 +65,7 @@ impl Stop {
     }
 
     /// It may be up: cheaper to ask than whether it is.
-    fn has_moved(&self) -> bool {
+    pub(crate) fn has_moved(&self) -> bool {
         self.0.has_changed().unwrap_or(true)
     }
 

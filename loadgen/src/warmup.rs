@@ -9,7 +9,7 @@ use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, State};
 use crate::arrivals::Arrivals;
 use crate::cell::{self, CellName, CellPlan, Connections};
 use crate::conversation::Conversation;
-use crate::drive::{Driving, drive};
+use crate::drive::{Driving, Kit, drive};
 use crate::prompt::{Phase, WordCount, nonce};
 use crate::seeds::trace_id;
 use crate::session::{Lane, Shared};
@@ -50,6 +50,7 @@ pub enum Calibrated {
 pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated {
     let asking = &shared.asking;
     let channel = lane.channel();
+    let mut kit = Kit::new(&shared.stop, shared.limits.exchange);
     let mut points = Vec::new();
     for (at, words) in probes(&shared.prompts.workload).into_iter().enumerate() {
         let failed = |reason: String| Calibrated::Failed { words, reason };
@@ -77,14 +78,13 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         };
         let driving = Driving {
             dialect: asking.dialect,
-            limit: shared.limits.exchange,
             keep: false,
             stamping: &lane.endpoint.dial.stamping,
         };
         let now = MonoClock.now();
         let mut exchange = Exchange::begin(trace, place, now, now, 8);
-        let ending = drive(&channel, &request, driving, &mut exchange);
-        let Some(ending) = shared.stop.or(ending).await else {
+        let ending = drive(&channel, &request, driving, &mut exchange, &mut kit);
+        let Some(ending) = ending.await else {
             return failed("stopped".to_owned());
         };
         if exchange.outcome != Outcome::Complete {
