@@ -27,6 +27,20 @@ const PRICES: [(&str, bool); 18] = [
     ("proxy_involuntary_switches_per_token", true),
 ];
 
+/// Allocations are known where counting them was built in, and nowhere else.
+fn check_allocations(name: &str, row: &Value) {
+    let counted = cfg!(feature = "count-allocations");
+    for (end, is_there) in [("client", true), ("proxy", !name.starts_with("direct"))] {
+        let count = counter(row, &format!("{end}_allocations_per_token"));
+        assert_eq!(count.is_some(), counted && is_there, "{name} {end}: {row}");
+        // Every exchange makes some at either end, and nothing makes thousands for a token.
+        assert!(
+            count.is_none_or(|count| count > 0.0 && count < 1_000.0),
+            "{name} {end}: {count:?}"
+        );
+    }
+}
+
 fn check_modes(row: &Value, end: &str) {
     let count = |name: &str| counter(row, &format!("{end}_cpu_{name}ns_per_token"));
     let (all, user, system) = (count(""), count("user_"), count("system_"));
@@ -104,6 +118,7 @@ fn every_row_has_its_price_and_its_ratio_to_the_baselines() {
         }
         let quic = name.starts_with("quic");
         check_sockets(&name, row);
+        check_allocations(&name, row);
         let window = counter(row, "congestion_window");
         assert_eq!(window.is_some_and(|bytes| bytes > 1_200.0), quic, "{name}");
         let changes = row["price_versus"].as_array();
