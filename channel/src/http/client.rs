@@ -26,8 +26,8 @@ pub struct Client(Rc<Shared>);
 struct Shared {
     dial: Dial,
     reuse: Reuse,
-    /// The one used last comes last.
-    idle: RefCell<Vec<Connection>>,
+    /// The one used last comes last. They change hands with every exchange, and are large.
+    idle: RefCell<Vec<Box<Connection>>>,
     /// Counters of the connections that are gone.
     past: Cell<Counters>,
 }
@@ -51,7 +51,7 @@ impl Client {
         if self.0.reuse == Reuse::KeepAlive {
             let connection = match self.0.take_idle() {
                 Some(connection) => connection,
-                None => Connection::dial(&self.0.dial).await?.connection,
+                None => Box::new(Connection::dial(&self.0.dial).await?.connection),
             };
             self.0.keep(connection);
         }
@@ -68,7 +68,8 @@ impl Client {
     pub async fn open(&self, request: &Request) -> Result<ClientReply, ChannelError> {
         let (connection, response, opening) = match self.open_on_idle(request).await? {
             Some(opened) => opened,
-            None => self.open_anew(request).await?,
+            // Seldom, and its future is large.
+            None => Box::pin(self.open_anew(request)).await?,
         };
         Ok(ClientReply {
             client: Rc::clone(&self.0),
@@ -104,7 +105,8 @@ impl Client {
         let dialled = Connection::dial(&self.0.dial).await?;
         let (resolved, transport_connected) = (dialled.resolved, dialled.transport_connected);
         let connected = dialled.connected;
-        let (connection, response, written) = self.exchange(dialled.connection, request).await?;
+        let connection = Box::new(dialled.connection);
+        let (connection, response, written) = self.exchange(connection, request).await?;
         let opening = Opening {
             resolved: Some(resolved),
             transport_connected: Some(transport_connected),
@@ -118,9 +120,9 @@ impl Client {
     /// Sends a request and waits for the reply's head; a connection that fails is done with, and its counters kept.
     async fn exchange(
         &self,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         request: &Request,
-    ) -> Result<(Connection, Response, Stamp), ChannelError> {
+    ) -> Result<(Box<Connection>, Response, Stamp), ChannelError> {
         let asked = async {
             let written = connection.send(request.stream()?).await?;
             let response = connection
@@ -140,7 +142,7 @@ impl Client {
     /// What the client did so far; connections with an exchange under way are left out.
     pub fn counters(&self) -> Counters {
         let idle = self.0.idle.borrow();
-        let idle = idle.iter().map(Connection::counters);
+        let idle = idle.iter().map(|connection| connection.counters());
         idle.fold(self.0.past.get(), |sum, counters| sum + counters)
     }
 
@@ -153,12 +155,12 @@ impl Client {
 }
 
 impl Shared {
-    fn pop(&self) -> Option<Connection> {
+    fn pop(&self) -> Option<Box<Connection>> {
         self.idle.borrow_mut().pop()
     }
 
     /// An idle connection that still is good.
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Box<Connection>> {
         while let Some(mut connection) = self.pop() {
             if connection.is_fresh() {
                 return Some(connection);
@@ -169,7 +171,7 @@ impl Shared {
     }
 
     /// Puts a good connection back.
-    fn keep(&self, connection: Connection) {
+    fn keep(&self, connection: Box<Connection>) {
         self.idle.borrow_mut().push(connection);
     }
 
@@ -180,13 +182,13 @@ impl Shared {
 }
 
 /// A connection with a reply on it, and the stamps of the request's way out.
-type Opened = (Connection, Response, Opening);
+type Opened = (Box<Connection>, Response, Opening);
 
 /// A response that is arriving. Dropped before its end, it closes its connection.
 #[derive(Debug)]
 pub struct ClientReply {
     client: Rc<Shared>,
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     response: Response,
     opening: Opening,
 }
