@@ -311,14 +311,14 @@ impl fmt::Display for LinkSpec {
                 format!("{prefix}rate={}", show_rate(way.rate)),
                 format!("{prefix}loss={}", way.loss),
             ];
-            if way.rate.is_some() || way.queue.is_some() {
+            if way.rate.is_some() {
                 words.push(format!("{prefix}queue={}", show_size(self.queue_of(way))));
             }
             words
         };
-        let mut words = match self.up == self.down {
-            true => show("", &self.up),
-            false => [show("up-", &self.up), show("down-", &self.down)].concat(),
+        let mut words = match show("", &self.up) {
+            both if both == show("", &self.down) => both,
+            _ => [show("up-", &self.up), show("down-", &self.down)].concat(),
         };
         words.push(format!("reorder={}", self.reorder));
         words.push(format!("seed={}", self.seed));

@@ -95,7 +95,7 @@ proptest! {
 
 fn sized(link: &LinkSpec) -> LinkSpec {
     let sized = |way: &Way| Way {
-        queue: way.rate.map(|_| link.queue_of(way)).or(way.queue),
+        queue: way.rate.map(|_| link.queue_of(way)),
         ..way.clone()
     };
     LinkSpec {
@@ -146,6 +146,6 @@ fn ways() -> impl Strategy<Value = Way> {
         jitter,
         rate,
         loss,
-        queue,
+        queue: rate.and(queue),
     })
 }
