@@ -114,15 +114,15 @@ fn change(
     })
 }
 
-/// What a token cost in each block.
+/// What a token cost in each block, those of exchanges that did not come to their end among them, as in `counters`.
 fn per_token(record: &RunRecord, row: Row, count: Count) -> BTreeMap<u32, f64> {
     let cells = record.cells_of(row).filter(|cell| {
         let is_whole = !cell.statistics.0.is_empty();
-        is_whole && cell.tallies.tokens > 0
+        is_whole && cell.tallies.paid_tokens() > 0
     });
     let costs = cells.filter_map(|cell| {
         let count = count(&cell.counters)?;
-        Some((cell.block, count as f64 / cell.tallies.tokens as f64))
+        Some((cell.block, count as f64 / cell.tallies.paid_tokens() as f64))
     });
     costs.collect()
 }
@@ -130,11 +130,12 @@ fn per_token(record: &RunRecord, row: Row, count: Count) -> BTreeMap<u32, f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Report;
+    use crate::exchange::Outcome;
+    use crate::report::{Recorders, Report};
     use crate::row::{State, Transport};
-    use crate::samples::{RowSketch, run};
+    use crate::samples::{RowSketch, exchange, run};
 
-    fn two_rows() -> RunRecord {
+    fn two_rows() -> (RunRecord, Recorders) {
         let sketch = |row| RowSketch {
             row,
             request: 200,
@@ -142,7 +143,7 @@ mod tests {
             model: (1_000, 500),
         };
         let ws = Row::events(Transport::Ws, State::Full);
-        let (mut record, _) = run(&[sketch(Row::HTTP_FULL), sketch(ws)], 12);
+        let (mut record, recorders) = run(&[sketch(Row::HTTP_FULL), sketch(ws)], 12);
         for (at, cell) in record.cells.iter_mut().enumerate() {
             let tokens = cell.tallies.tokens;
             // Both rows share what drifts from block to block.
@@ -152,12 +153,12 @@ mod tests {
                 Some(tokens * drift / if cheap { 2 } else { 1 } + at as u64 % 3);
             cell.counters.reads = Some(if cheap { 0 } else { tokens });
         }
-        record
+        (record, recorders)
     }
 
     #[test]
     fn a_ratio_per_block_with_its_interval_against_each_baseline_that_ran() {
-        let record = two_rows();
+        let (record, _) = two_rows();
         let report = Report::build(&record, &Default::default());
         assert_eq!(report.channels[0].price_versus, [], "the baseline itself");
         let changes = &report.channels[1].price_versus;
@@ -177,8 +178,31 @@ mod tests {
     }
 
     #[test]
+    fn the_tokens_of_exchanges_that_were_cut_off_are_paid_for_too() {
+        let (mut record, mut recorders) = two_rows();
+        let ws = record.rows[1];
+        // As many deltas again as a cell has tokens.
+        let deltas: Vec<u64> = (1..=32).map(|k| 2_000 + k).collect();
+        let mut cut = exchange(u128::MAX, &deltas);
+        cut.outcome = Outcome::Truncated;
+        cut.usage = None;
+        for cell in record.cells.iter_mut().filter(|cell| cell.row == ws) {
+            cell.tallies.count(&cut, None);
+            recorders.entry(ws).or_default().finish(&cut, None);
+        }
+        let report = Report::build(&record, &recorders);
+        let price = |at: usize| report.channels[at].counters["client_cpu_ns_per_token"];
+        let changes = &report.channels[1].price_versus;
+        let cpu = (changes.iter()).find(|it| it.counter == "client_cpu_ns_per_token");
+        let change = cpu.unwrap().change.unwrap();
+        // Half the price for each cell, among twice as many.
+        assert!((change + 0.75).abs() < 1e-3, "{change}");
+        assert!((price(1) / price(0) - 1.0 - change).abs() < 1e-2);
+    }
+
+    #[test]
     fn a_block_of_which_a_part_is_missing_is_not_compared() {
-        let mut record = two_rows();
+        let (mut record, _) = two_rows();
         let ws = record.rows[1];
         let broken = record.cells.iter_mut().find(|cell| cell.row == ws).unwrap();
         broken.statistics = Default::default();
