@@ -19,7 +19,7 @@ use crate::legs::{Between, Legs};
 use crate::link::Emulated;
 use crate::lost::Lost;
 use crate::price::Account;
-use crate::profile::{Carrier, End, Profiler, RowProfile};
+use crate::profile::{Carrier, End, Profiler, RowProfile, Spent};
 use crate::progress::Display;
 use crate::rig::{Alarm, Sidecar};
 use crate::writer::{Entry, Failed, Writer};
@@ -197,8 +197,9 @@ impl Book {
         self.before = opened.unwrap_or_default();
     }
 
-    /// The row's turn is over: enters what it cost, and gives what the sockets on its way did below their bytes.
-    async fn close_account(&mut self, lane: &Lane, counters: &mut Counters) -> Sockets {
+    /// The row's turn is over: enters what it cost, and gives what the sockets on its way did below their bytes, and the CPU time of
+    /// each end.
+    async fn close_account(&mut self, lane: &Lane, counters: &mut Counters) -> (Sockets, Spent) {
         let row = lane.row;
         let proxy = self.proxy.as_ref();
         let pids = proxy.map_or_else(Vec::new, |proxy| proxy.carrying(row));
@@ -207,7 +208,12 @@ impl Book {
         let closed = after.clone().closed(&admins);
         let closed = self.alarm.stop.or_within(LAST_FETCH, closed).await;
         let after = closed.unwrap_or(after);
-        after.enter_since(&self.before, counters)
+        let sockets = after.enter_since(&self.before, counters);
+        let spent = Spent {
+            client_ns: counters.client_cpu_ns,
+            proxies: after.proxies_since(&self.before).unwrap_or_default(),
+        };
+        (sockets, spent)
     }
 
     fn counters(lane: &Lane, end: &CellEnd) -> Counters {
@@ -403,6 +409,11 @@ impl Observer for Book {
             begun.transpose().context("the run cannot go on")?;
         }
         self.open_account(lane).await;
+        // What has to be asked has been: the client is sampled while the row has its turn alone.
+        if let Some(profiler) = &mut self.profiler {
+            let gone = self.alarm.stop.or_within(LAST_FETCH, profiler.go());
+            gone.await.transpose().context("the run cannot go on")?;
+        }
         Ok(())
     }
 
@@ -414,10 +425,14 @@ impl Observer for Book {
     ) -> anyhow::Result<()> {
         let row = lane.row;
         let mut counters = Self::counters(lane, &end);
-        let sockets = self.close_account(lane, &mut counters).await;
+        if let Some(profiler) = &mut self.profiler {
+            let halted = self.alarm.stop.or_within(LAST_FETCH, profiler.halt());
+            halted.await.transpose().context("the run cannot go on")?;
+        }
+        let (sockets, spent) = self.close_account(lane, &mut counters).await;
         let carriers = self.carriers(row);
         if let Some(profiler) = &mut self.profiler {
-            let over = profiler.end(row, self.kept.exchanges(), &carriers);
+            let over = profiler.end(row, self.kept.exchanges(), &carriers, &spent);
             let over = self.alarm.stop.or_within(LAST_FETCH, over).await;
             over.transpose().context("the run cannot go on")?;
         }

@@ -116,7 +116,8 @@ impl Usage {
         })
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds what `other` used.
+    pub fn add(&mut self, other: &Self) {
         self.cpu_ns += other.cpu_ns;
         self.run_queue.add(&other.run_queue);
         self.voluntary_switches += other.voluntary_switches;

@@ -1,6 +1,7 @@
 //! What a row's turn cost: CPU time, waits, context switches and allocations of the generator and of the row's proxies, from
 //! before the turn to after it. Nothing is asked while it lasts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokenlag_channel::SocketWatch;
@@ -19,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Account {
     client: Option<Usage>,
     client_modes: Option<ProcessUsage>,
-    proxy: Option<Threads>,
+    /// By process.
+    proxy: Option<BTreeMap<u32, Threads>>,
     told: Option<ProxyUsage>,
     /// What asking the proxies once makes them allocate.
     asking: u64,
@@ -72,6 +74,13 @@ impl Account {
         }
     }
 
+    /// What each of the proxies used since `before`, by process.
+    pub fn proxies_since(&self, before: &Self) -> Option<BTreeMap<u32, Usage>> {
+        let (now, then) = self.proxy.as_ref().zip(before.proxy.as_ref())?;
+        let since = |(pid, now): (&u32, &Threads)| Some((*pid, now.since(then.get(pid)?)));
+        now.iter().map(since).collect()
+    }
+
     /// Enters what was used since `before`, and gives what the sockets did below their bytes.
     pub fn enter_since(&self, before: &Self, counters: &mut Counters) -> Sockets {
         let told = (self.told.as_ref().zip(before.told.as_ref()))
@@ -82,8 +91,11 @@ impl Account {
             |now: Option<ProcessUsage>, then: Option<ProcessUsage>| Some(now?.since(&then?));
         let client = (self.client.zip(before.client)).map(|(now, then)| now.since(&then));
         let client_modes = modes(self.client_modes, before.client_modes);
-        let proxy =
-            (self.proxy.as_ref().zip(before.proxy.as_ref())).map(|(now, then)| now.since(then));
+        let proxy = self.proxies_since(before).map(|by_process| {
+            let mut sum = Usage::default();
+            by_process.values().for_each(|used| sum.add(used));
+            sum
+        });
         let proxy_modes = known.then_some(told.process);
         let split = |used: Option<Usage>, modes: Option<ProcessUsage>| {
             used.zip(modes)
@@ -144,10 +156,11 @@ fn modes() -> Option<ProcessUsage> {
     })
 }
 
-/// What the threads of the processes `pids` used; `None` where there is no process, or the system does not tell.
-fn read(pids: &[u32]) -> Option<Threads> {
+/// What the threads of the processes `pids` used; `None` where there is no process, or the system does not tell of one.
+fn read(pids: &[u32]) -> Option<BTreeMap<u32, Threads>> {
+    let of = |pid: &u32| Some((*pid, Threads::of([*pid])?));
     (!pids.is_empty())
-        .then(|| Threads::of(pids.iter().copied()))
+        .then(|| pids.iter().map(of).collect())
         .flatten()
 }
 
@@ -198,6 +211,28 @@ mod tests {
         assert_eq!(counters.proxy_cpu_ns, None);
         assert_eq!(counters.proxy_cpu_user_ns, None);
         assert_eq!(counters.proxy_reads, None);
+    }
+
+    #[test]
+    fn each_proxy_has_what_it_used_itself() {
+        let own = [std::process::id()];
+        let at = || Account {
+            proxy: read(&own),
+            ..Account::default()
+        };
+        let before = at();
+        let mut sum = 0u64;
+        for i in 0..20_000_000u64 {
+            sum = std::hint::black_box(sum.wrapping_add(i));
+        }
+        let after = at();
+        let by_process = after.proxies_since(&before).unwrap();
+        let mut counters = Counters::default();
+        let _ = after.enter_since(&before, &mut counters);
+        assert!(by_process[&own[0]].cpu_ns > 0);
+        assert_eq!(by_process.len(), 1);
+        assert_eq!(counters.proxy_cpu_ns, Some(by_process[&own[0]].cpu_ns));
+        assert_eq!(read(&[own[0], u32::MAX]), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod files;
 mod own;
 mod perf;
+mod row;
 mod sampling;
 mod summary;
 mod table;
@@ -10,7 +11,8 @@ mod table;
 use nix::sys::signal::Signal;
 use tokenlag_probes::{RunFolder, Verdict};
 
-pub use sampling::{Carrier, End, Place, Profiler, RowProfile, Wanted};
+pub use row::{RowProfile, Spent};
+pub use sampling::{Carrier, End, Place, Profiler, Wanted};
 
 use crate::args::profile::ProfileArgs;
 use crate::args::values::Output;
@@ -59,8 +61,8 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
         told,
         ..
     } = &measured;
-    let summary = Summary::of(profiles, report, wanted, baseline, args.raw);
-    files::write(&place, &summary)?;
+    let summary = Summary::of(profiles, &report.verdict, wanted, baseline, args.raw);
+    let written = files::write(&place, &summary);
     let shown = summary.shown();
     match args.compare.output.output {
         Output::Json => output::result(&(serde_json::to_string_pretty(&shown)? + "\n"))?,
@@ -78,12 +80,18 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
             end.name()
         ));
     }
-    output::note(&format!(
-        "flamegraphs and pprof files are in {}",
-        place.join(files::FOLDER).display()
-    ));
-    if let Some(reason) = early {
-        output::failure(&reason);
+    match &written {
+        Ok(()) => output::note(&format!(
+            "flamegraphs and pprof files are in {}",
+            place.join(files::FOLDER).display()
+        )),
+        // What was found has been shown.
+        Err(error) => output::failure(error),
+    }
+    if let Some(reason) = &early {
+        output::failure(reason);
+    }
+    if written.is_err() || early.is_some() {
         return Ok(Exit::Failed);
     }
     if shown

@@ -8,13 +8,14 @@ use anyhow::bail;
 use nix::unistd::gettid;
 use serde::Serialize;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Row, Stamp};
+use tokenlag_probes::{Clock, Exchange, MonoClock, Row, Stamp};
 use tokenlag_profiling::perf::Thread;
 use tokenlag_profiling::sampler::HERTZ;
 use tokenlag_profiling::{Stacks, difference};
 
 use super::own::{self, Own};
 use super::perf::{self, Cut, Perf};
+use super::row::{RowProfile, Spent};
 use crate::args::profile::Sampler;
 
 /// What a profile shall be.
@@ -67,25 +68,6 @@ impl End {
             Self::Sidecar => "sidecar",
             Self::Proxy => "proxy",
         }
-    }
-}
-
-/// What was sampled in a row's turns.
-#[derive(Clone, Debug)]
-pub struct RowProfile {
-    /// The row.
-    pub row: Row,
-    /// Tokens that it carried meanwhile.
-    pub tokens: u64,
-    /// Its ends' stacks, as they were sampled.
-    pub ends: BTreeMap<End, Stacks>,
-    /// How long it was from the run's first turn to the end of this row's last one.
-    pub run_ns: f64,
-}
-
-impl RowProfile {
-    fn add(&mut self, end: End, stacks: Stacks) {
-        self.ends.entry(end).or_default().merge(stacks);
     }
 }
 
@@ -150,7 +132,8 @@ impl Profiler {
         })
     }
 
-    /// A row's turn begins, which these carry.
+    /// A row's turn is about to begin, which these carry: what takes time of that is done now. Proxies that sample themselves do so
+    /// from here on; they wait until the turn begins.
     ///
     /// # Errors
     /// An end cannot be sampled.
@@ -175,8 +158,32 @@ impl Profiler {
         Ok(())
     }
 
-    /// The row's turn is over, in which these exchanges came to their end. Dropped before it is done, as when the run is stopped, it
-    /// leaves what was sampled in earlier turns as it is.
+    /// The row's turn begins.
+    ///
+    /// # Errors
+    /// An end cannot be sampled.
+    pub async fn go(&mut self) -> anyhow::Result<()> {
+        match &mut self.under_way {
+            UnderWay::Nothing => Ok(()),
+            UnderWay::Own(own) => own.go().await,
+            UnderWay::Perf(perf) => perf.go().await,
+        }
+    }
+
+    /// The row's turn is over: what the load generator does from now on, and with perf what the proxies do, is in no sample.
+    ///
+    /// # Errors
+    /// The samples cannot be had.
+    pub async fn halt(&mut self) -> anyhow::Result<()> {
+        match &mut self.under_way {
+            UnderWay::Nothing => Ok(()),
+            UnderWay::Own(own) => own.halt().await,
+            UnderWay::Perf(perf) => perf.halt().await,
+        }
+    }
+
+    /// What was sampled in the row's turn, in which these exchanges came to their end and so much CPU time was `spent`. Dropped before
+    /// it is done, as when the run is stopped, it leaves what was sampled in earlier turns as it is.
     ///
     /// # Errors
     /// An end's profile cannot be had; those of the others are kept.
@@ -185,6 +192,7 @@ impl Profiler {
         row: Row,
         exchanges: &[Exchange],
         carriers: &[Carrier],
+        spent: &Spent,
     ) -> anyhow::Result<()> {
         let now = MonoClock.now();
         let run_ns = now.since(self.began.unwrap_or(now)) as f64;
@@ -204,10 +212,7 @@ impl Profiler {
         // All of a turn, or nothing of it.
         let profile = self.row(row);
         profile.run_ns = run_ns;
-        profile.tokens += exchanges.iter().map(tokens).sum::<u64>();
-        for (end, stacks) in sampled {
-            profile.add(end, stacks);
-        }
+        profile.add(sampled, exchanges, carriers, spent);
         ended
     }
 
@@ -215,12 +220,7 @@ impl Profiler {
         let at = self.rows.iter().position(|profile| profile.row == row);
         let at = at.unwrap_or(self.rows.len());
         if at == self.rows.len() {
-            self.rows.push(RowProfile {
-                row,
-                tokens: 0,
-                ends: BTreeMap::new(),
-                run_ns: 0.0,
-            });
+            self.rows.push(RowProfile::new(row));
         }
         &mut self.rows[at]
     }
@@ -254,14 +254,4 @@ fn of_ends(threads: BTreeMap<Thread, Stacks>, carriers: &[Carrier]) -> Vec<(End,
         }
     }
     sampled
-}
-
-/// Output tokens as `usage` counts them; deltas where there is none. Those of complete exchanges, as in reports.
-fn tokens(exchange: &Exchange) -> u64 {
-    match exchange.outcome {
-        Outcome::Complete => exchange
-            .usage
-            .map_or(exchange.tokens.len() as u64, |usage| usage.output),
-        _ => 0,
-    }
 }

@@ -1,11 +1,12 @@
 //! What a run's profiles say, as one value: for the table, for `profile.json`, and for the files beside it.
 
 use serde::Serialize;
-use tokenlag_probes::{Report, Row, Verdict};
-use tokenlag_profiling::difference::{FunctionChange, changes, resolution, samples_for};
+use tokenlag_probes::{Row, Verdict};
+use tokenlag_profiling::difference::{FunctionChange, Total, changes, resolution, samples_for};
 use tokenlag_profiling::{Side, Stacks, tidy};
 
-use super::sampling::{End, RowProfile, Wanted};
+use super::row::RowProfile;
+use super::sampling::{End, Wanted};
 use crate::args::profile::Sampler;
 
 /// The form of `profile.json`.
@@ -81,7 +82,8 @@ pub struct ShownRow {
 pub struct ShownEnd {
     pub end: End,
     pub samples: u64,
-    /// Samples of whose stack nothing is known.
+    /// Samples of whose stack nothing is known: beyond 200,000 different ones, or lost by perf on its way to the file. What never
+    /// became a sample is not known and not in it, nor is what a proxy that samples itself left out.
     pub lost: u64,
     /// CPU time for each token; `None` where no token came, or the system does not tell what this process used for the row: fewer
     /// samples come than were asked for, and not equally fewer of each channel.
@@ -120,7 +122,7 @@ impl Summary {
     /// Of what was sampled; with all frames where they are wanted `raw`.
     pub fn of(
         rows: &[RowProfile],
-        report: &Report,
+        verdict: &Verdict,
         wanted: Wanted,
         baseline: Option<Row>,
         raw: bool,
@@ -128,7 +130,7 @@ impl Summary {
         let mut profiles = Vec::new();
         for row in rows {
             for (end, stacks) in &row.ends {
-                let booked = booked_ns(row, *end, report);
+                let booked = row.booked_ns(*end);
                 profiles.push(Profile {
                     row: row.row,
                     end: *end,
@@ -143,7 +145,7 @@ impl Summary {
         Self {
             wanted,
             baseline,
-            verdict: report.verdict.clone(),
+            verdict: verdict.clone(),
             profiles,
         }
     }
@@ -182,6 +184,10 @@ impl Summary {
             stacks: &profile.stacks,
             period_ns: profile.period.ns(),
             work: profile.tokens as f64,
+            total: match profile.period {
+                Period::Booked(_) => Total::Known,
+                Period::Kept(_) | Period::Asked(_) => Total::Sampled,
+            },
         }
     }
 
@@ -242,9 +248,7 @@ impl Summary {
             samples,
             lost: profile.stacks.lost(),
             cpu_ns_per_token: cost.map(|(cost, _)| cost),
-            error_ns: cost
-                .map(|(_, error)| error)
-                .filter(|_| !matches!(profile.period, Period::Booked(_))),
+            error_ns: cost.and_then(|(_, error)| error),
             resolution: (samples > 0).then(|| resolution(samples)),
             needs_s: (samples > 0 && samples < enough).then_some(needs),
             functions,
@@ -263,21 +267,6 @@ fn period(booked_ns: Option<f64>, wanted: Wanted) -> Period {
         (None, Sampler::Perf) => Period::Kept(asked_ns),
         (None, Sampler::Own) => Period::Asked(asked_ns),
     }
-}
-
-/// CPU time that a sample of this end stands for, by what the system booked. A process that works in short bursts is
-/// interrupted less often than its CPU time says: the kernel looks at its ticks alone, and gives one signal for however many are due.
-fn booked_ns(row: &RowProfile, end: End, report: &Report) -> Option<f64> {
-    let (counter, ends) = match end {
-        End::Client => ("client_cpu_ns_per_token", &[End::Client][..]),
-        // The two proxies of a pair are booked together.
-        End::Sidecar | End::Proxy => ("proxy_cpu_ns_per_token", &[End::Sidecar, End::Proxy][..]),
-    };
-    let shown = report.channels.iter().find(|shown| shown.row == row.row)?;
-    let per_token = shown.counters.get(counter)?;
-    let stacks = ends.iter().filter_map(|end| row.ends.get(end));
-    let samples: u64 = stacks.map(Stacks::total).sum();
-    (samples > 0 && row.tokens > 0).then(|| per_token * row.tokens as f64 / samples as f64)
 }
 
 impl Profile {

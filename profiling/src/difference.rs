@@ -1,8 +1,10 @@
 //! What grew and what shrank between two profiles, each with its sampling error.
 //!
 //! A function's cost is its samples times the CPU time that a sample stands for, over the tokens that were carried meanwhile.
-//! Samples are counts of a Poisson process, so that the difference of two costs is uncertain by the variances of both counts.
-//! One is added to each for its variance: of a count of none too it is not known that there could have been none but that.
+//! The difference of two costs is uncertain by the variances of both counts. Where a sample stands for a fixed time, counts are
+//! those of a Poisson process. Where the CPU time of all samples is known and they only share it out, the counts of functions are
+//! multinomial: what Poisson counts are once their sum is given (Agresti, Categorical Data Analysis, section 1.2.5). One is added
+//! to each for its variance: of a count of none too it is not known that there could have been none but that.
 
 use std::collections::BTreeSet;
 
@@ -22,13 +24,27 @@ pub struct Side<'a> {
     pub period_ns: f64,
     /// What was done: tokens. Above 0.
     pub work: f64,
+    /// Where the CPU time of all samples is from.
+    pub total: Total,
+}
+
+/// Where the CPU time of all of a profile's samples is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// It was booked beside the sampling, and the samples share it out: it has no error of sampling.
+    Known,
+    /// The samples themselves: more or fewer could have come.
+    Sampled,
 }
 
 impl Side<'_> {
-    /// CPU time of all samples over the work, and how uncertain that is, both in nanoseconds; 95 %.
-    pub fn cost(&self) -> (f64, f64) {
+    /// CPU time of all samples over the work, and how uncertain that is by sampling, both in nanoseconds; 95 %. `None` where it is
+    /// known.
+    pub fn cost(&self) -> (f64, Option<f64>) {
         let samples = self.stacks.total();
-        (self.of(samples), Z * self.variance(samples).sqrt())
+        let is_sampled = self.total == Total::Sampled;
+        let error = is_sampled.then(|| Z * self.variance(samples).sqrt());
+        (self.of(samples), error)
     }
 
     /// CPU time of so many samples over the work, in nanoseconds.
@@ -38,7 +54,13 @@ impl Side<'_> {
 
     fn variance(&self, samples: u64) -> f64 {
         let one = self.period_ns / self.work;
-        (samples as f64 + 1.0) * one * one
+        let count = samples as f64 + 1.0;
+        let rest = match self.total {
+            Total::Sampled => 1.0,
+            // Of the other samples one is added too: it is not known either that there could have been none of them.
+            Total::Known => 1.0 - count / (self.stacks.total() as f64 + 2.0),
+        };
+        count * rest * one * one
     }
 }
 
@@ -126,6 +148,18 @@ mod tests {
             stacks,
             period_ns: MILLISECOND,
             work,
+            total: Total::Sampled,
+        }
+    }
+
+    /// Numbers from 0 to 1, the same in each run.
+    fn uniform() -> impl FnMut() -> f64 {
+        let mut state = 7u64;
+        move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1u64 << 53) as f64
         }
     }
 
@@ -154,19 +188,13 @@ mod tests {
         assert_eq!(root.total.after_ns, 1025.0 / 200.0 * MILLISECOND);
         let (cost, error) = side(&before, 100.0).cost();
         assert_eq!(cost, 5.0 * MILLISECOND);
-        assert!((error / cost - Z * 501f64.sqrt() / 500.0).abs() < 1e-9);
+        assert!((error.unwrap() / cost - Z * 501f64.sqrt() / 500.0).abs() < 1e-9);
     }
 
     #[test]
     fn intervals_hold_what_they_say() {
         // Two profiles of the same program: of 2,000 pairs of counts some 5 % seem to differ.
-        let mut state = 7u64;
-        let mut uniform = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 11) as f64 / (1u64 << 53) as f64
-        };
+        let mut uniform = uniform();
         let mut poisson = |mean: f64| {
             let (mut product, mut count) = (1.0, 0u64);
             let floor = (-mean).exp();
@@ -192,6 +220,43 @@ mod tests {
             clear += u32::from(changes.iter().any(|it| it.own.is_clear()));
         }
         assert!((60..130).contains(&clear), "{clear}");
+    }
+
+    #[test]
+    fn a_total_that_is_known_is_shared_out() {
+        let frames = |name: &str| vec![std::sync::Arc::new(crate::Frame::named(name))];
+        let mut uniform = uniform();
+        let mut drawn = || {
+            // Of 200 samples seven in ten are in one function: the rest has what that has not.
+            let most = (0..200).filter(|_| uniform() < 0.7).count() as u64;
+            let mut stacks = Stacks::default();
+            stacks.add(frames("most"), most);
+            stacks.add(frames("rest"), 200 - most);
+            stacks
+        };
+        let (mut clear, mut as_sampled) = (0, 0);
+        for _ in 0..2_000 {
+            let stacks = [drawn(), drawn()];
+            let of = |total: Total| {
+                let [before, after] = [&stacks[0], &stacks[1]].map(|stacks| Side {
+                    total,
+                    ..side(stacks, 10.0)
+                });
+                let changes = changes(&before, &after);
+                let most = changes.iter().find(|it| it.function == "most").unwrap();
+                u32::from(most.own.is_clear())
+            };
+            clear += of(Total::Known);
+            as_sampled += of(Total::Sampled);
+        }
+        assert!((60..130).contains(&clear), "{clear}");
+        assert!(as_sampled < 10, "{as_sampled}");
+        let stacks = drawn();
+        let known = Side {
+            total: Total::Known,
+            ..side(&stacks, 10.0)
+        };
+        assert_eq!(known.cost(), (20.0 * MILLISECOND, None));
     }
 
     #[test]

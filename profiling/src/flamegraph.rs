@@ -112,6 +112,7 @@ fn draw(lines: &[String], mut options: Options<'_>) -> Result<Vec<u8>, Flamegrap
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::difference::Total;
 
     fn title() -> Title {
         Title {
@@ -125,6 +126,7 @@ mod tests {
             stacks,
             period_ns: 1_000.0,
             work,
+            total: Total::Sampled,
         }
     }
 

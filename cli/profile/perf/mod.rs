@@ -1,82 +1,37 @@
 //! `perf record` on both ends of a row while it has its turn: 4,000 samples in a second of CPU time, with the kernel's functions.
 
+mod control;
+mod folder;
+mod limits;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::Pid;
 use tokenlag_profiling::Stacks;
 use tokenlag_profiling::perf::{FIELDS, Printed, Thread};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::pipe;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::sampling::Place;
 use crate::pinning;
+use control::Control;
+use folder::Folder;
+pub use limits::{Cut, LIMITS, Limits};
 
 /// Samples in a second of CPU time.
 pub const HERTZ: u32 = 4_000;
 /// Bytes of its stack that are kept with a sample, from which its frames are found afterwards.
 const STACK: &str = "dwarf,16384";
-/// How long it may take to begin.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a turn's recording may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Of the disk, in bytes: a sample is 17 KB, so that a second of CPU time is 70 MB.
-    bytes: u64,
-    /// To end, and to put its samples in order, each.
-    time: Duration,
-}
-
-/// Those of a run: 15 s of CPU time.
-pub const LIMITS: Limits = Limits {
-    bytes: 1 << 30,
-    time: Duration::from_secs(60),
-};
-
-/// Why a recording has not all of its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cut {
-    /// Its file had become as large as it may.
-    Size,
-    /// perf ended before the turn did, for a reason of its own.
-    Ended,
-    /// Its samples could not all be put in order in time.
-    Time,
-}
-
-impl Cut {
-    /// What is to be told of so many turns.
-    pub fn told(self, turns: u32) -> String {
-        let turns = match turns {
-            1 => "one turn".to_owned(),
-            turns => format!("{turns} turns"),
-        };
-        match self {
-            Self::Size => format!(
-                "perf's profile of {turns} has only the beginning: its file had reached {} MiB; have shorter turns (--num-prompts)",
-                LIMITS.bytes >> 20
-            ),
-            Self::Ended => format!(
-                "perf's profile of {turns} has only the beginning: it ended early, as it does where the disk is full"
-            ),
-            Self::Time => format!(
-                "perf's profile of {turns} has a part of the samples: putting them in order took longer than {:?}; have shorter turns \
-                 (--num-prompts)",
-                LIMITS.time
-            ),
-        }
-    }
-}
+/// Its file.
+const DATA: &str = "data";
+const DISABLE: &str = "disable";
 
 /// What a recording has.
 #[derive(Debug)]
@@ -87,75 +42,22 @@ pub struct Taken {
     pub cut: Option<Cut>,
 }
 
-/// Names that are tried for its folder.
-const NAMES: u32 = 100;
-
 /// A recording that is under way; dropped, it ends and its file goes.
 pub struct Perf {
     process: Child,
     folder: Folder,
+    control: Control,
     limits: Limits,
 }
 
-/// Where perf's files are, while there are any: a folder that was made for them, and nobody else's.
-struct Folder(PathBuf);
-
-impl Folder {
-    /// One in `place`, under the first name that is not taken.
-    ///
-    /// # Errors
-    /// It cannot be made, or every name is taken.
-    fn make(place: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
-        for number in 0..NAMES {
-            let path = place.join(format!(".perf-{number}"));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self(path)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    let shown = path.display();
-                    return Err(error).with_context(|| format!("cannot make {shown}"));
-                }
-            }
-        }
-        bail!(
-            "cannot make a folder for perf in {}: .perf-0 to .perf-{} are there already; remove those that no run uses",
-            place.display(),
-            NAMES - 1
-        )
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // It is perf's own format, and big: nobody asked for it.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 impl Perf {
-    /// Begins to sample the processes `pids`, in `place`, for as long as it is within `limits`.
+    /// Makes ready to sample the processes `pids`, in `place`, for as long as it is within `limits`.
     ///
     /// # Errors
     /// There is no perf, or it may not.
     pub async fn start(pids: &[u32], place: &Place, limits: Limits) -> anyhow::Result<Self> {
         let folder = Folder::make(&place.folder)?;
-        let (control, answer) = (folder.0.join("control"), folder.0.join("answer"));
-        for fifo in [&control, &answer] {
-            mkfifo(fifo, Mode::S_IRUSR | Mode::S_IWUSR)
-                .with_context(|| format!("cannot make {}", fifo.display()))?;
-        }
-        let both_ways = || {
-            let mut options = pipe::OpenOptions::new();
-            options.read_write(true);
-            options
-        };
-        let mut ask = both_ways()
-            .open_sender(&control)
-            .context("cannot open a pipe to perf")?;
-        let mut told = both_ways()
-            .open_receiver(&answer)
-            .context("cannot open a pipe to perf")?;
+        let mut control = Control::make(&folder)?;
         let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
         let mut process = command("record")
             .args([
@@ -169,43 +71,50 @@ impl Perf {
             ])
             .args(["-p", &pids.join(",")])
             .arg("-o")
-            .arg(folder.0.join("data"))
+            .arg(folder.file(DATA))
             .arg(format!("--max-size={}B", limits.bytes))
             // It begins when it is told to, and says so.
             .args(["-D", "-1"])
-            .arg(format!(
-                "--control=fifo:{},{}",
-                control.display(),
-                answer.display()
-            ))
+            .arg(control.flag())
             .stdout(Stdio::null())
             .spawn()
             .map_err(not_started)?;
         // It copies 70 MB a second: it shall not take that from what it samples.
         run_on(&process, place.beside.as_deref());
-        let began = async {
-            ask.write_all(b"enable\n").await?;
-            told.read_u8().await
-        };
+        // It does already, and answers once it is there.
         tokio::select! {
-            began = timeout(PATIENCE, began) => match began {
-                Ok(began) => began.context("perf does not answer").map(|_| ())?,
-                Err(_) => bail!("perf did not begin to sample within {PATIENCE:?}"),
-            },
-            ended = process.wait() => {
-                let mut words = String::new();
-                if let Some(mut stderr) = process.stderr.take() {
-                    let _ = stderr.read_to_string(&mut words).await;
-                }
-                let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                bail!(refusal(&words, &status));
-            }
+            there = control.tell(DISABLE) => there?,
+            ended = process.wait() => bail!(last_words(&mut process, ended).await),
         }
         Ok(Self {
             process,
             folder,
+            control,
             limits,
         })
+    }
+
+    /// Begins to sample.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn go(&mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            begun = self.control.tell("enable") => begun,
+            ended = self.process.wait() => bail!(last_words(&mut self.process, ended).await),
+        }
+    }
+
+    /// Samples no more, until it is ended.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn halt(&mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            halted = self.control.tell(DISABLE) => halted,
+            // Its end says why.
+            _ = self.process.wait() => Ok(()),
+        }
     }
 
     /// Ends it.
@@ -221,7 +130,7 @@ impl Perf {
         let time = self.limits.time;
         let ended = timeout(time, self.process.wait()).await;
         ended.with_context(|| format!("perf record did not end within {time:?}"))??;
-        let data = self.folder.0.join("data");
+        let data = self.folder.file(DATA);
         let size = fs::metadata(&data).map_or(0, |file| file.len());
         let early = early.map(|_| match size >= self.limits.bytes {
             true => Cut::Size,
@@ -238,14 +147,14 @@ impl Perf {
         data: &Path,
         place: &Place,
     ) -> anyhow::Result<(BTreeMap<Thread, Stacks>, bool)> {
-        let words = self.folder.0.join("words");
+        let words = self.folder.file("words");
         let errors = File::create(&words);
         let errors = errors.with_context(|| format!("cannot write {}", words.display()))?;
         let mut process = command("script")
             .arg("-i")
             .arg(data)
             // Looking up what was inlined takes perf minutes.
-            .args(["--no-inline", "-F", FIELDS])
+            .args(["--no-inline", "--show-lost-events", "-F", FIELDS])
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -308,6 +217,16 @@ fn not_started(error: io::Error) -> anyhow::Error {
     }
 }
 
+/// Why perf ended that was not to.
+async fn last_words(process: &mut Child, ended: io::Result<ExitStatus>) -> String {
+    let mut words = String::new();
+    if let Some(mut stderr) = process.stderr.take() {
+        let _ = stderr.read_to_string(&mut words).await;
+    }
+    let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+    refusal(&words, &status)
+}
+
 /// Why perf does not, in one line, with what to do.
 fn refusal(words: &str, status: &str) -> String {
     let first = words
@@ -326,7 +245,10 @@ fn refusal(words: &str, status: &str) -> String {
             "perf may not sample here ({first}); run as root, or allow it: sysctl kernel.perf_event_paranoid=1 \
              kernel.kptr_restrict=0; or leave out --sampler perf"
         ),
-        false => format!("perf failed ({status}): {first}"),
+        false => format!(
+            "perf failed ({status}): {first}; see whether perf record -e cpu-clock -F {HERTZ} -p PID works here for a process of yours, \
+             free space where the run's folder is, or leave out --sampler perf"
+        ),
     }
 }
 
@@ -335,30 +257,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use super::control::PATIENCE;
     use super::*;
-
-    #[test]
-    fn what_lies_in_the_runs_folder_already_stays() {
-        let place = tempfile::tempdir().unwrap();
-        let theirs = [place.path().join("perf"), place.path().join(".perf-0")];
-        for folder in &theirs {
-            fs::create_dir(folder).unwrap();
-            fs::write(folder.join("mine"), "kept").unwrap();
-        }
-        let folder = Folder::make(place.path()).unwrap();
-        let other = Folder::make(place.path()).unwrap();
-        let ours = [folder.0.clone(), other.0.clone()];
-        assert_ne!(ours[0], ours[1]);
-        fs::write(ours[0].join("data"), "samples").unwrap();
-        drop((folder, other));
-        assert!(ours.iter().all(|folder| !folder.exists()));
-        for folder in &theirs {
-            assert_eq!(fs::read_to_string(folder.join("mine")).unwrap(), "kept");
-        }
-        let file = place.path().join("file");
-        fs::write(&file, "in the way").unwrap();
-        assert!(Folder::make(&file).is_err());
-    }
 
     /// Uses CPU time.
     fn burn(stop: &AtomicBool) {
@@ -396,30 +296,18 @@ mod tests {
                 return;
             }
         };
+        perf.go().await.unwrap();
         let ended = timeout(PATIENCE, perf.process.wait()).await;
         ended.expect("its limit ends it").unwrap();
         stop.store(true, Ordering::Relaxed);
         burning.join().unwrap();
+        perf.halt().await.unwrap();
         let taken = perf.finish(&place).await.unwrap();
         assert_eq!(taken.cut, Some(Cut::Size));
         let samples: u64 = taken.threads.values().map(Stacks::total).sum();
         assert!(samples > 50, "{samples}");
         let left = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 0, "its files are gone");
-        assert!(Cut::Size.told(1).contains("1024 MiB"));
-        assert!(Cut::Time.told(3).contains("3 turns"));
-    }
-
-    #[test]
-    fn every_name_taken_is_said() {
-        let place = tempfile::tempdir().unwrap();
-        let all: Vec<Folder> = (0..NAMES)
-            .map(|_| Folder::make(place.path()).unwrap())
-            .collect();
-        let told = Folder::make(place.path()).err().unwrap().to_string();
-        assert!(told.contains("remove those"), "{told}");
-        drop(all);
-        assert!(Folder::make(place.path()).is_ok());
     }
 
     #[test]
@@ -431,9 +319,11 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("is limited"), "{told}");
-        assert_eq!(
-            refusal("", "exit status: 1"),
-            "perf failed (exit status: 1): it said nothing"
+        let told = refusal("", "exit status: 1");
+        assert!(
+            told.starts_with("perf failed (exit status: 1): it said nothing; "),
+            "{told}"
         );
+        assert!(told.contains("leave out --sampler perf"), "{told}");
     }
 }
