@@ -1,7 +1,7 @@
 //! Profiles of this process on the admin endpoint, taken while it carries traffic: one at a time, for a bounded time, and not
 //! on an address that others can reach.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tokenlag_profiling::sampler::HERTZ;
 use tokenlag_profiling::{
     Sampled, Sampling, SamplingError, Stacks, Title, flamegraph, protobuf, sampler, tidy,
 };
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
 
 use crate::admin::Answer;
@@ -40,14 +40,22 @@ pub(crate) struct Profiling {
     public: bool,
     /// What was started, and waits to be stopped.
     started: RefCell<Option<Started>>,
-    /// Counts those.
-    serial: Cell<u64>,
 }
 
 struct Started {
-    serial: u64,
     begun: Begun,
     wanted: Wanted,
+    /// Waits for its seconds to be over.
+    _waiting: Waiting,
+}
+
+/// A task that is ended with what it waits for.
+struct Waiting(AbortHandle);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A sampling that is under way.
@@ -136,19 +144,20 @@ impl Profiling {
             return Err(refused(&SamplingError::Running));
         }
         let begun = begun(wanted.hertz).await?;
-        let serial = self.serial.get() + 1;
-        self.serial.set(serial);
+        let profiling = Rc::clone(self);
+        let waiting = spawn_local(async move {
+            sleep(Duration::from_secs(wanted.seconds)).await;
+            let left = profiling.started.borrow_mut().take();
+            if let Some(left) = left {
+                // The sampler's tables are taken down, which takes tenths of a second.
+                let _ = beside(Haste::Little, move || drop(left.begun)).await;
+            }
+        });
         self.started.replace(Some(Started {
-            serial,
             begun,
             wanted,
+            _waiting: Waiting(waiting.abort_handle()),
         }));
-        let profiling = Rc::clone(self);
-        spawn_local(async move {
-            sleep(Duration::from_secs(wanted.seconds)).await;
-            let left = |started: &mut Started| started.serial == serial;
-            profiling.started.borrow_mut().take_if(left);
-        });
         Ok(Answer::ok("text/plain; charset=utf-8", "sampling\n"))
     }
 
@@ -228,12 +237,12 @@ async fn resolved(begun: Begun, wanted: Wanted) -> Result<Taken, Answer> {
         cpu_ns,
     } = begun;
     let lasted = Duration::from_nanos(MonoClock.now().since(at).unsigned_abs());
+    // What ending it and looking up the names cost is no part of the profile.
+    let used = self::cpu_ns().zip(cpu_ns);
+    let used = used.map(|(now, then)| now.saturating_sub(then));
     // A profile is over when its seconds are, however busy the core is.
     let stopped = beside(Haste::Usual, move || sampling.stop()).await?;
     let sampled = stopped.map_err(|error| refused(&error))?;
-    // Before the names are looked up, which costs CPU time of its own.
-    let used = self::cpu_ns().zip(cpu_ns);
-    let used = used.map(|(now, then)| now.saturating_sub(then));
     let stacks = named(sampled, wanted.raw).await?;
     let hertz = rate(stacks.total(), used).unwrap_or(wanted.hertz as f64);
     Ok(Taken {
@@ -326,7 +335,28 @@ fn drawn(taken: Taken) -> Result<Answer, Answer> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::{LocalSet, yield_now};
+
     use super::*;
+
+    #[test]
+    fn a_profile_that_is_fetched_leaves_nothing_that_waits() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let profiling = Profiling::new(false);
+            for _ in 0..2 {
+                let wanted = Wanted::read("seconds=300").unwrap();
+                profiling.start(wanted).await.unwrap();
+                assert_eq!(Rc::strong_count(&profiling), 2, "one waits");
+                profiling.stop().await.unwrap();
+                yield_now().await;
+                assert_eq!(Rc::strong_count(&profiling), 1);
+            }
+        });
+    }
 
     #[test]
     fn a_sample_stands_for_what_the_process_used() {
