@@ -1,5 +1,7 @@
 //! `tokenlag profile` and the sidecar's profiles, as a user has them: their files are read back, and what goes wrong is said.
 
+#[path = "support/flamegraph.rs"]
+mod flamegraph;
 mod support;
 
 use std::fs;
@@ -72,10 +74,23 @@ fn both_ends_of_each_row_are_profiled_and_every_file_reads_back() {
             assert!(end["cpu_ns_per_token"].as_f64() > Some(0.0) && end["error_ns"].is_null());
             // A moment's profile is not exact to five points, and says how long a better one takes.
             assert_eq!(end["needs_s"].is_null(), samples >= 385, "{end}");
-            let svg = String::from_utf8(read(&out, &end["files"][0])).expect("text");
-            assert!(svg.contains("<svg") && svg.contains(row["row"].as_str().expect("a name")));
             let text = String::from_utf8(read(&out, &end["files"][1])).expect("text");
             let stacks = folded::parse(&text).expect("folded stacks");
+            let svg = flamegraph::read(&read(&out, &end["files"][0]));
+            let name = row["row"].as_str().expect("a name");
+            assert!(svg.words.iter().any(|it| it.contains(name)), "{svg:?}");
+            assert_eq!(svg.frames.get("all"), Some(&vec![samples]));
+            // Each frame that is drawn is one of the folded stacks', as wide as that.
+            let mut folded = flamegraph::frames_of(&stacks);
+            folded.insert("all".to_owned(), vec![samples]);
+            for (name, counts) in &svg.frames {
+                let whole = folded.get(name);
+                let whole = whole.unwrap_or_else(|| panic!("{name}: {folded:?}"));
+                assert!(
+                    flamegraph::is_part(counts, whole),
+                    "{name}: {counts:?} {whole:?}"
+                );
+            }
             let packed = protobuf::decode(&read(&out, &end["files"][2])).expect("a profile");
             assert_eq!((stacks.total(), packed.total()), (samples, samples));
             assert_eq!(folded::text(&packed), text);
@@ -89,8 +104,10 @@ fn both_ends_of_each_row_are_profiled_and_every_file_reads_back() {
     assert_eq!(differences.len(), 2, "ws against http-cold at both ends");
     for difference in differences {
         assert_eq!(difference["row"], "ws/full");
-        let svg = String::from_utf8(read(&out, &difference["file"])).expect("text");
-        assert!(svg.contains("against http-cold/full"));
+        let svg = flamegraph::read(&read(&out, &difference["file"]));
+        let title = |it: &String| it.ends_with("against http-cold/full");
+        assert!(svg.words.iter().any(title), "{svg:?}");
+        assert!(svg.frames.len() > 3, "{svg:?}");
         let own = &difference["functions"][0]["own"];
         assert!(own["error_ns"].as_f64() > Some(0.0), "{own}");
     }
@@ -230,6 +247,11 @@ fn profiles_that_cannot_be_written_are_said() {
     assert_code(&output, 1);
     assert_tells(&output, "cannot make");
     assert!(
+        stdout(&output).contains("us of CPU a token"),
+        "what was found is shown: {}",
+        stdout(&output)
+    );
+    assert!(
         folder.path().join("report.json").exists(),
         "the run itself is kept"
     );
@@ -257,36 +279,69 @@ fn what_was_sampled_is_kept_when_the_proxy_dies() {
     assert_eq!(shown["rows"][0]["row"], "http/full", "{}", stderr(&output));
 }
 
-/// A perf that begins, and whose samples are in order at once for the first turn and never for the second.
-const SLOW_PERF: &str = r#"#!/bin/sh
+/// A perf that records nothing, does as it is told, and ends when it is interrupted.
+const RECORD: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 if [ "$1" = record ]; then
     for word in "$@"; do case "$word" in --control=fifo:*) pipes=${word#--control=fifo:} ;; esac; done
     trap 'exit 0' INT
-    read _ < "${pipes%,*}"
-    printf 'a' > "${pipes#*,}"
+    while read -r _; do printf 'a'; done < "${pipes%,*}" > "${pipes#*,}" &
     while :; do sleep 0.01; done
 fi
+"#;
+
+/// Its samples are in order at once for the first turn, and never for the second.
+const SLOW_SCRIPT: &str = r#"
 if mkdir "$here/printed"; then
     echo "tokenlag $PPID/$PPID "
     echo "	          5eb663 loadgen::run (/usr/bin/tokenlag)"
     echo
+    echo "tokenlag $PPID/$PPID PERF_RECORD_LOST lost 7"
     exit 0
 fi
 touch "$here/hangs"
 exec sleep 1000
 "#;
 
+/// A path on which perf is this one.
+fn with_perf(folder: &Path, script: &str) -> String {
+    let perf = folder.join("perf");
+    fs::write(&perf, format!("{RECORD}{script}")).expect("it is written");
+    let mut execute = fs::metadata(&perf).expect("it is there").permissions();
+    execute.set_mode(0o755);
+    fs::set_permissions(&perf, execute).expect("it may be run");
+    format!("{}:/usr/bin:/bin", folder.display())
+}
+
+#[test]
+fn not_one_sample_is_said() {
+    let folder = tempfile::tempdir().expect("there is room for files");
+    let out = folder.path().join("run");
+    let path = with_perf(folder.path(), "exit 0\n");
+    let place = out.to_str().expect("text");
+    let flags = ["--channels", "http", "--blocks", "1", "--sampler", "perf"];
+    let mut command = tokenlag(&small(place, &flags));
+    let output = command.env("PATH", path).output().expect("it starts");
+    assert_code(&output, 1);
+    assert_tells(&output, "not one sample was taken");
+    let table = stdout(&output);
+    assert!(table.contains("no sample: more load"), "{table}");
+    let row = &json(&out.join("profile.json"))["rows"][0];
+    assert!(row["tokens"].as_u64() > Some(0), "{row}");
+    for end in row["ends"].as_array().expect("ends") {
+        assert_eq!(end["samples"], 0, "{end}");
+        assert!(end["cpu_ns_per_token"].is_null() && end["resolution"].is_null());
+        assert_eq!(end["files"], Value::Array(Vec::new()));
+    }
+    let files = fs::read_dir(out.join("profiles")).expect("it is there");
+    assert_eq!(files.count(), 0);
+}
+
 #[test]
 fn ctrl_c_while_names_are_looked_up_ends_the_run_at_once_and_keeps_earlier_turns() {
     let folder = tempfile::tempdir().expect("there is room for files");
     let out = folder.path().join("run");
-    let perf = folder.path().join("perf");
-    fs::write(&perf, SLOW_PERF).expect("it is written");
-    let mut execute = fs::metadata(&perf).expect("it is there").permissions();
-    execute.set_mode(0o755);
-    fs::set_permissions(&perf, execute).expect("it may be run");
-    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let path = with_perf(folder.path(), SLOW_SCRIPT);
     let place = out.to_str().expect("text");
     let flags = ["--channels", "http", "--sampler", "perf"];
     let mut command = heeding_signals(tokenlag(&small(place, &flags)).env("PATH", path));
@@ -305,7 +360,12 @@ fn ctrl_c_while_names_are_looked_up_ends_the_run_at_once_and_keeps_earlier_turns
     let shown = json(&out.join("profile.json"));
     let row = &shown["rows"][0];
     assert!(row["tokens"].as_u64() > Some(0), "{row}");
-    assert_eq!(row["ends"][0]["samples"], 1, "{row}");
+    let client = &row["ends"][0];
+    assert_eq!(
+        (&client["samples"], &client["lost"]),
+        (&1.into(), &7.into()),
+        "{row}"
+    );
     let left = fs::read_dir(&out).expect("it is there").flatten();
     let left: Vec<_> = left.map(|it| it.file_name()).collect();
     assert!(!left.iter().any(|name| name == ".perf-0"), "{left:?}");
@@ -393,7 +453,9 @@ fn a_sidecar_profiles_itself_under_load_and_one_at_a_time() {
     );
     let (status, svg) = words(asked("GET", "flamegraph?seconds=3"));
     assert_eq!(status, 200, "{svg}");
-    assert!(svg.contains("<svg") && svg.contains("proxy::"));
+    let svg = flamegraph::read(svg.as_bytes());
+    let proxys = |name: &String| name.starts_with("proxy::");
+    assert!(svg.frames.keys().any(proxys), "{svg:?}");
     signal(load.id() as i32, Signal::SIGINT);
     let _ = load.wait();
 }
