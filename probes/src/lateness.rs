@@ -6,30 +6,33 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Stamp;
 use crate::exchange::{Exchange, HopExchange};
 
-/// What became of a delta once it had come, in nanoseconds; up to 4.2 s each, and what took longer counts as that.
+/// What became of a delta once it had come. Stamps, not spans: a span that is too long for its field, or below zero, would be
+/// wrong unseen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handling {
-    /// From the kernel's receipt to the return of the read; zero where the read itself is the stamp.
-    pub wakeup: u32,
-    /// From the read's return until the runtime had come round to the exchange: what else it had to read and to poll, and what
-    /// the channel had to take off (TLS, frames).
-    pub poll: u32,
-    /// What the decoder took to find the delta.
-    pub decode: u32,
+    /// The return of the read that brought it; the delta's own stamp where that is the read's.
+    pub read: Stamp,
+    /// The runtime had come round to the exchange: what else it had to read and to poll, and what the channel had to take off (TLS,
+    /// frames), lies before.
+    pub reached: Stamp,
+    /// The decoder had found it.
+    pub decoded: Stamp,
 }
 
 impl Handling {
-    /// Of a delta that came at `came`, was read at `read` and reached by the exchange at `reached`, and was decoded at `decoded`.
-    pub fn between(came: Stamp, read: Stamp, reached: Stamp, decoded: Stamp) -> Self {
-        let span = |from: Stamp, to: Stamp| {
-            let nanos = to.since(from).max(0);
-            u32::try_from(nanos).unwrap_or(u32::MAX)
-        };
-        Self {
-            wakeup: span(came, read),
-            poll: span(read, reached),
-            decode: span(reached, decoded),
-        }
+    /// Nanoseconds from the kernel's receipt at `came` to the return of the read; zero where the read itself is the stamp.
+    pub fn wakeup(&self, came: Stamp) -> i64 {
+        self.read.since(came)
+    }
+
+    /// Nanoseconds from the read's return until the exchange was reached.
+    pub fn poll(&self) -> i64 {
+        self.reached.since(self.read)
+    }
+
+    /// Nanoseconds that the decoder took.
+    pub fn decode(&self) -> i64 {
+        self.decoded.since(self.reached)
     }
 }
 
@@ -87,9 +90,9 @@ impl Lateness {
             let way = mark.at.since(*out).wrapping_sub(in_sidecar);
             sum.way_ns = sum.way_ns.wrapping_add(way);
             let handling = exchange.handling[k];
-            sum.wakeup_ns = sum.wakeup_ns.saturating_add(handling.wakeup.into());
-            sum.poll_ns = sum.poll_ns.saturating_add(handling.poll.into());
-            sum.decode_ns = sum.decode_ns.saturating_add(handling.decode.into());
+            sum.wakeup_ns = sum.wakeup_ns.wrapping_add(handling.wakeup(mark.at));
+            sum.poll_ns = sum.poll_ns.wrapping_add(handling.poll());
+            sum.decode_ns = sum.decode_ns.wrapping_add(handling.decode());
         }
         sum
     }
@@ -122,11 +125,23 @@ mod tests {
     use crate::metric::Metric;
     use crate::samples::{at, exchange, hop, values};
 
+    /// Each delta read 1 after it came, reached 2 later, decoded 7 later.
+    fn handled(exchange: &Exchange) -> Vec<Handling> {
+        let marks = exchange.tokens.iter();
+        marks
+            .map(|mark| Handling {
+                read: mark.at.moved_by(1),
+                reached: mark.at.moved_by(3),
+                decoded: mark.at.moved_by(10),
+            })
+            .collect()
+    }
+
     #[test]
     fn the_parts_up_to_the_receipt_sum_to_the_overhead() {
         let mut exchange = exchange(1, &[2_000, 2_400, 2_900]);
         let hop = hop(1, &[1_900, 2_300, 2_600]);
-        exchange.handling = vec![Handling::between(at(0), at(1), at(3), at(10)); 3];
+        exchange.handling = handled(&exchange);
         let lateness = Lateness::of(&exchange, Some(&hop));
         let overhead: i64 = values(&exchange, Some(&hop), Metric::TokenOverhead)
             .iter()
@@ -143,6 +158,25 @@ mod tests {
             ..Lateness::default()
         };
         assert_eq!(unknown, left_out);
+    }
+
+    #[test]
+    fn neither_a_long_wait_nor_one_below_zero_is_cut_off() {
+        const MINUTE: i64 = 60_000_000_000;
+        let mut exchange = exchange(1, &[2_000, 2_400]);
+        let hop = hop(1, &[1_900, 2_300]);
+        exchange.handling = handled(&exchange);
+        let last = exchange.tokens[1].at;
+        exchange.handling[1] = Handling {
+            read: last.moved_by(-5),
+            reached: last.moved_by(MINUTE),
+            decoded: last.moved_by(2 * MINUTE),
+        };
+        let lateness = Lateness::of(&exchange, Some(&hop));
+        let handled = (lateness.wakeup_ns, lateness.poll_ns, lateness.decode_ns);
+        assert_eq!(handled, (-5, MINUTE + 5, MINUTE));
+        let parts = lateness.proxy_ns + lateness.way_ns + handled.0 + handled.1 + handled.2;
+        assert_eq!(parts, last.moved_by(2 * MINUTE).since(at(2_300)));
     }
 
     #[test]
