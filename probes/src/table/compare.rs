@@ -12,7 +12,9 @@ use super::grid::{Cell, Grid, fitting};
 use super::notes::notes;
 use super::quantity::TimeUnit;
 use super::wrap::wrapped;
-use super::{Style, carried, conditions, floor, lateness, legs, link, precision, price, savings};
+use super::{
+    Style, carried, conditions, floor, lateness, legs, link, precision, price, savings, waiting,
+};
 
 /// What the first table shows. The last three are overheads.
 const MEASURED: [(Metric, &str); 5] = [
@@ -91,6 +93,7 @@ pub fn compare(report: &Report, style: Style) -> String {
     parts.extend(legs::legs(report, style));
     parts.extend(lateness::lateness(report, style));
     parts.extend(price::price(report, style));
+    parts.extend(waiting::waiting(report, style));
     parts.extend(carried::carried(report, style));
     parts.push(wrapped(&super::sentence(report), width, ""));
     parts.push(super::verdict(&report.verdict, style));

@@ -5,7 +5,7 @@ use crate::report::{Report, RowReport};
 use super::grid::{Cell, Grid};
 use super::notes::notes;
 use super::quantity::{TimeUnit, three_digits};
-use super::{Style, carried, conditions, link, price};
+use super::{Style, carried, conditions, link, price, waiting};
 
 /// The table of each row, its throughput, and the verdict.
 pub fn load(report: &Report, style: Style) -> String {
@@ -18,6 +18,7 @@ pub fn load(report: &Report, style: Style) -> String {
     let conditions = conditions::conditions(report, width) + &link::did(report, width);
     parts.extend((!conditions.is_empty()).then_some(conditions));
     parts.extend(price::price(report, style));
+    parts.extend(waiting::waiting(report, style));
     parts.extend(carried::carried(report, style));
     let notes = notes(report, style.columns());
     parts.extend((!notes.is_empty()).then_some(notes));

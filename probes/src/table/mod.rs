@@ -18,6 +18,7 @@ mod savings;
 mod sentence;
 mod sweep;
 mod turns;
+mod waiting;
 mod wrap;
 
 pub use compare::compare;
