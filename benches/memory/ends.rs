@@ -55,10 +55,8 @@ impl Ends {
         )?;
         let ready: serde_json::Value = serde_json::from_str(&ready)?;
         let place = |name: &str| ready[name].as_str().ok_or("the proxy says no address");
-        let door = match transport {
-            Transport::Quic => "quic",
-            _ => "listen",
-        };
+        let over_quic = matches!(transport, Transport::Quic | Transport::Http3);
+        let door = if over_quic { "quic" } else { "listen" };
         let (host, port) = place(door)?.rsplit_once(':').ok_or("no port")?;
         let mut dial = Dial {
             host: host.to_owned(),
@@ -71,7 +69,7 @@ impl Ends {
             stamping: Stamping::default(),
             nagle: false,
         };
-        if transport == Transport::Quic {
+        if over_quic {
             let certificate = certificate(place("admin")?)?;
             dial.tls = Some(ClientTls::trusting(certificate.as_bytes())?);
         }

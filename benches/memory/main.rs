@@ -1,6 +1,6 @@
 //! What a connection takes of the proxy's memory, idle and with an exchange under way: cargo bench --bench memory.
 //!
-//! Arguments choose: numbers of connections (`1000`, `10000`; as the usual ones) and channels (`http`, `http2`, `ws`, `quic`). For
+//! Arguments choose: numbers of connections (`1000`, `10000`; as the usual ones) and channels (`http`, `http2`, `http3`, `ws`, `quic`). For
 //! each of both a proxy is started anew, so many connections are opened to it by this process, each carries one exchange and is
 //! idle then, and in the end each has one under way that an upstream, a third process, holds open. What is counted is the
 //! proxy's anonymous resident memory (`RssAnon` of /proc/PID/status), less what it had before the first connection, divided by
@@ -20,9 +20,10 @@ use crate::ends::{Ends, Failure};
 
 /// What is measured where no argument says it.
 const COUNTS: [u64; 2] = [1_000, 10_000];
-const CHANNELS: [Transport; 4] = [
+const CHANNELS: [Transport; 5] = [
     Transport::Http,
     Transport::Http2,
+    Transport::Http3,
     Transport::Ws,
     Transport::Quic,
 ];
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
     let mut ended_well = true;
     for &count in &counts {
         // An active connection has another one to the upstream.
-        let active = match files::open(2 * count) {
+        let active = match files::open(count, 2) {
             Ok(()) => true,
             Err(refusal) => {
                 eprintln!("{count} active connections: {refusal}");
@@ -74,8 +75,9 @@ fn main() -> ExitCode {
                 false
             }
         };
-        if let Err(refusal) = files::open(count) {
+        if let Err(refusal) = files::open(count, 1) {
             eprintln!("{count} idle connections: {refusal}");
+            ended_well = false;
             continue;
         }
         for &channel in &channels {
