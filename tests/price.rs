@@ -2,6 +2,10 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
 use serde_json::Value;
 use support::{compared, counter, rows_of};
 
@@ -150,58 +154,92 @@ fn every_row_has_its_price_and_its_ratio_to_the_baselines() {
     }
 }
 
-/// The parts of the lateness as the manifest adds them up, next to the same of every delta's own stamps, to the nanosecond.
-fn check_parts(out: &std::path::Path, by_kernel: bool) {
-    let record = support::json(&out.join("run.json"));
-    let mut recorded = std::collections::BTreeMap::<String, [i64; 7]>::new();
+/// A row's lateness: parts by name, and what they must add up to.
+#[derive(Debug, Default, PartialEq)]
+struct Lateness {
+    /// Deltas, then the sums of the parts, in the order of [`PARTS`].
+    parts: [i64; 7],
+    /// From each delta's arrival at the proxy to the end of its decoding, by those two stamps alone.
+    whole: i64,
+    /// From each delta's arrival at the proxy to its stamp at the load generator.
+    overhead: i64,
+}
+
+const PARTS: [&str; 7] = [
+    "deltas",
+    "proxy_ns",
+    "sidecar_ns",
+    "way_ns",
+    "wakeup_ns",
+    "poll_ns",
+    "decode_ns",
+];
+
+/// What the manifest has of each row.
+fn booked(record: &Value) -> BTreeMap<String, [i64; 7]> {
+    let mut booked = BTreeMap::<String, [i64; 7]>::new();
     for cell in record["cells"].as_array().unwrap() {
         let sums = &cell["tallies"]["lateness"];
-        let name = format!("{}/{}", cell["row"]["channel"], cell["row"]["state"]).replace('"', "");
-        let parts = recorded.entry(name).or_default();
-        let names = [
-            "deltas",
-            "proxy_ns",
-            "sidecar_ns",
-            "way_ns",
-            "wakeup_ns",
-            "poll_ns",
-            "decode_ns",
-        ];
-        for (sum, name) in parts.iter_mut().zip(names) {
+        let part = |name: &str| cell["row"][name].as_str().unwrap();
+        let name = format!("{}/{}", part("channel"), part("state"));
+        let parts = booked.entry(name).or_default();
+        for (sum, name) in parts.iter_mut().zip(PARTS) {
             *sum += sums[name].as_i64().unwrap_or(0);
         }
     }
-    let mut stamped = std::collections::BTreeMap::<String, [i64; 7]>::new();
-    let mut overheads = std::collections::BTreeMap::<String, i64>::new();
-    for line in std::fs::read_to_string(out.join("exchanges.jsonl"))
-        .unwrap()
-        .lines()
-    {
+    booked
+}
+
+/// What the stamps of every delta say. Each delta's parts add up to what lies between its first stamp and its last, and none of the
+/// load generator's own is below zero.
+fn stamped(lines: &str) -> BTreeMap<String, Lateness> {
+    let mut stamped = BTreeMap::<String, Lateness>::new();
+    for line in lines.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
-        let name = line["row"].as_str().unwrap().to_owned();
-        let parts = stamped.entry(name.clone()).or_default();
+        let name = line["row"].as_str().unwrap();
+        let row = stamped.entry(name.to_owned()).or_default();
         for token in line["tokens"].as_array().unwrap().iter().skip(1) {
             let stamp = |name: &str| token[name].as_i64();
-            let (Some(up), Some(out), Some(at)) = (stamp("up"), stamp("out"), stamp("at")) else {
+            let (Some(up), Some(out)) = (stamp("up"), stamp("out")) else {
+                assert_eq!(name, "direct/full", "{token}");
                 continue;
             };
             let span = |name: &str| stamp(name).unwrap();
-            let (wakeup, poll, decode) = (span("wakeup"), span("poll"), span("decode"));
+            let (at, decoded) = (span("at"), span("decoded"));
             let beside = stamp("sidecar");
             assert_eq!(beside.is_some(), name.starts_with("pair"), "{token}");
             let beside = beside.unwrap_or(0);
-            let way = at - out - beside;
-            for (sum, part) in
-                parts
-                    .iter_mut()
-                    .zip([1, out - up, beside, way, wakeup, poll, decode])
-            {
+            let parts = [
+                out - up,
+                beside,
+                at - out - beside,
+                span("wakeup"),
+                span("poll"),
+                span("decode"),
+            ];
+            assert_eq!(parts.iter().sum::<i64>(), decoded - up, "{name}: {token}");
+            assert!(parts[3..].iter().all(|&nanos| nanos >= 0), "{token}");
+            row.parts[0] += 1;
+            for (sum, part) in row.parts[1..].iter_mut().zip(parts) {
                 *sum += part;
             }
-            *overheads.entry(name.clone()).or_default() += at - up;
+            row.whole += decoded - up;
+            row.overhead += at - up;
         }
     }
-    assert_eq!(recorded, stamped);
+    stamped
+}
+
+/// The parts of the lateness as the manifest adds them up, next to the same of every delta's own stamps, to the nanosecond; and the
+/// report's means next to the distribution of `token_overhead`, whose values were booked elsewhere.
+fn check_parts(out: &Path, by_kernel: bool) {
+    let lines = fs::read_to_string(out.join("exchanges.jsonl")).unwrap();
+    let stamped = stamped(&lines);
+    let sums = stamped.iter().map(|(name, row)| (name.clone(), row.parts));
+    assert_eq!(
+        booked(&support::json(&out.join("run.json"))),
+        sums.collect()
+    );
     let report = support::json(&out.join("report.json"));
     for (name, row) in rows_of(&report) {
         let shown = &row["token_lateness"];
@@ -209,23 +247,50 @@ fn check_parts(out: &std::path::Path, by_kernel: bool) {
             assert!(shown.is_null(), "{row}");
             continue;
         }
-        let [deltas, proxy, beside, way, wakeup, poll, decode] = stamped[&name];
+        let Lateness {
+            parts: [deltas, _, beside, _, wakeup, poll, decode],
+            whole,
+            overhead,
+        } = stamped[&name];
         assert!(deltas > 0 && poll > 0 && decode > 0, "{name}");
-        assert_eq!(proxy + beside + way, overheads[&name], "{name}");
         let is_pair = name.starts_with("pair");
         assert_eq!(shown["sidecar_ns"].is_null(), !is_pair, "{name}");
         assert_eq!(beside > 0, is_pair, "{name}");
         assert_eq!(shown["deltas"].as_i64(), Some(deltas));
-        assert_eq!(
-            row["metrics"]["token_overhead"]["count"].as_i64(),
-            Some(deltas)
-        );
-        let whole = (proxy + beside + way + wakeup + poll + decode) as f64 / deltas as f64;
-        assert_eq!(shown["mean_ns"].as_f64(), Some(whole), "{name}");
+        let mean = |nanos: i64| nanos as f64 / deltas as f64;
+        assert_eq!(shown["mean_ns"].as_f64(), Some(mean(whole)), "{name}");
+        let part = |name: &str| shown[name].as_f64().unwrap_or(0.0);
+        let before = part("proxy_ns") + part("sidecar_ns") + part("kernel_and_link_ns");
+        let distribution = &row["metrics"]["token_overhead"];
+        assert_eq!(distribution["count"].as_i64(), Some(deltas));
+        // The histogram keeps three digits of each value.
+        let of_histogram = distribution["mean"].as_f64().unwrap();
+        let apart = (before - of_histogram).abs();
+        assert!(apart <= 1e-3 * of_histogram, "{name}: {row}");
+        assert!((before - mean(overhead)).abs() < 0.01, "{name}: {row}");
         assert_eq!(shown["wakeup_ns"].is_null(), !by_kernel, "{name}");
         assert_eq!(wakeup > 0, by_kernel, "{name}");
         assert_eq!(shown["merged"].is_null(), by_kernel, "{name}");
     }
+}
+
+/// The table of what was waited for: a line of each row's, and one of the proxy's where there is one, with the figures of the report.
+fn check_waiting(tables: &str, report: &Value) {
+    let (_, table) = tables.split_once("Waiting: ").expect("it stands there");
+    // Where the terminal is narrow the other columns are in a table of their own.
+    let (table, _) = table.split_once("\n\n").expect("it is not the last");
+    let rows = rows_of(report);
+    for (name, row) in &rows {
+        let line = table.lines().find(|line| line.starts_with(&**name));
+        let line = line.unwrap_or_else(|| panic!("{name}: {table}"));
+        let cores = line.split_whitespace().nth(1).unwrap();
+        let known = counter(row, "client_run_queue_delay_ns").is_some();
+        assert_eq!(cores != "-", known, "{line}");
+    }
+    let of_proxies = table.lines().filter(|line| line.starts_with("  proxy "));
+    let to_clients = of_proxies.filter(|line| !line.contains("to upstream"));
+    let with_proxy = rows.iter().filter(|(name, _)| name != "direct/full");
+    assert_eq!(to_clients.count(), with_proxy.count(), "{table}");
 }
 
 fn split_of_lateness(stamp: &str) {
@@ -243,6 +308,7 @@ fn split_of_lateness(stamp: &str) {
         "{tables}"
     );
     assert!(tables.contains("The price of an output token"), "{tables}");
+    check_waiting(&tables, &support::json(&out.join("report.json")));
     assert_eq!(
         tables.contains("wakeup: within kernel, link"),
         stamp == "user"
