@@ -42,6 +42,7 @@ pub fn of(plan: &Plan, host: &Host, found: Found) -> Conditions {
             // Sessions take turns with what others left: neither.
             Connections::Pooled => None,
         },
+        tokens_per_second: plan.tokens_per_second,
         nagle: any(rows, |leg| !is_quic(leg)).then_some(wire.nagle),
         stamp: Some(wire.stamp),
         link: plan.link.as_ref().map(|link| link.parameters.clone()),

@@ -13,7 +13,7 @@ use crate::exit::Usage;
 use crate::link::Linked;
 use crate::pinning::Pinning;
 use crate::plan::Plan;
-use crate::rig::{Alarm, Identity, Leg, ProxyAddresses, Rig, Setup, Sidecar};
+use crate::rig::{Alarm, Identity, Leg, Model, ProxyAddresses, Rig, Setup, Sidecar};
 use crate::topology::Told;
 use crate::{certificates, topology};
 
@@ -97,8 +97,11 @@ impl Starter<'_> {
             }
             _ if cfg!(feature = "backend") => {
                 let rig = &mut self.rig;
-                rig.start_backend(plan.concurrency, self.pinning, self.alarm)
-                    .await
+                let model = Model {
+                    sessions: plan.concurrency,
+                    tokens_per_second: plan.tokens_per_second,
+                };
+                rig.start_backend(model, self.pinning, self.alarm).await
             }
             _ => {
                 let what = "this build has no embedded model; give a backend's address with --url";

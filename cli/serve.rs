@@ -119,6 +119,7 @@ pub fn backend(args: crate::args::serve::BackendArgs) -> anyhow::Result<Exit> {
         queue: args.queue,
         context: args.context,
         max_tokens: args.max_tokens,
+        tokens_per_second: args.tokens_per_second,
         ..ServerOptions::default()
     };
     block_on(async move {

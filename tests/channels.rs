@@ -160,10 +160,9 @@ fn sessions_share_a_connection_where_they_are_told_to() {
     ]);
     for (name, row) in rows_of(&report) {
         assert_eq!(row["completed"], 2 * 3 * 2, "{name}");
-        // Two blocks; on a WebSocket exchanges take turns, so that there is one for each that runs.
+        // Two blocks.
         let connections = counter(row, "connections_opened");
-        let expected = if name == "ws/full" { 6.0 } else { 2.0 };
-        assert_eq!(connections, Some(expected), "{name}");
+        assert_eq!(connections, Some(2.0), "{name}");
     }
     assert_eq!(report["conditions"]["multiplex"], true);
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use support::{Backend, Proxy, assert_code, assert_tells, compared, rows_of, run, small, stdout};
 
 /// Each plan, and its comparisons.
-const PLANS: [(&str, u32); 8] = [
+const PLANS: [(&str, u32); 9] = [
     ("nagle", 2),
     ("idle-restart", 3),
     ("congestion", 4),
@@ -19,6 +19,7 @@ const PLANS: [(&str, u32); 8] = [
     ("resumption", 4),
     ("zero-rtt", 4),
     ("head-of-line", 2),
+    ("head-of-line-slow", 2),
 ];
 
 #[test]

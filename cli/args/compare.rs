@@ -1,5 +1,6 @@
 //! Flags of `compare`.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -45,6 +46,10 @@ pub struct CompareArgs {
     /// Fewer channels and shorter answers: at most 20 seconds of load
     #[arg(long)]
     pub quick: bool,
+    /// Most tokens a second of each answer of the embedded model, to the pace of a larger one [default: as fast as it computes
+    /// them]
+    #[arg(long, value_name = "TOKENS", conflicts_with_all = ["url", "proxy"])]
+    pub tokens_per_second: Option<NonZeroU32>,
     /// A proxy that is already running
     #[arg(long, value_name = "ADDR", requires = "proxy_admin")]
     pub proxy: Option<BaseUrl>,

@@ -1,6 +1,7 @@
 //! Flags of the commands that serve: `proxy` and `backend`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -156,6 +157,9 @@ pub struct BackendArgs {
     /// Most tokens of a chat or a response whose request names no limit
     #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = one_or_more())]
     pub max_tokens: usize,
+    /// Most tokens a second of each answer, to the pace of a larger model [default: as fast as they are computed]
+    #[arg(long, value_name = "TOKENS")]
+    pub tokens_per_second: Option<NonZeroU32>,
     /// What the rig says.
     #[command(flatten)]
     pub child: ChildArgs,

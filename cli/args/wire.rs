@@ -22,8 +22,8 @@ pub struct WireArgs {
     /// served again: the run's requests are marked as safe for that. Needs --resumption on
     #[arg(long)]
     pub zero_rtt: bool,
-    /// All sessions that run side by side share one connection (http2, http3, quic), or one pool of as many as they need at
-    /// once (http-cold, http, ws), instead of a connection each
+    /// All sessions that run side by side share one connection (http2, http3, quic; ws: sixteen of them, each in a lane of its
+    /// own), or one pool of as many as they need at once (http-cold, http), instead of a connection each
     #[arg(long)]
     pub multiplex: bool,
     /// Nagle's algorithm on the TCP connections of the rows, at both ends where the proxy is started here: a small write waits

@@ -111,6 +111,7 @@ impl Plan {
         plan.set_rows(rows, baselines);
         plan.wire = wire;
         plan.state_at = args.state_at;
+        plan.tokens_per_second = args.tokens_per_second;
         plan.proxy = args.proxy.as_ref().map(BaseUrl::to_string);
         plan.blocks = blocks;
         plan.until = until;

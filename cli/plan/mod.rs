@@ -6,6 +6,7 @@ mod load;
 mod profile;
 mod wire;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub model: Option<String>,
     /// Names of the headers that every request carries.
     pub headers: Vec<String>,
+    /// Most tokens a second of each answer of the embedded model; `None`: as fast as it computes them.
+    pub tokens_per_second: Option<NonZeroU32>,
     /// Further members of every request's body.
     pub extra_body: Map<String, Value>,
     /// Ask for output to the full length.
@@ -108,6 +111,7 @@ impl Plan {
             proxy: None,
             api: dialect.name(),
             model: target.model.clone(),
+            tokens_per_second: None,
             headers: headers.iter().map(|(name, _)| name.clone()).collect(),
             extra_body: flags::extra_body(target)?,
             ignore_eos: target.ignore_eos,

@@ -5,6 +5,7 @@ mod identity;
 mod proxies;
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,6 +33,15 @@ pub struct Rig {
     children: Vec<Child>,
 }
 
+/// What is asked of the embedded model.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// Sessions side by side, for which it has room.
+    pub sessions: usize,
+    /// Most tokens a second of each answer.
+    pub tokens_per_second: Option<NonZeroU32>,
+}
+
 /// What ends a run early: raised by a child's death too.
 #[derive(Clone)]
 pub struct Alarm {
@@ -56,15 +66,19 @@ impl Alarm {
 }
 
 impl Rig {
-    /// Starts the embedded model's server, with room for `sessions` side by side.
+    /// Starts the embedded model's server.
     pub async fn start_backend(
         &mut self,
-        sessions: usize,
+        model: Model,
         pinning: Pinning,
         alarm: &Alarm,
     ) -> anyhow::Result<BaseUrl> {
-        let slots = sessions.clamp(*SLOTS.start(), *SLOTS.end()).to_string();
-        let args = words(["backend", "--listen", "127.0.0.1:0", "--slots", &slots]);
+        let slots = model.sessions.clamp(*SLOTS.start(), *SLOTS.end());
+        let slots = slots.to_string();
+        let mut args = words(["backend", "--listen", "127.0.0.1:0", "--slots", &slots]);
+        if let Some(tokens) = model.tokens_per_second {
+            args.extend(words(["--tokens-per-second", &tokens.to_string()]));
+        }
         let child = Child::start("backend", args, pinning.backend, alarm)?;
         let (child, ready) = child.ready("/health", |ready| ready.listen, alarm).await?;
         self.children.push(child);

@@ -1,5 +1,7 @@
 //! What was on in a run: encryption, resumption, where state is kept, how connections are used, congestion control.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use crate::receipt::StampSource;
@@ -60,6 +62,9 @@ pub struct Conditions {
     /// Sessions share one connection; else each has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiplex: Option<bool>,
+    /// Most tokens a second of each answer of the embedded model, where it is held to a pace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<NonZeroU32>,
     /// TCP holds small writes back (Nagle's algorithm), at both ends of the leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nagle: Option<bool>,
@@ -110,6 +115,7 @@ mod tests {
             zero_rtt: Some(false),
             state_at: Some(StateAt::Proxy),
             multiplex: Some(false),
+            tokens_per_second: NonZeroU32::new(100),
             nagle: Some(true),
             stamp: Some(StampSource::Kernel),
             link: Some("rtt=40ms".to_owned()),
@@ -121,7 +127,7 @@ mod tests {
         assert_eq!(json["certificate"], "self-signed");
         assert_eq!(json["state_at"], "proxy");
         assert_eq!(json["stamp"], "kernel");
-        assert_eq!(json.as_object().unwrap().len(), 12);
+        assert_eq!(json.as_object().unwrap().len(), 13);
         assert_eq!(
             serde_json::from_value::<Conditions>(json).unwrap(),
             conditions

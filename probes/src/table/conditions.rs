@@ -31,6 +31,7 @@ fn known(report: &Report) -> Vec<String> {
         true => "sessions share a connection",
         false => "a connection per session",
     });
+    let pace = conditions.tokens_per_second;
     let held = conditions.nagle.map(|on| match on {
         true => "Nagle on",
         false => "Nagle off",
@@ -52,6 +53,7 @@ fn known(report: &Report) -> Vec<String> {
             .state_at
             .map(|place| format!("state at the {place}")),
         shared.map(str::to_owned),
+        pace.map(|most| format!("the model held to {most} tokens/s")),
         held.map(str::to_owned),
         stamped.map(str::to_owned),
         conditions.link.as_ref().map(|link| format!("link {link}")),

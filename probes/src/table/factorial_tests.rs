@@ -31,6 +31,7 @@ fn factorial() -> Report {
         zero_rtt: Some(false),
         state_at: Some(StateAt::Proxy),
         multiplex: Some(false),
+        tokens_per_second: None,
         nagle: None,
         stamp: None,
         link: None,
