@@ -1,4 +1,5 @@
-//! A connection of the pool: what it carries is booked when its exchange is over, or with its end.
+//! A connection of the pool: what it carries is booked when its exchange is over, or with its end. What it does below its bytes
+//! the kernel is asked for when somebody wants to know: with each exchange that would be a system call more.
 
 use std::ops::{Deref, DerefMut};
 
@@ -26,9 +27,14 @@ impl Pooled {
         pooled
     }
 
+    /// Books what the socket did below its bytes.
+    pub(crate) fn book_socket(&self) {
+        self.connection.book();
+    }
+
     /// Books what was carried up to now.
     pub(crate) fn book(&mut self) {
-        let counters = self.connection.counters();
+        let counters = self.connection.counted();
         self.total.book(&mut self.booked, counters);
     }
 }

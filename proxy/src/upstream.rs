@@ -157,8 +157,12 @@ impl Pool {
         self.dial.idle_timeout
     }
 
-    /// What its connections carried, those that are gone among them. An exchange counts when it is over.
+    /// What its connections carried, those that are gone among them. An exchange counts when it is over. What idle connections
+    /// did below their bytes is booked on the way.
     pub(crate) fn carried(&self) -> Carried {
+        for connection in &*self.idle.borrow() {
+            connection.book_socket();
+        }
         self.total.carried()
     }
 

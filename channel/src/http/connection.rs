@@ -102,8 +102,18 @@ impl Connection {
     ///
     /// [`SocketWatch`]: crate::SocketWatch
     pub fn counters(&self) -> Counters {
-        self.wire.socket().book();
+        self.book();
+        self.counted()
+    }
+
+    /// The same without a look at the socket, which is a system call: what it did below its bytes is booked another time.
+    pub fn counted(&self) -> Counters {
         self.wire.counters()
+    }
+
+    /// Books what the connection did below its bytes, where that is watched. It is booked with its end in any case.
+    pub fn book(&self) {
+        self.wire.socket().book();
     }
 
     /// Writes `bytes`; the stamp was taken before the call that carried the last of them.
