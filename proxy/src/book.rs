@@ -9,7 +9,7 @@ use tokenlag_probes::{HopExchange, Outcome, Recorder};
 
 use crate::archive::Archive;
 use crate::kind::Kinds;
-use crate::ledger::Ledger;
+use crate::ledger::{Finished, Ledger};
 use crate::metrics::Metrics;
 use crate::options::ProxyOptions;
 use crate::upstream;
@@ -54,7 +54,8 @@ impl Book {
                 }
             }
         }
-        self.ledger().push(record);
+        let finished = Finished::of(&record);
+        self.ledger().push(finished);
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

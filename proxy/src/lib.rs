@@ -23,6 +23,7 @@ mod metrics;
 mod opening;
 mod options;
 mod outlet;
+mod packed;
 mod pooled;
 mod profiling;
 mod proxy;

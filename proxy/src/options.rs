@@ -65,7 +65,7 @@ pub struct ProxyOptions {
     pub threads: usize,
     /// Records of finished exchanges that are kept for `/exchanges`.
     pub exchanges: usize,
-    /// Delta stamps in all of those records: 16 bytes each.
+    /// Deltas in all of those records: some 7 bytes each.
     pub deltas: usize,
     /// How patient the proxy is with the upstream.
     pub patience: Patience,

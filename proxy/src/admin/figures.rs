@@ -90,11 +90,11 @@ impl Admin {
                 }
             }
         }
-        let (records, cursor) = self.book.ledger().since(since, PAGE, PAGE_DELTAS);
+        let (page, cursor) = self.book.ledger().since(since, PAGE, PAGE_DELTAS);
         // No exchange waits for the serialising.
         let mut body = Vec::new();
-        for record in &records {
-            push_line(&mut body, &**record);
+        for record in page.records() {
+            push_line(&mut body, &record);
         }
         push_line(&mut body, &cursor);
         Answer::ok(NDJSON, body)
@@ -104,7 +104,7 @@ impl Admin {
         let mut body = Vec::new();
         let record = self.book.ledger().of_trace(trace);
         match record {
-            Some(record) => push_line(&mut body, &*record),
+            Some(record) => push_line(&mut body, &record),
             None => {
                 let why = "no finished exchange of that trace is kept (any more)";
                 return Answer::error(404, "Not Found", why);

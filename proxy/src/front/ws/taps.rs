@@ -219,8 +219,7 @@ mod tests {
 
     fn record(book: &Book, trace: u32) -> HopExchange {
         let trace = format!("{trace:032x}").parse().unwrap();
-        let record = book.ledger().of_trace(trace).expect("booked");
-        HopExchange::clone(&record)
+        book.ledger().of_trace(trace).expect("booked")
     }
 
     #[test]
