@@ -6,6 +6,7 @@
 //! receives, as it comes.
 
 pub mod accept;
+mod bell;
 mod bounds;
 mod chunk;
 mod dial;
@@ -23,6 +24,7 @@ pub mod quic;
 mod request;
 mod segments;
 mod socket;
+mod stamped;
 mod stamping;
 pub mod tcp;
 mod timers;

@@ -13,6 +13,8 @@ pub const RST_STREAM: u8 = 0x3;
 pub const SETTINGS: u8 = 0x4;
 /// GOAWAY (section 6.8).
 pub const GOAWAY: u8 = 0x7;
+/// WINDOW_UPDATE (section 6.9).
+pub const WINDOW_UPDATE: u8 = 0x8;
 /// CONTINUATION (section 6.10).
 pub const CONTINUATION: u8 = 0x9;
 
@@ -164,13 +166,27 @@ impl Walker {
         if let Some((header, rest)) = bytes.split_first_chunk() {
             let frame = Frame::of(header);
             if let Some((payload, rest)) = rest.split_at_checked(frame.length) {
-                self.head_begins(frame, at, found);
-                let padding = match payload.first() {
-                    Some(&padding) if frame.has(PADDED) => 1 + usize::from(padding),
-                    _ => 0,
+                let stream = frame.stream;
+                let ends = match (frame.kind, frame.flags) {
+                    (DATA, 0 | END_STREAM) => {
+                        data(frame, payload.len(), found);
+                        frame.has(END_STREAM)
+                    }
+                    // A head in one frame, as nearly all are.
+                    (HEADERS, flags) if flags & END_HEADERS != 0 => {
+                        self.open_head = None;
+                        found(Found::Headers { stream, at });
+                        frame.has(END_STREAM)
+                    }
+                    (WINDOW_UPDATE, _) => false,
+                    _ => {
+                        self.whole(frame, payload, at, found);
+                        false
+                    }
                 };
-                data(frame, payload.len().saturating_sub(padding), found);
-                self.ends(frame, payload, found);
+                if ends {
+                    found(Found::End { stream });
+                }
                 return rest;
             }
         }
@@ -179,6 +195,18 @@ impl Walker {
             ..Half::default()
         };
         self.go_on(bytes, found)
+    }
+
+    /// Walks over a frame that is there to its end.
+    #[cold]
+    fn whole(&mut self, frame: Frame, payload: &[u8], at: Stamp, found: &mut impl FnMut(Found)) {
+        self.head_begins(frame, at, found);
+        let padding = match payload.first() {
+            Some(&padding) if frame.has(PADDED) => 1 + usize::from(padding),
+            _ => 0,
+        };
+        data(frame, payload.len().saturating_sub(padding), found);
+        self.ends(frame, payload, found);
     }
 
     /// Walks over a further piece of a frame that is not empty; gives what follows it.
@@ -222,7 +250,6 @@ impl Walker {
     }
 
     /// Says what the end of a frame means, whose payload begins with `start`.
-    #[inline]
     fn ends(&mut self, frame: Frame, start: &[u8], found: &mut impl FnMut(Found)) {
         let stream = frame.stream;
         let word = |at: usize| {

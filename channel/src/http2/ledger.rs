@@ -47,21 +47,36 @@ impl Streams {
     fn place(&self, stream: u32) -> Result<usize, usize> {
         match self.0.back() {
             Some(&(last, _)) if last == stream => Ok(self.0.len() - 1),
-            Some(&(last, _)) if last > stream => {
-                self.0.binary_search_by_key(&stream, |&(number, _)| number)
-            }
+            Some(&(last, _)) if last > stream => self.older(stream),
             _ => Err(self.0.len()),
         }
     }
 
+    /// The place of one that is not the last.
+    #[inline(never)]
+    fn older(&self, stream: u32) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&stream, |&(number, _)| number)
+    }
+
     fn get(&self, stream: u32) -> Option<&Stream> {
-        let place = self.place(stream).ok()?;
-        self.0.get(place).map(|(_, stream)| stream)
+        match self.0.back() {
+            Some((last, known)) if *last == stream => Some(known),
+            Some((last, _)) if *last > stream => {
+                let place = self.older(stream).ok()?;
+                self.0.get(place).map(|(_, known)| known)
+            }
+            _ => None,
+        }
     }
 
     fn get_mut(&mut self, stream: u32) -> Option<&mut Stream> {
-        let place = self.place(stream).ok()?;
-        self.0.get_mut(place).map(|(_, stream)| stream)
+        let last = self.0.back().map_or(0, |&(last, _)| last);
+        let place = match last {
+            _ if last == stream => self.0.len().checked_sub(1)?,
+            _ if last > stream => self.older(stream).ok()?,
+            _ => return None,
+        };
+        self.0.get_mut(place).map(|(_, known)| known)
     }
 
     fn get_or_enter(&mut self, stream: u32) -> &mut Stream {
@@ -237,8 +252,7 @@ impl Ledger {
         };
         if let Found::Reset { code, .. } = found {
             self.refused_streams += u64::from(code == REFUSED_STREAM);
-            self.reset(on, woken);
-            return;
+            return self.reset(on, woken);
         }
         if let Some(stream) = self.streams.get_mut(on) {
             stream.written_at = Some(at);
@@ -247,7 +261,7 @@ impl Ledger {
                 Found::End { .. } => stream.end_sent = Some(at),
                 _ => {}
             }
-            woken.extend(stream.waiting.take());
+            stream.wake(woken);
         }
     }
 
@@ -260,7 +274,7 @@ impl Ledger {
     pub(crate) fn close(&mut self, woken: &mut Vec<Waker>) {
         self.closed = true;
         for stream in self.streams.0.iter_mut().map(|(_, stream)| stream) {
-            woken.extend(stream.waiting.take());
+            stream.wake(woken);
         }
     }
 
@@ -277,12 +291,13 @@ impl Ledger {
         }
     }
 
+    #[cold]
     fn reset(&mut self, stream: u32, woken: &mut Vec<Waker>) {
         let Some(known) = self.streams.get_mut(stream) else {
             return;
         };
         known.reset = true;
-        woken.extend(known.waiting.take());
+        known.wake(woken);
         if !known.claimed && self.accepts {
             // Refused before anybody saw it.
             self.streams.remove(stream);
@@ -393,6 +408,14 @@ impl Ledger {
 }
 
 impl Stream {
+    /// Adds who waits for this stream, where somebody does, to those who are to be `woken`.
+    #[inline]
+    fn wake(&mut self, woken: &mut Vec<Waker>) {
+        if let Some(waiting) = self.waiting.take() {
+            woken.push(waiting);
+        }
+    }
+
     fn receive(&mut self, bytes: usize, at: Stamp, marked: bool) {
         self.received += bytes as u64;
         if !marked {

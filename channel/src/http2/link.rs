@@ -9,10 +9,10 @@ use std::task::{Context, Poll, Waker, ready};
 use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::bell::Bell;
 use super::frames::Walker;
 use super::ledger::Ledger;
 use super::nudge::Nudge;
+use crate::bell::Bell;
 use crate::socket::Socket;
 
 /// The ledger of a connection, shared by its socket and its exchanges, which are all on one thread: the lock is never
@@ -87,12 +87,13 @@ impl Link {
         inward: Walker,
         outward: Walker,
     ) -> Self {
+        shared.ledger().counters = socket.counters();
         Self {
             socket,
             inward,
             outward,
             shared,
-            bell: Bell::new(nudge),
+            bell: Bell::new(&Waker::from(Arc::clone(nudge))),
             woken: Vec::new(),
         }
     }
@@ -104,13 +105,11 @@ impl Link {
         let walk = &mut |found| ledger.read(found, at, woken);
         self.inward.walk(bytes, at, walk);
         ledger.note_read(at);
-        ledger.counters = self.socket.counters();
+        self.socket.count_into(&mut ledger.counters);
         drop(ledger);
         let half_a_head = self.inward.half_a_head().is_some();
-        self.shared
-            .0
-            .half_a_head
-            .store(half_a_head, Ordering::Release);
+        let said = &self.shared.0.half_a_head;
+        said.store(half_a_head, Ordering::Release);
         self.wake();
     }
 
@@ -121,7 +120,7 @@ impl Link {
             let walk = &mut |found| ledger.wrote(found, at, woken);
             self.outward.walk(piece, at, walk);
         }
-        ledger.counters = self.socket.counters();
+        self.socket.count_into(&mut ledger.counters);
         drop(ledger);
         if self.outward.take_settings() {
             self.shared.0.settled.store(true, Ordering::Release);
@@ -129,15 +128,22 @@ impl Link {
         self.wake();
     }
 
+    #[cold]
     fn close(&mut self) {
         self.shared.ledger().close(&mut self.woken);
         self.wake();
     }
 
+    #[inline]
     fn wake(&mut self) {
         if !self.woken.is_empty() {
-            self.woken.drain(..).for_each(Waker::wake);
+            self.wake_all();
         }
+    }
+
+    #[inline(never)]
+    fn wake_all(&mut self) {
+        self.woken.drain(..).for_each(Waker::wake);
     }
 
     /// Makes a write; gives how much it took and the stamp before it.

@@ -1,7 +1,6 @@
 //! HTTP/2 with the h2 library over a socket of our own, which walks the frames: the library hands bodies between tasks
 //! after the read, and writes what it is given when its turn comes.
 
-mod bell;
 mod client;
 pub mod frames;
 mod ledger;

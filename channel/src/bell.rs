@@ -1,19 +1,15 @@
 //! The waker that a connection's socket is given, which knows whether the socket has called since it was last read: until
-//! then there is nothing to read, however often the connection is driven.
+//! then there is nothing to read, however often whoever reads has a turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-
-use super::nudge::Nudge;
 
 /// The reader's side.
 #[derive(Debug)]
 pub(crate) struct Bell {
     rope: Arc<Rope>,
     waker: Waker,
-    /// With what the connection is driven. Whoever reads for another reads as if there were no bell.
-    reader: Waker,
     /// The last read found nothing, and left the bell with the socket.
     dry: bool,
 }
@@ -22,21 +18,32 @@ pub(crate) struct Bell {
 #[derive(Debug)]
 struct Rope {
     rung: AtomicBool,
-    nudge: Arc<Nudge>,
+    /// Whoever reads with another waker reads as if there were no bell.
+    reader: Waker,
 }
 
 impl Bell {
-    pub(crate) fn new(nudge: &Arc<Nudge>) -> Self {
+    /// One that wakes `reader`.
+    pub(crate) fn new(reader: &Waker) -> Self {
         let rope = Arc::new(Rope {
             rung: AtomicBool::new(false),
-            nudge: Arc::clone(nudge),
+            reader: reader.clone(),
         });
         Self {
             waker: Waker::from(Arc::clone(&rope)),
-            reader: Waker::from(Arc::clone(nudge)),
             rope,
             dry: false,
         }
+    }
+
+    /// Whether it is that reader who is woken.
+    pub(crate) fn wakes(&self, reader: &Waker) -> bool {
+        self.rope.reader.will_wake(reader)
+    }
+
+    /// The socket was read without the bell since: it may not have it any more.
+    pub(crate) fn take_off(&mut self) {
+        self.dry = false;
     }
 
     /// Reads with `read`, unless the last read found nothing and the socket has not called since.
@@ -45,8 +52,8 @@ impl Bell {
         context: &mut Context<'_>,
         read: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        if !self.reader.will_wake(context.waker()) {
-            self.dry = false;
+        if !self.wakes(context.waker()) {
+            self.take_off();
             return read(context);
         }
         if self.dry && !self.rope.rung.load(Ordering::Acquire) {
@@ -69,7 +76,7 @@ impl Wake for Rope {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        self.nudge.wake_by_ref();
+        self.reader.wake_by_ref();
     }
 }
 
@@ -77,10 +84,26 @@ impl Wake for Rope {
 mod tests {
     use super::*;
 
-    fn hung() -> (Bell, Arc<Nudge>, Waker) {
-        let nudge = Nudge::new();
-        assert!(nudge.take_due(), "nobody has driven it yet");
-        (Bell::new(&nudge), Arc::clone(&nudge), nudge.into())
+    /// Who is woken, and whether since somebody asked.
+    #[derive(Default)]
+    struct Reader(AtomicBool);
+
+    impl Reader {
+        fn was_woken(&self) -> bool {
+            self.0.swap(false, Ordering::AcqRel)
+        }
+    }
+
+    impl Wake for Reader {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    fn hung() -> (Bell, Arc<Reader>, Waker) {
+        let reader = Arc::<Reader>::default();
+        let waker = Waker::from(Arc::clone(&reader));
+        (Bell::new(&waker), reader, waker)
     }
 
     /// Reads that find nothing, and leave the waker they were given.
@@ -100,16 +123,16 @@ mod tests {
 
     #[test]
     fn a_socket_that_has_nothing_is_left_alone_until_it_calls() {
-        let ((mut bell, nudge, waker), mut socket) = (hung(), Dry::default());
+        let ((mut bell, reader, waker), mut socket) = (hung(), Dry::default());
         let mut context = Context::from_waker(&waker);
         let mut poll = |socket: &mut Dry| bell.poll(&mut context, |context| socket.read(context));
         for _ in 0..3 {
             assert!(poll(&mut socket).is_pending());
         }
         assert_eq!(socket.reads, 1);
-        assert!(!nudge.take_due());
+        assert!(!reader.was_woken());
         socket.waker.take().unwrap().wake();
-        assert!(nudge.take_due(), "there is something to read");
+        assert!(reader.was_woken(), "there is something to read");
         for _ in 0..3 {
             assert!(poll(&mut socket).is_pending());
         }
@@ -133,7 +156,7 @@ mod tests {
 
     #[test]
     fn another_reader_is_woken_itself_and_leaves_no_bell_behind() {
-        let ((mut bell, nudge, waker), mut socket) = (hung(), Dry::default());
+        let ((mut bell, reader, waker), mut socket) = (hung(), Dry::default());
         let mut context = Context::from_waker(&waker);
         for _ in 0..2 {
             let mut nobody = Context::from_waker(Waker::noop());
@@ -148,7 +171,21 @@ mod tests {
         }
         assert_eq!(socket.reads, 4);
         socket.waker.take().unwrap().wake();
-        assert!(!nudge.take_due());
+        assert!(!reader.was_woken());
+    }
+
+    #[test]
+    fn who_read_without_the_bell_may_have_taken_it_off() {
+        let ((mut bell, _, waker), mut socket) = (hung(), Dry::default());
+        let mut context = Context::from_waker(&waker);
+        for _ in 0..2 {
+            assert!(
+                bell.poll(&mut context, |context| socket.read(context))
+                    .is_pending()
+            );
+            bell.take_off();
+        }
+        assert_eq!(socket.reads, 2);
     }
 
     #[test]
