@@ -1,5 +1,6 @@
 //! The base URL of an OpenAI-compatible server, as people write it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -63,8 +64,11 @@ impl BaseUrl {
     }
 
     /// The path at which `path` (as in `/v1/models`) is found.
-    pub fn path(&self, path: &str) -> String {
-        [&self.prefix, path].concat()
+    pub fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        match self.prefix.is_empty() {
+            true => Cow::Borrowed(path),
+            false => Cow::Owned([&self.prefix, path].concat()),
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -55,6 +56,9 @@ impl Wire {
 
     /// Reads once into the inbox; 0 is the end of the stream. May be cancelled without loss.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        if self.stalled.is_some() && self.room == LEAST_ROOM {
+            return poll_fn(|context| self.poll_sized(context)).await;
+        }
         if self.inbox.capacity() - self.inbox.len() < self.room / 2 {
             self.inbox.reserve(self.room);
         } else if self.inbox.is_empty() {
@@ -65,32 +69,40 @@ impl Wire {
         }
         let offered = self.inbox.capacity() - self.inbox.len();
         let count = self.socket.read_buf(&mut self.inbox).await?;
+        self.learn(count, offered);
+        Ok(count)
+    }
+
+    /// Learns from a read that brought `count` bytes of those that were `offered` how much room the next one is given.
+    fn learn(&mut self, count: usize, offered: usize) {
         self.room = match count {
             _ if count == offered => (self.room * 4).min(READ_ROOM),
             _ if count < self.room / 16 => (self.room / 2).max(LEAST_ROOM),
             _ => self.room,
         };
-        Ok(count)
     }
 
-    /// Waits, without holding a buffer, until there is something to read: ten thousand idle connections cost little.
+    /// One read, for which the inbox gets as much memory as it brings: requests are short, and come one at a time. Memory that is
+    /// got for each of them costs the more the larger it is, and that of another connection lies in no cache; this is always
+    /// the same.
+    pub(crate) fn poll_sized(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [const { MaybeUninit::uninit() }; LEAST_ROOM];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.socket).poll_read(context, &mut room))?;
+        let came = room.filled();
+        self.inbox.extend_from_slice(came);
+        self.learn(came.len(), LEAST_ROOM);
+        Poll::Ready(Ok(came.len()))
+    }
+
+    /// Waits, without holding a buffer, until something came of an accepted connection: ten thousand idle ones cost little. What came
+    /// lies in the inbox then; nothing does where the peer has ended.
     pub(crate) async fn readable(&mut self) -> io::Result<()> {
-        if !self.inbox.is_empty() {
-            return Ok(());
+        if self.inbox.is_empty() {
+            self.inbox = BytesMut::new();
+            poll_fn(|context| self.poll_sized(context)).await?;
         }
-        self.inbox = BytesMut::new();
-        if !self.socket.is_tls() {
-            return self.socket.tcp().readable().await;
-        }
-        // Readable bytes may be a session ticket, which is nobody's request.
-        let read = poll_fn(|context| {
-            let mut room = [0; 512];
-            let mut room = ReadBuf::new(&mut room);
-            let read = Pin::new(&mut self.socket).poll_read(context, &mut room);
-            self.inbox.extend_from_slice(room.filled());
-            read
-        });
-        read.await
+        Ok(())
     }
 
     /// When the last read returned.
@@ -107,6 +119,22 @@ impl Wire {
     /// [`io::ErrorKind::TimedOut`] where an accepted peer takes none of them for too long.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<Stamp> {
         let mut rest = bytes;
+        if !rest.is_empty() {
+            let at_once = poll_fn(|context| {
+                Poll::Ready(Pin::new(&mut self.socket).poll_write(context, bytes))
+            });
+            if let Poll::Ready(count) = at_once.await {
+                rest = &bytes[count?..];
+            }
+        }
+        // Nearly always everything was taken: then nobody waits, and no time is kept.
+        if !rest.is_empty() || self.socket.is_tls() {
+            self.write_rest(rest).await?;
+        }
+        Ok(self.socket.written_at())
+    }
+
+    async fn write_rest(&mut self, mut rest: &[u8]) -> io::Result<()> {
         while !rest.is_empty() {
             match unless_stalled(self.stalled, self.socket.write(rest)).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -114,8 +142,7 @@ impl Wire {
             }
         }
         // TLS may hold a record's end back while the socket takes no more.
-        unless_stalled(self.stalled, self.socket.flush()).await?;
-        Ok(self.socket.written_at())
+        unless_stalled(self.stalled, self.socket.flush()).await
     }
 
     /// Tells the peer that nothing more will come.

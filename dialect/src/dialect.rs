@@ -33,20 +33,20 @@ impl Dialect {
 
     /// The dialect of a request's path, whatever prefix the API is mounted under. A query is ignored.
     pub fn of_path(path: &str) -> Option<Self> {
-        let path = path.split(['?', '#']).next().unwrap_or(path);
+        let end = memchr::memchr2(b'?', b'#', path.as_bytes()).unwrap_or(path.len());
+        let path = &path[..end];
         let path = path.strip_suffix('/').unwrap_or(path);
-        // The order matters: "/chat/completions" ends with "/completions" too.
-        [
-            ("/responses", Self::Responses),
-            ("/chat/completions", Self::Chat),
-            ("/completions", Self::Completions),
-            // Other APIs have messages and chats too: these are told by the whole path.
-            ("/v1/messages", Self::Anthropic),
-            ("/api/chat", Self::Ollama),
-            ("/api/generate", Self::Ollama),
-        ]
-        .into_iter()
-        .find_map(|(end, dialect)| path.ends_with(end).then_some(dialect))
+        let (prefix, name) = path.rsplit_once('/')?;
+        let follows = |parent: &str| prefix.ends_with(parent);
+        // Other APIs have messages and chats too: these are told by more of the path.
+        match name {
+            "responses" => Some(Self::Responses),
+            "completions" if follows("/chat") => Some(Self::Chat),
+            "completions" => Some(Self::Completions),
+            "messages" if follows("/v1") => Some(Self::Anthropic),
+            "chat" | "generate" if follows("/api") => Some(Self::Ollama),
+            _ => None,
+        }
     }
 
     /// The path at which servers have the API. Of Ollama's two it is that of the chat.

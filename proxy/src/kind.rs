@@ -178,7 +178,8 @@ impl Kinds {
             (_, Answer::No) => {}
             (_, _) => return (None, told),
         }
-        let chat = self.upstream.path(&chat_target(target));
+        let chat = chat_target(target);
+        let chat = self.upstream.path(&chat);
         let (has_chat, asked) = self.takes(&chat, credentials).await;
         let told = format!("{told}; {asked}");
         match has_chat {

@@ -45,6 +45,14 @@ pub enum Piece {
     End,
 }
 
+/// The same, of data how many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Front {
+    Data(usize),
+    NeedsMore,
+    End,
+}
+
 /// A body that breaks the chunked coding (RFC 9112, section 7.1), or ends before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -85,40 +93,52 @@ impl BodyDecoder {
     /// # Errors
     /// A body that breaks the chunked coding.
     pub fn take(&mut self, inbox: &mut BytesMut) -> Result<Piece, BodyError> {
+        Ok(match self.front(inbox)? {
+            Front::Data(length) => Piece::Data(inbox.split_to(length).freeze()),
+            Front::NeedsMore => Piece::NeedsMore,
+            Front::End => Piece::End,
+        })
+    }
+
+    /// Looks what is at the front of `inbox`, and takes off what is no part of the body. Data that was found is to be taken off next.
+    ///
+    /// # Errors
+    /// A body that breaks the chunked coding.
+    pub(super) fn front(&mut self, inbox: &mut BytesMut) -> Result<Front, BodyError> {
         loop {
             match self.state {
-                State::Done => return Ok(Piece::End),
-                _ if inbox.is_empty() => return Ok(Piece::NeedsMore),
+                State::Done => return Ok(Front::End),
+                _ if inbox.is_empty() => return Ok(Front::NeedsMore),
                 State::Length(left) => {
                     let data = up_to(inbox, left);
-                    self.state = match left - data.len() as u64 {
+                    self.state = match left - data as u64 {
                         0 => State::Done,
                         left => State::Length(left),
                     };
-                    return Ok(Piece::Data(data));
+                    return Ok(Front::Data(data));
                 }
-                State::UntilClose => return Ok(Piece::Data(inbox.split().freeze())),
+                State::UntilClose => return Ok(Front::Data(inbox.len())),
                 State::Chunk(left) => {
                     let data = up_to(inbox, left);
-                    self.state = match left - data.len() as u64 {
+                    self.state = match left - data as u64 {
                         0 => State::ChunkEnd,
                         left => State::Chunk(left),
                     };
-                    return Ok(Piece::Data(data));
+                    return Ok(Front::Data(data));
                 }
                 State::ChunkEnd => {
                     if inbox[0] != b'\r' || inbox.get(1).is_some_and(|&b| b != b'\n') {
                         return Err(BodyError::ChunkEnd);
                     }
                     if inbox.len() < 2 {
-                        return Ok(Piece::NeedsMore);
+                        return Ok(Front::NeedsMore);
                     }
                     inbox.advance(2);
                     self.state = State::Size;
                 }
                 State::Size => {
                     let Some(end) = line_end(inbox, MAX_SIZE_LINE)? else {
-                        return Ok(Piece::NeedsMore);
+                        return Ok(Front::NeedsMore);
                     };
                     self.state = match chunk_size(&inbox[..end])? {
                         0 => State::Trailers(0),
@@ -128,7 +148,7 @@ impl BodyDecoder {
                 }
                 State::Trailers(seen) => {
                     let Some(end) = line_end(inbox, MAX_TRAILERS - seen)? else {
-                        return Ok(Piece::NeedsMore);
+                        return Ok(Front::NeedsMore);
                     };
                     self.state = match end {
                         0 => State::Done,
@@ -155,9 +175,9 @@ impl BodyDecoder {
     }
 }
 
-fn up_to(inbox: &mut BytesMut, limit: u64) -> Bytes {
-    let count = usize::try_from(limit).map_or(inbox.len(), |limit| limit.min(inbox.len()));
-    inbox.split_to(count).freeze()
+/// How many bytes there are, and no more than so many.
+fn up_to(inbox: &[u8], limit: u64) -> usize {
+    usize::try_from(limit).map_or(inbox.len(), |limit| limit.min(inbox.len()))
 }
 
 /// Where the line at the front ends, which CRLF ends; a bare LF is refused, since peers that disagree on it can be played off.

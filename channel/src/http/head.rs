@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 pub use super::headers::{Headers, is_hop_by_hop};
 
@@ -108,16 +108,15 @@ impl RequestHead {
     /// # Errors
     /// Contradicting, repeated or unsupported fields; a request of HTTP/1.1 without exactly one `Host` (section 3.2).
     pub fn framing(&self) -> Result<Framing, HeadError> {
-        let count = |name| self.headers.values(name).count();
-        if count("content-length") > 1 {
+        if self.headers.count("content-length") > 1 {
             return Err(HeadError::Ambiguous("Content-Length is there twice"));
         }
-        let coded = count("transfer-encoding") > 0;
+        let coded = self.headers.count("transfer-encoding") > 0;
         if coded && self.version == 0 {
             let what = "HTTP/1.0 knows no Transfer-Encoding";
             return Err(HeadError::Ambiguous(what));
         }
-        match count("host") {
+        match self.headers.count("host") {
             1 => {}
             0 if self.version == 0 => {}
             0 => return Err(HeadError::Syntax("there is no Host".to_owned())),
@@ -189,9 +188,10 @@ impl ResponseHead {
 
     /// The body is of this media type (`text/event-stream`), whatever its parameters.
     pub fn is_of_type(&self, media_type: &str) -> bool {
-        self.headers.get("content-type").is_some_and(|value| {
-            let media = value.split(';').next().unwrap_or_default().trim();
-            media.eq_ignore_ascii_case(media_type)
+        self.headers.first("content-type").is_some_and(|value| {
+            let end = memchr(b';', value).unwrap_or(value.len());
+            let media = value[..end].trim_ascii();
+            media.eq_ignore_ascii_case(media_type.as_bytes())
         })
     }
 }
@@ -200,10 +200,11 @@ impl ResponseHead {
 /// as another message by whoever is next (RFC 9110, section 7.6.1).
 fn not_taken_off(headers: &Headers) -> Result<(), HeadError> {
     let names = ["content-length", "transfer-encoding", "host"];
-    match names
-        .iter()
-        .any(|name| headers.has_token("connection", name))
-    {
+    let is_named = headers.count("connection") > 0
+        && names
+            .iter()
+            .any(|name| headers.has_token("connection", name));
+    match is_named {
         true => Err(HeadError::Ambiguous(
             "Connection names a field that delimits the message",
         )),
@@ -225,17 +226,16 @@ fn whole(
 
 /// The body's delimiter where the fields declare one.
 fn declared(headers: &Headers) -> Result<Option<Framing>, HeadError> {
-    let mut codings = headers.values("transfer-encoding");
-    let coding = codings.next();
+    let coding = headers.first("transfer-encoding");
     let length = content_length(headers)?;
     match (coding, length) {
         (Some(_), Some(_)) => Err(HeadError::Ambiguous(
             "both Transfer-Encoding and Content-Length are there",
         )),
         (Some(value), None) if value.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-            match codings.next() {
-                None => Ok(Some(Framing::Chunked)),
-                Some(_) => Err(HeadError::Ambiguous("Transfer-Encoding is there twice")),
+            match headers.count("transfer-encoding") {
+                1 => Ok(Some(Framing::Chunked)),
+                _ => Err(HeadError::Ambiguous("Transfer-Encoding is there twice")),
             }
         }
         (Some(value), None) => Err(HeadError::Coding(value.escape_ascii().to_string())),
@@ -248,12 +248,7 @@ fn declared(headers: &Headers) -> Result<Option<Framing>, HeadError> {
 fn content_length(headers: &Headers) -> Result<Option<u64>, HeadError> {
     let mut length = None;
     for value in headers.values("content-length") {
-        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let parsed = std::str::from_utf8(value)
-            .ok()
-            .filter(|_| digits)
-            .and_then(|text| text.parse::<u64>().ok())
-            .ok_or(HeadError::Ambiguous("Content-Length is no number"))?;
+        let parsed = number(value).ok_or(HeadError::Ambiguous("Content-Length is no number"))?;
         if length.is_some_and(|earlier| earlier != parsed) {
             return Err(HeadError::Ambiguous(
                 "Content-Length is there twice, with two values",
@@ -262,6 +257,18 @@ fn content_length(headers: &Headers) -> Result<Option<u64>, HeadError> {
         length = Some(parsed);
     }
     Ok(length)
+}
+
+/// Digits, and nothing but digits.
+fn number(text: &[u8]) -> Option<u64> {
+    let add = |number: u64, digit: &u8| {
+        let digit = digit.checked_sub(b'0').filter(|&digit| digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    match text {
+        [] => None,
+        _ => text.iter().try_fold(0, add),
+    }
 }
 
 #[cfg(test)]

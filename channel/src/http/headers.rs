@@ -51,15 +51,39 @@ impl Headers {
     }
 
     /// The first field of that name (in any case), where its value is text.
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let value = self.values(name).next()?;
-        std::str::from_utf8(value).ok()
+        std::str::from_utf8(self.first(name)?).ok()
+    }
+
+    /// The value of the first field of that name.
+    #[inline]
+    pub(super) fn first(&self, name: &str) -> Option<&[u8]> {
+        match self.may_have(name) {
+            true => self.values(name).next(),
+            false => None,
+        }
     }
 
     /// Every field of that name whose value is text.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.values(name)
             .filter_map(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Whether some name has this one's mark. Of a name that is known as this is built, its mark is too.
+    #[inline]
+    fn may_have(&self, name: &str) -> bool {
+        self.marks & (1 << mark(name.as_bytes())) != 0
+    }
+
+    /// How many fields there are of that name.
+    #[inline]
+    pub(super) fn count(&self, name: &str) -> usize {
+        match self.may_have(name) {
+            true => self.values(name).count(),
+            false => 0,
+        }
     }
 
     /// The value of every field of that name.
@@ -81,8 +105,9 @@ impl Headers {
     }
 
     /// Whether a comma list of that name (`Connection`, say) has the token, in any case.
+    #[inline]
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.lists(name, token.as_bytes())
+        self.may_have(name) && self.lists(name, token.as_bytes())
     }
 
     fn lists(&self, name: &str, token: &[u8]) -> bool {
@@ -117,7 +142,7 @@ impl Headers {
     /// The fields that an intermediary forwards: all but the hop-by-hop ones (RFC 9110, section 7.6.1) and those that
     /// `Connection` names.
     pub fn end_to_end(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let names_some = self.values("connection").next().is_some();
+        let names_some = self.count("connection") > 0;
         self.iter().filter(move |(name, _)| {
             !(is_hop_by_hop(name) || names_some && self.lists("connection", name))
         })
@@ -145,8 +170,12 @@ impl fmt::Debug for Headers {
 
 /// Six bits of a name, of its length and its first letter in any case: names whose marks differ are not compared. The names
 /// that the proxy asks for, and that clients usually send, have marks of their own.
-fn mark(name: &[u8]) -> u8 {
-    let first = name.first().map_or(0, |first| first & 0x1f);
+#[inline]
+const fn mark(name: &[u8]) -> u8 {
+    let first = match name {
+        [first, ..] => *first & 0x1f,
+        [] => 0,
+    };
     (name.len() as u8).wrapping_mul(7).wrapping_add(first) & 63
 }
 

@@ -1,23 +1,27 @@
 //! The accepting end of HTTP/1.1.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokenlag_probes::Stamp;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::body::{BodyDecoder, BodyError, Piece};
-use super::head::{Framing, HeadError, MAX_HEAD, RequestHead};
+use super::body::{BodyDecoder, BodyError, Front, Piece};
+use super::head::{Framing, MAX_HEAD, RequestHead};
 use super::render::{push_field, start_response};
+use super::server_error::ServerError;
+use crate::bell::Bell;
 use crate::bounds::{ExchangeLimits, Pace, Room, Share};
 use crate::socket::{Socket, Stamped};
 use crate::wire::Wire;
-use crate::{Counters, ExchangeError, tcp};
+use crate::{Counters, tcp};
 
 /// How long a client that was refused may go on sending until its connection is closed, and how much: a close while bytes
 /// are on their way would take the answer back (RFC 9112, section 9.6).
@@ -37,6 +41,8 @@ pub struct ServerConnection {
     room: Arc<Room>,
     /// What the request takes of it.
     share: Share,
+    /// What the socket has while nothing but the client's leaving is waited for.
+    bell: Option<Bell>,
 }
 
 /// A request whose head is there.
@@ -48,72 +54,6 @@ pub struct Incoming {
     pub framing: Framing,
     /// Read with the request's first byte.
     pub in_head: Stamp,
-}
-
-/// Why a connection cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The client is gone.
-    #[error("the client's connection failed: {0}")]
-    Io(#[from] io::Error),
-    /// What came is no request that can be served.
-    #[error(transparent)]
-    Head(#[from] HeadError),
-    /// The request's body breaks its coding or ends early.
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    /// The request's body is longer than what was allowed.
-    #[error("the request's body is longer than {0} bytes")]
-    TooLarge(usize),
-    /// The request was not whole in time.
-    #[error("the request was not there within {0:?}")]
-    TooSlow(Duration),
-    /// The requests that are being served fill the memory that they may have together.
-    #[error("too many requests are being served at once; try again later")]
-    NoRoom,
-}
-
-impl From<ExchangeError> for ServerError {
-    fn from(error: ExchangeError) -> Self {
-        match error {
-            ExchangeError::TooSlow(limit) => Self::TooSlow(limit),
-            ExchangeError::TooLarge(limit) => Self::TooLarge(limit),
-            ExchangeError::NoRoom => Self::NoRoom,
-            other => Self::Io(io::Error::other(other)),
-        }
-    }
-}
-
-impl ServerError {
-    /// The status that tells the client what was wrong; `None` where it is gone.
-    pub fn status(&self) -> Option<(u16, &'static str)> {
-        match self {
-            Self::Io(_) | Self::Body(BodyError::Truncated) => None,
-            Self::Head(HeadError::TooLarge) => Some((431, "Request Header Fields Too Large")),
-            Self::Head(HeadError::Coding(_)) => Some((501, "Not Implemented")),
-            Self::Head(_) | Self::Body(_) => Some((400, "Bad Request")),
-            Self::TooLarge(_) => Some((413, "Content Too Large")),
-            Self::TooSlow(_) => Some((408, "Request Timeout")),
-            Self::NoRoom => Some((503, "Service Unavailable")),
-        }
-    }
-
-    /// The name under which it is counted; `None` where the client only left.
-    pub fn reason(&self) -> Option<&'static str> {
-        match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => Some("stalled"),
-            Self::Io(_) => None,
-            Self::Body(BodyError::Truncated) => Some("truncated"),
-            Self::Head(HeadError::Syntax(_)) => Some("malformed"),
-            Self::Head(HeadError::TooLarge) => Some("head_too_large"),
-            Self::Head(HeadError::Ambiguous(_)) => Some("ambiguous_length"),
-            Self::Head(HeadError::Coding(_)) => Some("unknown_coding"),
-            Self::Body(_) => Some("malformed_body"),
-            Self::TooLarge(_) => Some("body_too_large"),
-            Self::TooSlow(_) => Some("slow_request"),
-            Self::NoRoom => Some("no_room"),
-        }
-    }
 }
 
 impl ServerConnection {
@@ -146,6 +86,7 @@ impl ServerConnection {
             pace: Pace::new(limits),
             share: Share::new(&room),
             room,
+            bell: None,
         }
     }
 
@@ -161,6 +102,7 @@ impl ServerConnection {
     pub async fn next_request(&mut self) -> Result<Option<Incoming>, ServerError> {
         // What the last body took is given back before the client is waited for, however long it thinks.
         self.share = Share::new(&self.room);
+        self.take_bell_off();
         self.wire.readable().await?;
         self.pace = Pace::new(self.limits);
         let mut in_head = (!self.wire.inbox.is_empty()).then(|| self.wire.read_at());
@@ -197,6 +139,7 @@ impl ServerConnection {
     /// # Errors
     /// The client is gone, or the body breaks its coding.
     pub async fn body_piece(&mut self) -> Result<Option<Bytes>, ServerError> {
+        self.take_bell_off();
         loop {
             if let Some(piece) = self.buffered_body_piece()? {
                 return Ok(Some(piece));
@@ -219,6 +162,20 @@ impl ServerConnection {
             Piece::Data(data) => Ok(Some(data)),
             Piece::End | Piece::NeedsMore => Ok(None),
         }
+    }
+
+    /// As [`Self::buffered_body_piece`], for who only looks at it: `false` where there is none.
+    ///
+    /// # Errors
+    /// The body breaks its coding.
+    pub fn look_at_body_piece(&mut self, look: impl FnOnce(&[u8])) -> Result<bool, ServerError> {
+        let inbox = &mut self.wire.inbox;
+        let Front::Data(length) = self.body.front(inbox)? else {
+            return Ok(false);
+        };
+        look(&inbox[..length]);
+        inbox.advance(length);
+        Ok(true)
     }
 
     /// The whole body, as long as it may be and while there is memory for it.
@@ -279,11 +236,32 @@ impl ServerConnection {
     pub async fn hung_up(&mut self) {
         const PIPELINED: usize = 64 * 1024;
         while self.wire.inbox.len() < PIPELINED {
-            if !matches!(self.wire.fill().await, Ok(count) if count > 0) {
+            let read = poll_fn(|context| self.poll_with_bell(context)).await;
+            if !matches!(read, Ok(count) if count > 0) {
                 return;
             }
         }
         std::future::pending::<()>().await;
+    }
+
+    /// Reads once, where there may be something: this is asked with every token that the reply brings.
+    fn poll_with_bell(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.is_tls() {
+            // There a write may read, and answer for the socket.
+            return self.wire.poll_sized(context);
+        }
+        let bell = match &mut self.bell {
+            Some(bell) if bell.wakes(context.waker()) => bell,
+            bell => bell.insert(Bell::new(context.waker())),
+        };
+        bell.poll(context, |context| self.wire.poll_sized(context))
+    }
+
+    /// Before a read whose end the bell is not asked about.
+    fn take_bell_off(&mut self) {
+        if let Some(bell) = &mut self.bell {
+            bell.take_off();
+        }
     }
 
     /// Answers with a whole, short response.

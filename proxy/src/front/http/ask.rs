@@ -132,8 +132,7 @@ impl Sender {
         let mut writes = 0;
         loop {
             let mut pieces = 0;
-            while let Some(piece) = client.buffered_body_piece()? {
-                self.push(&piece);
+            while client.look_at_body_piece(|piece| self.push(piece))? {
                 pieces += 1;
                 // Pieces of a byte: others have their turn.
                 if pieces == PIECES {

@@ -4,6 +4,7 @@ mod ask;
 mod outlet;
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -30,11 +31,14 @@ const DOOR: &str = "http1";
 
 /// Serves one client connection to its end. What is large is boxed: an idle connection does not pay for it.
 pub(crate) async fn serve(worker: Rc<Worker>, mut connection: ServerConnection) {
+    let draining = Rc::clone(&worker);
+    // Once for the connection: to stand in line for the news anew with each request would cost more than to be asked.
+    let mut draining = pin!(async move { draining.draining().await });
     loop {
         let request = select! {
             biased;
             request = connection.next_request() => request,
-            () = worker.draining() => break,
+            () = &mut draining => break,
         };
         let incoming = match request {
             Ok(Some(incoming)) => incoming,
@@ -44,8 +48,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut connection: ServerConnection) 
                 return connection.close_after_answer().await;
             }
         };
-        let responses = Dialect::of_path(&incoming.head.target) == Some(Dialect::Responses);
-        if incoming.head.wants_websocket() && responses {
+        let head = &incoming.head;
+        let is_responses = || Dialect::of_path(&head.target) == Some(Dialect::Responses);
+        if head.wants_websocket() && is_responses() {
             return Box::pin(ws::serve(worker, connection, &incoming.head)).await;
         }
         if asks_for_tunnel(&incoming) {
