@@ -1,6 +1,6 @@
 //! The proxy's figures for Prometheus, in OpenMetrics text.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     exchanges: Family<Ended, Counter>,
     deltas: Family<OfChannel, Counter>,
     active: Family<OfChannel, Gauge>,
+    /// What every exchange counts, by its channel: in a family it would be looked for with a name and a hash each time.
+    channels: Mutex<Vec<Usual>>,
     refused: Family<Refused, Counter>,
     tunnels: Family<TunnelEnd, Counter>,
     tunnels_open: Gauge,
@@ -49,6 +51,15 @@ pub(crate) struct Metrics {
 }
 
 type Histogram = HistogramWithExemplars<OfTrace>;
+
+/// What every exchange of one channel counts.
+#[derive(Debug)]
+struct Usual {
+    channel: String,
+    active: Gauge,
+    complete: Counter,
+    deltas: Counter,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfChannel {
@@ -190,6 +201,7 @@ impl Default for Metrics {
             exchanges,
             deltas,
             active,
+            channels: Mutex::default(),
             refused,
             tunnels,
             tunnels_open,
@@ -210,14 +222,33 @@ impl Default for Metrics {
 impl Metrics {
     /// An exchange is under way until the guard is dropped.
     pub(crate) fn begin(&self, channel: &str) -> Active {
-        let gauge = self
-            .active
-            .get_or_create(&OfChannel {
-                channel: channel.to_owned(),
-            })
-            .clone();
+        let gauge = self.usual(channel, |usual| usual.active.clone());
         gauge.inc();
         Active(gauge)
+    }
+
+    /// Counts with what every exchange of that channel counts.
+    fn usual<T>(&self, channel: &str, count: impl FnOnce(&Usual) -> T) -> T {
+        // Nothing panics under the lock.
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = channels.iter().find(|known| known.channel == channel) {
+            return count(known);
+        }
+        let of = OfChannel {
+            channel: channel.to_owned(),
+        };
+        let usual = Usual {
+            channel: channel.to_owned(),
+            active: self.active.get_or_create(&of).clone(),
+            complete: self
+                .exchanges
+                .get_or_create(&ended(channel, Outcome::Complete))
+                .clone(),
+            deltas: self.deltas.get_or_create(&of).clone(),
+        };
+        let counted = count(&usual);
+        channels.push(usual);
+        counted
     }
 
     /// Something was turned away at a door (`tcp`, `tls`, `http1`, `http2`, `ws`, `udp`, `quic`, `http3`), for one of the
@@ -255,17 +286,21 @@ impl Metrics {
     }
 
     pub(crate) fn finished(&self, record: &HopExchange, figures: &[(Metric, i64)]) {
+        let whole = record.outcome == Outcome::Complete;
+        self.usual(&record.channel, |usual| {
+            usual.complete.inc_by(whole.into());
+            usual.deltas.inc_by(record.out_token.len() as u64);
+        });
+        if !whole {
+            let ended = ended(&record.channel, record.outcome);
+            self.exchanges.get_or_create(&ended).inc();
+        }
+        if figures.is_empty() {
+            return;
+        }
         let channel = OfChannel {
             channel: record.channel.clone(),
         };
-        let ended = Ended {
-            channel: record.channel.clone(),
-            outcome: outcome_name(record.outcome),
-        };
-        self.exchanges.get_or_create(&ended).inc();
-        self.deltas
-            .get_or_create(&channel)
-            .inc_by(record.out_token.len() as u64);
         for &(metric, nanos) in figures {
             let family = self.figures.iter().find(|(known, _)| *known == metric);
             if let Some((_, family)) = family {
@@ -318,6 +353,13 @@ pub(crate) struct Active(Gauge);
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+fn ended(channel: &str, outcome: Outcome) -> Ended {
+    Ended {
+        channel: channel.to_owned(),
+        outcome: outcome_name(outcome),
     }
 }
 
