@@ -17,6 +17,7 @@ mod front;
 mod inlet;
 mod keeper;
 mod kind;
+mod labels;
 mod ledger;
 mod leg;
 mod metrics;

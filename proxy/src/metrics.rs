@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
@@ -14,6 +14,7 @@ use tokenlag_probes::{HopExchange, Outcome, TakenWakeups};
 
 use crate::archive::Holdings;
 use crate::carried::{ByChannel, COUNTS};
+use crate::labels::{Ended, OfChannel, OfDoor, OfTrace, Refused, TunnelEnd};
 use crate::usage::Watches;
 use crate::wakeups::WakeupSpans;
 
@@ -59,38 +60,6 @@ struct Usual {
     active: Gauge,
     complete: Counter,
     deltas: Counter,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfChannel {
-    channel: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
-    channel: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
-    door: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TunnelEnd {
-    end: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfDoor {
-    door: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfTrace {
-    trace_id: String,
 }
 
 impl Default for Metrics {
@@ -242,7 +211,7 @@ impl Metrics {
             active: self.active.get_or_create(&of).clone(),
             complete: self
                 .exchanges
-                .get_or_create(&ended(channel, Outcome::Complete))
+                .get_or_create(&Ended::so(channel, Outcome::Complete))
                 .clone(),
             deltas: self.deltas.get_or_create(&of).clone(),
         };
@@ -292,7 +261,7 @@ impl Metrics {
             usual.deltas.inc_by(record.out_token.len() as u64);
         });
         if !whole {
-            let ended = ended(&record.channel, record.outcome);
+            let ended = Ended::so(&record.channel, record.outcome);
             self.exchanges.get_or_create(&ended).inc();
         }
         if figures.is_empty() {
@@ -353,22 +322,6 @@ pub(crate) struct Active(Gauge);
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-fn ended(channel: &str, outcome: Outcome) -> Ended {
-    Ended {
-        channel: channel.to_owned(),
-        outcome: outcome_name(outcome),
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Complete => "complete",
-        Outcome::Truncated => "truncated",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Failed(kind) => kind.name(),
     }
 }
 
