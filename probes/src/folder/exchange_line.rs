@@ -1,39 +1,92 @@
 //! One line of `exchanges.jsonl`: an exchange with its stamps relative to `dispatched` and its figures.
 
+use std::io::{self, Write};
+
 use serde::{Serialize, Serializer};
 
+use super::object::Object;
 use crate::cell::{CellSample, exact_sum};
 use crate::clock::Stamp;
-use crate::exchange::{DeltaKind, FailureKind, HopExchange, Outcome, TraceId, Usage};
+use crate::exchange::{DeltaKind, HopExchange, Outcome};
 use crate::figures::{Both, Figures, derive_into};
 use crate::join::JoinedExchange;
 use crate::metric::Metric;
 use crate::recorder::Recorder;
 use crate::row::Row;
 
-#[derive(Serialize)]
-pub(super) struct ExchangeLine<'a> {
-    trace: TraceId,
-    #[serde(serialize_with = "by_name")]
+/// Writes the line of `joined`, whose figures `sums` took, by way of `text`, whose memory it uses.
+pub(super) fn write(
+    file: &mut impl Write,
+    text: &mut Vec<u8>,
     row: Row,
-    block: u32,
-    session: u32,
-    turn: u32,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<FailureKind>,
-    /// The one absolute stamp: nanoseconds of the host's monotonic clock.
-    dispatched: Stamp,
-    stamps: Stamps<'a>,
-    deltas: usize,
-    chunks: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
-    joined: bool,
-    figures: Once<'a>,
-    means: Means<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens: Option<TokenLines<'a>>,
+    joined: &JoinedExchange,
+    sums: &Sums,
+    keep_tokens: bool,
+) -> io::Result<()> {
+    text.clear();
+    let mut line = Object::begin(text);
+    fill(&mut line, row, joined, sums);
+    match keep_tokens {
+        false => line.end(),
+        true => {
+            // Not by way of memory: there may be a million.
+            file.write_all(text)?;
+            file.write_all(b",\"tokens\":")?;
+            serde_json::to_writer(&mut *file, &TokenLines(joined))?;
+            text.clear();
+            text.push(b'}');
+        }
+    }
+    text.push(b'\n');
+    file.write_all(text)
+}
+
+fn fill(line: &mut Object<'_>, row: Row, joined: &JoinedExchange, sums: &Sums) {
+    let exchange = &joined.exchange;
+    let (outcome, failure) = match exchange.outcome {
+        Outcome::Complete => ("complete", None),
+        Outcome::Truncated => ("truncated", None),
+        Outcome::Cancelled => ("cancelled", None),
+        Outcome::Failed(kind) => ("failed", Some(kind)),
+    };
+    line.say("trace", exchange.trace);
+    line.say("row", row);
+    line.set("block", exchange.place.block);
+    line.set("session", exchange.place.session);
+    line.set("turn", exchange.place.turn);
+    line.say("outcome", outcome);
+    if let Some(kind) = failure {
+        line.say("failure", kind.name());
+    }
+    // The one absolute stamp: nanoseconds of the host's monotonic clock.
+    line.set("dispatched", exchange.dispatched);
+    line.nest("stamps", |line| {
+        for (name, stamp) in stamps(joined) {
+            // Those that were not reached are absent.
+            if let Some(stamp) = stamp {
+                line.set(name, stamp.since(exchange.dispatched));
+            }
+        }
+    });
+    line.set("deltas", exchange.tokens.len());
+    line.set("chunks", exchange.chunks);
+    if let Some(usage) = exchange.usage {
+        line.set("usage", usage);
+    }
+    line.set("joined", joined.hop.is_some());
+    line.nest("figures", |line| {
+        for (metric, sum, _) in sums.values().filter(|(metric, ..)| !metric.is_per_delta()) {
+            // What comes once is its own sum.
+            if let Ok(nanos) = i64::try_from(sum) {
+                line.set(metric.name(), nanos);
+            }
+        }
+    });
+    line.nest("means", |line| {
+        for (metric, sum, count) in sums.values().filter(|(metric, ..)| metric.is_per_delta()) {
+            line.set(metric.name(), sum as f64 / count as f64);
+        }
+    });
 }
 
 #[derive(Serialize)]
@@ -58,58 +111,6 @@ struct HandlingLine {
     poll: i64,
     decode: i64,
     decoded: i64,
-}
-
-impl<'a> ExchangeLine<'a> {
-    /// The line of `joined`, whose figures `sums` took.
-    pub(super) fn new(
-        row: Row,
-        joined: &'a JoinedExchange,
-        sums: &'a Sums,
-        keep_tokens: bool,
-    ) -> Self {
-        let exchange = &joined.exchange;
-        let (outcome, failure) = match exchange.outcome {
-            Outcome::Complete => ("complete", None),
-            Outcome::Truncated => ("truncated", None),
-            Outcome::Cancelled => ("cancelled", None),
-            Outcome::Failed(kind) => ("failed", Some(kind)),
-        };
-        Self {
-            trace: exchange.trace,
-            row,
-            block: exchange.place.block,
-            session: exchange.place.session,
-            turn: exchange.place.turn,
-            outcome,
-            failure,
-            dispatched: exchange.dispatched,
-            stamps: Stamps(joined),
-            deltas: exchange.tokens.len(),
-            chunks: exchange.chunks,
-            usage: exchange.usage,
-            joined: joined.hop.is_some(),
-            figures: Once(sums),
-            means: Means(sums),
-            tokens: keep_tokens.then_some(TokenLines(joined)),
-        }
-    }
-}
-
-fn by_name<S: Serializer>(row: &Row, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(row)
-}
-
-/// Stamps of an exchange in nanoseconds since `dispatched`; those that were not reached are absent.
-struct Stamps<'a>(&'a JoinedExchange);
-
-impl Serialize for Stamps<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let reached = stamps(self.0).into_iter();
-        let dispatched = self.0.exchange.dispatched;
-        let since = |(name, stamp): (_, Option<Stamp>)| Some((name, stamp?.since(dispatched)));
-        serializer.collect_map(reached.filter_map(since))
-    }
 }
 
 fn stamps(joined: &JoinedExchange) -> [(&'static str, Option<Stamp>); 15] {
@@ -143,35 +144,6 @@ fn stamps(joined: &JoinedExchange) -> [(&'static str, Option<Stamp>); 15] {
 /// Sum and number of an exchange's values, by figure.
 #[derive(Default)]
 pub(super) struct Sums([(i128, u64); Metric::ALL.len()]);
-
-/// Figures that an exchange has once.
-struct Once<'a>(&'a Sums);
-
-impl Serialize for Once<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let values = self
-            .0
-            .values()
-            .filter(|(metric, ..)| !metric.is_per_delta());
-        // One value is its own sum.
-        let once = values.filter_map(|(metric, sum, _)| {
-            let nanos = i64::try_from(sum).ok()?;
-            Some((metric.name(), nanos))
-        });
-        serializer.collect_map(once)
-    }
-}
-
-/// Means of the figures that an exchange has once per delta.
-struct Means<'a>(&'a Sums);
-
-impl Serialize for Means<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let values = self.0.values().filter(|(metric, ..)| metric.is_per_delta());
-        let means = values.map(|(metric, sum, count)| (metric.name(), sum as f64 / count as f64));
-        serializer.collect_map(means)
-    }
-}
 
 impl Sums {
     /// The figures that have values, with the sum and the number of theirs.

@@ -8,6 +8,7 @@ mod error;
 mod exchange_line;
 mod hgrm;
 mod histogram_log;
+mod object;
 mod recorder_log;
 mod replay;
 mod turns;
@@ -23,7 +24,7 @@ use serde::Serialize;
 pub use census::INCOMPLETE_LOG;
 pub use error::FolderError;
 use error::writing;
-use exchange_line::{ExchangeLine, Sums};
+use exchange_line::Sums;
 pub use recorder_log::recorder_log;
 pub use replay::RecordedRun;
 pub use turns::Turns;
@@ -64,6 +65,8 @@ pub struct RunFolder {
     tokens: TokenStamps,
     started: SystemTime,
     exchanges: BufWriter<File>,
+    /// Room for a line of them.
+    line: Vec<u8>,
     logs: BTreeMap<Metric, File>,
 }
 
@@ -98,6 +101,7 @@ impl RunFolder {
                 WAITING_LINES,
                 File::create(&exchanges).map_err(writing(&exchanges))?,
             ),
+            line: Vec::new(),
             logs: BTreeMap::new(),
         };
         replace_json(&manifest, record)?;
@@ -155,9 +159,8 @@ impl RunFolder {
         let mut append = || -> io::Result<()> {
             for joined in exchanges {
                 let sums = sums(joined);
-                let line = ExchangeLine::new(row, joined, &sums, keep);
-                serde_json::to_writer(&mut self.exchanges, &line)?;
-                self.exchanges.write_all(b"\n")?;
+                let (file, text) = (&mut self.exchanges, &mut self.line);
+                exchange_line::write(file, text, row, joined, &sums, keep)?;
             }
             Ok(())
         };
