@@ -139,7 +139,7 @@ impl<'a> Conversation<'a> {
             Dialect::Chat | Dialect::Anthropic | Dialect::Ollama => "messages",
             Dialect::Completions => "prompt",
         };
-        push_name(&mut json, name);
+        push_own_name(&mut json, name);
         if self.asking.dialect == Dialect::Completions {
             let earlier = self.history.iter();
             let mut prompt: String = earlier
@@ -186,9 +186,9 @@ impl<'a> Members<'a> {
         Self { json, theirs }
     }
 
-    fn set(&mut self, name: &str, value: impl Serialize) {
-        if !self.theirs.contains_key(name) {
-            push_name(&mut self.json, name);
+    fn set(&mut self, name: &'static str, value: impl Serialize) {
+        if self.theirs.is_empty() || !self.theirs.contains_key(name) {
+            push_own_name(&mut self.json, name);
             push_value(&mut self.json, &value);
         }
     }
@@ -210,6 +210,17 @@ fn push_name(json: &mut Vec<u8>, name: &str) {
     }
     push_value(json, name);
     json.push(b':');
+}
+
+/// The same for a name that needs no escapes.
+fn push_own_name(json: &mut Vec<u8>, name: &'static str) {
+    let before: &[u8] = match json.last() {
+        Some(b'{') => b"\"",
+        _ => b",\"",
+    };
+    json.extend_from_slice(before);
+    json.extend_from_slice(name.as_bytes());
+    json.extend_from_slice(b"\":");
 }
 
 fn push_value(json: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {

@@ -78,9 +78,9 @@ impl Prompts {
         let mut random = generator(self.seed, Purpose::Text, 0, place);
         if place.turn == 0 {
             let words = self.count.first(self.workload.first_input);
-            format!("{nonce}\n{}", text(&mut random, words))
+            text(nonce, &mut random, words)
         } else {
-            text(&mut random, self.count.later(self.workload.later_input))
+            text("", &mut random, self.count.later(self.workload.later_input))
         }
     }
 
@@ -104,7 +104,7 @@ impl Prompts {
             ..Place::default()
         };
         let mut random = generator(self.seed, Purpose::Text, 0, place);
-        format!("{nonce}\n{}", text(&mut random, words))
+        text(nonce, &mut random, words)
     }
 }
 
@@ -122,15 +122,13 @@ pub fn nonce(seed: u64, phase: Phase, serial: u64) -> String {
         Phase::Warmup => step(WARMUPS),
         Phase::Measured => WARMUPS + step(MEASURED),
     };
-    let mut digits = String::with_capacity(15);
-    for place in (0..8).rev() {
-        let digit = number / 10_u64.pow(place) % 10;
-        digits.push(char::from(b'0' + digit as u8));
-        if place > 0 {
-            digits.push(' ');
-        }
+    let mut digits = [b' '; 15];
+    let mut left = number;
+    for digit in digits.iter_mut().rev().step_by(2) {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
     }
-    digits
+    digits.map(char::from).iter().collect()
 }
 
 #[cfg(test)]

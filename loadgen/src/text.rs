@@ -62,9 +62,13 @@ const ADJECTIVES: &[&str] = &[
     "short", "long",
 ];
 
-/// `words` words, separated by single spaces or line ends.
-pub fn text(random: &mut ChaCha8Rng, words: usize) -> String {
-    let mut out = String::with_capacity(words * 8 + LINE);
+/// `words` words, separated by single spaces or line ends, after a first line that there need not be.
+pub fn text(first: &str, random: &mut ChaCha8Rng, words: usize) -> String {
+    let mut out = String::with_capacity(first.len() + words * 8 + LINE);
+    if !first.is_empty() {
+        out.push_str(first);
+        out.push('\n');
+    }
     let mut written = 0;
     while written < words {
         let start = out.len();
@@ -137,20 +141,20 @@ mod tests {
     #[test]
     fn as_many_words_as_asked_for() {
         for words in [0, 1, 7, 100, 1_000] {
-            let text = text(&mut ChaCha8Rng::seed_from_u64(9), words);
+            let text = text("", &mut ChaCha8Rng::seed_from_u64(9), words);
             assert_eq!(text.split_whitespace().count(), words, "{text}");
         }
     }
 
     #[test]
     fn prompts_stay_what_they_were() {
-        let text = text(&mut ChaCha8Rng::seed_from_u64(9), 40);
-        assert_eq!(text, THEN);
+        let text = text("1 2", &mut ChaCha8Rng::seed_from_u64(9), 40);
+        assert_eq!(text, format!("1 2\n{THEN}"));
     }
 
     #[test]
     fn a_seed_repeats_and_another_differs() {
-        let of = |seed| text(&mut ChaCha8Rng::seed_from_u64(seed), 50);
+        let of = |seed| text("", &mut ChaCha8Rng::seed_from_u64(seed), 50);
         assert_eq!(of(1), of(1));
         assert_ne!(of(1), of(2));
     }
