@@ -14,8 +14,13 @@ pub struct Program {
     pub libraries: Option<PathBuf>,
 }
 
-/// What comes from Debian's or Ubuntu's archive.
+/// What comes from Debian's or Ubuntu's archive, in the release's own version.
 const PACKAGES: [&str; 3] = ["haproxy", "nginx", "wrk"];
+
+/// Versions of what comes from where there is always a newer one: with that a figure could not be had again, nor compared with the
+/// ones in docs/performance.md.
+const OHA: &str = "1.16.0";
+const AIPERF: &str = "0.13.0";
 
 impl Program {
     /// A program that needs nothing.
@@ -97,24 +102,36 @@ fn of_archive(name: &str) -> Program {
 }
 
 /// Downloads the packages with what they need, and unpacks them without installing: no right is needed, no server is started,
-/// and the system stays as it is.
+/// and the system stays as it is. The archive's lists are fetched too, into a folder of their own: a fresh system has none, and
+/// one that was not renewed for long names packages that are no longer there.
 fn unpack_archive() -> Result<(), String> {
-    let packages = folder().join("packages");
+    let (packages, lists) = (folder().join("packages"), folder().join("lists"));
     let failed = |error: std::io::Error| format!("{}: {error}", packages.display());
-    fs::create_dir_all(packages.join("partial")).map_err(failed)?;
-    let mut download = Command::new("apt-get");
-    download
-        .arg("--option")
-        .arg(format!("Dir::Cache::archives={}", packages.display()))
-        .args(["--option", "Debug::NoLocking=1", "--assume-yes"])
-        .args(["--no-install-recommends", "--download-only", "install"])
-        .args(PACKAGES);
-    run(&mut download).map_err(|error| {
-        format!(
-            "{error}; install {} by hand, or renew the archive's lists (apt-get update)",
-            PACKAGES.join(", ")
-        )
-    })?;
+    for place in [&packages, &lists] {
+        fs::create_dir_all(place.join("partial"))
+            .map_err(|error| format!("{}: {error}", place.display()))?;
+    }
+    let asked = |words: &[&str]| {
+        let mut command = Command::new("apt-get");
+        for (option, value) in [
+            ("Dir::State::lists", lists.as_path()),
+            ("Dir::Cache", folder().as_path()),
+            ("Dir::Cache::archives", packages.as_path()),
+        ] {
+            let option = format!("{option}={}", value.display());
+            command.arg("--option").arg(option);
+        }
+        command.args(["--option", "Debug::NoLocking=1", "--assume-yes"]);
+        // Lists of which a part is missing are as good as none.
+        command.args(["--option", "APT::Update::Error-Mode=any"]);
+        run(command.args(words)).map_err(|error| {
+            let packages = PACKAGES.join(", ");
+            format!("{error}; install {packages} by hand")
+        })
+    };
+    asked(&["update"])?;
+    let install = ["--no-install-recommends", "--download-only", "install"];
+    asked(&[&install[..], &PACKAGES[..]].concat())?;
     for package in fs::read_dir(&packages).map_err(failed)?.flatten() {
         let path = package.path();
         if path.extension().is_some_and(|kind| kind == "deb") {
@@ -130,7 +147,8 @@ fn unpack_archive() -> Result<(), String> {
 /// Builds it with this project's own toolchain: minutes on all cores.
 fn build_oha() -> Result<(), String> {
     run(Command::new("nice")
-        .args(["cargo", "install", "oha", "--locked", "--root"])
+        .args(["cargo", "install", "oha", "--version", OHA, "--locked"])
+        .arg("--root")
         .arg(folder())
         // The bench's own build settings are not meant for it.
         .current_dir(env::temp_dir()))
@@ -142,7 +160,8 @@ fn install_aiperf() -> Result<(), String> {
     run(Command::new("python3")
         .args(["-m", "venv"])
         .arg(&environment))?;
-    run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", "aiperf"]))
+    let package = format!("aiperf=={AIPERF}");
+    run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", &package]))
 }
 
 /// Runs a command to its end; where it fails, the error has its last words.
