@@ -55,7 +55,22 @@ impl Surroundings {
         .map(|(here, there)| format!("{here} instead of {there}"))
         .collect()
     }
+
+    /// Says in one line, as [`NOT_COMPARED`] begins it, that counts of here say nothing of a baseline counted there, and why. `None`
+    /// where they do.
+    pub fn not_compared(&self, there: &Self) -> Option<String> {
+        let differences = self.differences(there);
+        (!differences.is_empty()).then(|| {
+            let differences = differences.join(", ");
+            format!(
+                "{NOT_COMPARED}: instructions were counted and not judged, since here is another machine than the baseline's ({differences})"
+            )
+        })
+    }
 }
+
+/// How the line begins that says that nothing was judged. `.ci/run` looks for it, and repeats the line at its end.
+pub const NOT_COMPARED: &str = "NOT COMPARED";
 
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
@@ -168,6 +183,16 @@ mod tests {
         ];
         assert_eq!(surroundings().differences(&other), expected);
         assert!(other.differences(&other).is_empty());
+        let line = surroundings().not_compared(&other).unwrap();
+        assert!(line.starts_with("NOT COMPARED: ") && !line.contains('\n'));
+        assert!(line.ends_with("(glibc 2.36 instead of glibc 2.41, AVX2 instead of no AVX2)"));
+        assert_eq!(other.not_compared(&other), None);
+    }
+
+    #[test]
+    fn what_runs_before_a_change_lands_looks_for_the_line() {
+        let run = include_str!("../../../.ci/run");
+        assert!(run.contains(&format!("grep \"^{NOT_COMPARED}\"")));
     }
 
     #[test]
