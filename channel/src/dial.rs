@@ -238,8 +238,8 @@ impl Channel {
     }
 }
 
-/// A reply that is arriving. Dropped before its end, it takes its connection with it where that carries no others. The large ones are boxed: whoever
-/// awaits one hands it on, and each copies it.
+/// A reply that is arriving. Dropped before its end, it takes its connection with it where that carries no others. The large
+/// ones are boxed: whoever awaits one hands it on, and each copies it.
 #[derive(Debug)]
 pub enum Reply {
     /// An HTTP/1.1 response.

@@ -56,10 +56,7 @@ pub(crate) enum Rendered {
     /// A WebSocket message, known to be UTF-8.
     Message(Utf8Bytes),
     /// The same with the name of its lane in it.
-    InLane {
-        lane: String,
-        text: Utf8Bytes,
-    },
+    InLane { lane: String, text: Utf8Bytes },
     /// Fields and a body, for a channel that compresses fields with what its connection remembers.
     Fields(Box<::http::Request<Bytes>>),
 }
