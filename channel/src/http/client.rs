@@ -26,7 +26,11 @@ pub struct Client(Rc<Shared>);
 struct Shared {
     dial: Dial,
     reuse: Reuse,
-    /// The one used last comes last. They change hands with every exchange, and are large.
+    /// The one used last comes last.
+    #[expect(
+        clippy::vec_box,
+        reason = "they are large and change hands with every exchange, boxes and all"
+    )]
     idle: RefCell<Vec<Box<Connection>>>,
     /// Counters of the connections that are gone.
     past: Cell<Counters>,
