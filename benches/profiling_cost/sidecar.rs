@@ -113,6 +113,10 @@ pub struct CpuTicks {
 pub struct Cpu(Vec<(Stamp, f64)>);
 
 impl CpuTicks {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock of a process' CPU time, which no figure of an exchange is taken with"
+    )]
     pub fn of(pid: Pid) -> Self {
         let clock = ClockId::pid_cpu_clock_id(pid).expect("processes have such a clock");
         let over = Arc::new(AtomicBool::new(false));
