@@ -12,7 +12,7 @@ use support::{Backend, Proxy, assert_code, assert_tells, compared, rows_of, run,
 /// Each plan, and its comparisons.
 const PLANS: [(&str, u32); 9] = [
     ("nagle", 2),
-    ("idle-restart", 3),
+    ("idle-restart", 4),
     ("congestion", 4),
     ("cubic", 4),
     ("initial-window", 4),

@@ -35,12 +35,7 @@ pub enum FlamegraphError {
 /// # Errors
 /// There are none.
 pub fn svg(stacks: &Stacks, title: &Title) -> Result<Vec<u8>, FlamegraphError> {
-    let lines = folded::lines(stacks);
-    let lines: Vec<String> = lines
-        .iter()
-        .map(|(line, count)| format!("{line} {count}"))
-        .collect();
-    draw(&lines, options(title))
+    draw(stacks, |count| count.to_string(), options(title))
 }
 
 /// What a unit of work costs in `after` as an SVG, each frame as wide as its CPU time. Its colour is its function's: red where the
@@ -68,13 +63,12 @@ pub fn difference_svg(
     for change in &changes {
         colours.insert(folded::plain(&change.function), shade(clear(change) / most));
     }
-    // Whole numbers are asked for.
-    let lines = folded::lines(after.stacks).into_iter();
-    let lines = lines.map(|(line, count)| format!("{line} {:.0}", after.of(count)));
     let mut options = options(title);
     options.count_name = "ns of CPU time a token".to_owned();
     options.palette_map = Some(&mut colours);
-    draw(&lines.collect::<Vec<_>>(), options)
+    // Whole numbers are asked for.
+    let width = |count| format!("{:.0}", after.of(count));
+    draw(after.stacks, width, options)
 }
 
 /// Of a change from -1 to 1 of the largest one. What is a tenth of it can still be seen.
@@ -100,10 +94,23 @@ fn options<'a>(title: &Title) -> Options<'a> {
     options
 }
 
-fn draw(lines: &[String], mut options: Options<'_>) -> Result<Vec<u8>, FlamegraphError> {
+/// Draws the stacks, each as wide as `width` makes of its samples.
+fn draw(
+    stacks: &Stacks,
+    width: impl Fn(u64) -> String,
+    mut options: Options<'_>,
+) -> Result<Vec<u8>, FlamegraphError> {
+    let mut lines: Vec<(String, u64)> = folded::lines(stacks).into_iter().collect();
     if lines.is_empty() {
         return Err(FlamegraphError::Empty);
     }
+    // Frame by frame: as text `a::b` would stand between `a` and `a;c`, and cut the frame `a` in two.
+    lines.sort_by(|(one, _), (other, _)| one.split(';').cmp(other.split(';')));
+    options.no_sort = true;
+    let lines: Vec<String> = lines
+        .into_iter()
+        .map(|(line, count)| format!("{line} {}", width(count)))
+        .collect();
     let mut svg = Vec::new();
     from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)?;
     Ok(svg)
@@ -140,6 +147,16 @@ mod tests {
         );
         assert!(svg.contains("ws/full, client") && svg.contains("12 samples"));
         assert!(svg.trim_end().ends_with("</svg>"));
+    }
+
+    #[test]
+    fn a_frame_is_whole_beside_one_whose_name_begins_with_its_own() {
+        let stacks = folded::parse("t;a 2\nt;a::b;x 5\nt;a;c 12\n").unwrap();
+        let svg = String::from_utf8(svg(&stacks, &title()).unwrap()).unwrap();
+        assert!(
+            svg.contains("<title>a (14 samples, 73.68%)</title>"),
+            "{svg}"
+        );
     }
 
     #[test]
