@@ -61,8 +61,7 @@ impl Sampling {
         Ok(Self { guard })
     }
 
-    /// Ends it here and now: what the program does from now on is in no sample. Names are looked up by [`Sampled::resolve`], which
-    /// ends the signals too.
+    /// Ends it here and now: what the program does from now on is in no sample. Its signals go on until [`Sampled::end`].
     ///
     /// # Errors
     /// The samples cannot be read back.
@@ -88,15 +87,13 @@ impl Sampling {
     }
 }
 
-/// What was sampled, with frames that have no names yet. Another sampling can begin once the looking up of names has begun, or this
-/// is gone.
+/// What was sampled, with frames that have no names yet. Another sampling can begin once this one has its end ([`Sampled::end`]).
 pub struct Sampled {
     /// Resolved one by one, as they are taken.
     left: Box<dyn Iterator<Item = (Frames, isize)> + Send>,
     names: Names,
     stacks: Stacks,
-    /// Until its tables are taken down: that costs tenths of a second as the looking up of names does, so that it is done where and
-    /// with what haste that is.
+    /// Until its tables are taken down.
     sampling: Option<Sampling>,
 }
 
@@ -107,10 +104,17 @@ impl std::fmt::Debug for Sampled {
 }
 
 impl Sampled {
-    /// Looks up the names of one stack after another for as long as it may `go_on`. Whether all have theirs now.
-    pub fn resolve(&mut self, mut go_on: impl FnMut() -> bool) -> bool {
+    /// Ends the signals, and takes the sampler's tables down, in one piece: tenths of a second of CPU time. Another sampling can
+    /// begin then.
+    pub fn end(&mut self) {
         // The timer is stopped before the tables go.
         drop(self.sampling.take());
+    }
+
+    /// Looks up the names of one stack after another for as long as it may `go_on`, once the sampling has its end. Whether all have
+    /// theirs now.
+    pub fn resolve(&mut self, mut go_on: impl FnMut() -> bool) -> bool {
+        self.end();
         while go_on() {
             let Some((frames, count)) = self.left.next() else {
                 return true;

@@ -46,7 +46,7 @@ struct Started {
     begun: Begun,
     wanted: Wanted,
     /// Waits for its seconds to be over.
-    _waiting: Waiting,
+    waiting: Waiting,
 }
 
 /// A task that is ended with what it waits for.
@@ -156,7 +156,7 @@ impl Profiling {
         self.started.replace(Some(Started {
             begun,
             wanted,
-            _waiting: Waiting(waiting.abort_handle()),
+            waiting: Waiting(waiting.abort_handle()),
         }));
         Ok(Answer::ok("text/plain; charset=utf-8", "sampling\n"))
     }
@@ -164,10 +164,17 @@ impl Profiling {
     /// The profile that was started; it may have no sample.
     async fn stop(&self) -> Result<Answer, Answer> {
         let started = self.started.borrow_mut().take();
-        let Some(Started { begun, wanted, .. }) = started else {
+        let Some(Started {
+            begun,
+            wanted,
+            waiting,
+        }) = started
+        else {
             let why = "no profile was started, or its seconds are over";
             return Err(Answer::error(409, "Conflict", why));
         };
+        // Before anything is waited for: another profile may begin meanwhile, and is not to be given up with this one's seconds.
+        drop(waiting);
         let taken = resolved(begun, wanted).await?;
         Ok(Answer::ok(OCTETS, taken.packed()))
     }
@@ -242,7 +249,13 @@ async fn resolved(begun: Begun, wanted: Wanted) -> Result<Taken, Answer> {
     let used = used.map(|(now, then)| now.saturating_sub(then));
     // A profile is over when its seconds are, however busy the core is.
     let stopped = beside(Haste::Usual, move || sampling.stop()).await?;
-    let sampled = stopped.map_err(|error| refused(&error))?;
+    let mut sampled = stopped.map_err(|error| refused(&error))?;
+    // In one piece, and the signals go on until it is done: not at leisure, and not in the traffic's way either.
+    let sampled = beside(Haste::Little, move || {
+        sampled.end();
+        sampled
+    })
+    .await?;
     let stacks = named(sampled, wanted.raw).await?;
     let hertz = rate(stacks.total(), used).unwrap_or(wanted.hertz as f64);
     Ok(Taken {
@@ -351,8 +364,14 @@ mod tests {
                 let wanted = Wanted::read("seconds=300").unwrap();
                 profiling.start(wanted).await.unwrap();
                 assert_eq!(Rc::strong_count(&profiling), 2, "one waits");
-                profiling.stop().await.unwrap();
-                yield_now().await;
+                let stopping = Rc::clone(&profiling);
+                let stopping = spawn_local(async move { stopping.stop().await });
+                for _ in 0..3 {
+                    yield_now().await;
+                }
+                // While names are looked up nothing waits either: it would give up the profile that is started then.
+                assert!(Rc::strong_count(&profiling) <= 2, "who stops, at most");
+                stopping.await.unwrap().unwrap();
                 assert_eq!(Rc::strong_count(&profiling), 1);
             }
         });
