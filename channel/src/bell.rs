@@ -23,11 +23,11 @@ struct Rope {
 }
 
 impl Bell {
-    /// One that wakes `reader`.
-    pub(crate) fn new(reader: &Waker) -> Self {
+    /// One that wakes `reader`, which is kept as it is: a clone of it need not look like it.
+    pub(crate) fn new(reader: Waker) -> Self {
         let rope = Arc::new(Rope {
             rung: AtomicBool::new(false),
-            reader: reader.clone(),
+            reader,
         });
         Self {
             waker: Waker::from(Arc::clone(&rope)),
@@ -103,7 +103,7 @@ mod tests {
     fn hung() -> (Bell, Arc<Reader>, Waker) {
         let reader = Arc::<Reader>::default();
         let waker = Waker::from(Arc::clone(&reader));
-        (Bell::new(&waker), reader, waker)
+        (Bell::new(waker.clone()), reader, waker)
     }
 
     /// Reads that find nothing, and leave the waker they were given.

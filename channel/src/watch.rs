@@ -26,7 +26,7 @@ struct Totals {
 }
 
 impl SocketWatch {
-    /// What was booked up to now. Of sockets that are open, what they did since they wrote last, or were laid by, may be missing.
+    /// What was booked up to now. Of sockets that are open, what they did since they were last looked at may be missing.
     pub fn so_far(&self) -> SocketCounts {
         self.counts().clone()
     }

@@ -252,7 +252,7 @@ impl ServerConnection {
         }
         let bell = match &mut self.bell {
             Some(bell) if bell.wakes(context.waker()) => bell,
-            bell => bell.insert(Bell::new(context.waker())),
+            bell => bell.insert(Bell::new(context.waker().clone())),
         };
         bell.poll(context, |context| self.wire.poll_sized(context))
     }

@@ -93,7 +93,7 @@ impl Link {
             inward,
             outward,
             shared,
-            bell: Bell::new(&Waker::from(Arc::clone(nudge))),
+            bell: Bell::new(Waker::from(Arc::clone(nudge))),
             woken: Vec::new(),
         }
     }
