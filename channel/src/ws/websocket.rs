@@ -198,11 +198,8 @@ impl WebSocket {
     /// Sends a text message as [`Self::send`] does. Given up before it is over, it may have left in part once `begun` is set:
     /// then [`Self::flush`] sees the rest leave.
     pub(super) async fn send_noting(&self, text: Text, begun: &Cell<bool>) -> io::Result<Stamp> {
-        let message = std::iter::once_with(|| {
-            begun.set(true);
-            Message::Text(text)
-        });
-        self.write(message).await
+        let message = std::iter::once(Message::Text(text));
+        self.write_noting(message, || begun.set(true)).await
     }
 
     /// Sends a binary message.
@@ -261,7 +258,16 @@ impl WebSocket {
         self.socket.look().counters()
     }
 
-    async fn write(&self, mut messages: impl Iterator<Item = Message>) -> io::Result<Stamp> {
+    async fn write(&self, messages: impl Iterator<Item = Message>) -> io::Result<Stamp> {
+        self.write_noting(messages, || ()).await
+    }
+
+    /// Writes and flushes; `begins` is called before each message from which on some of it may have left.
+    async fn write_noting(
+        &self,
+        mut messages: impl Iterator<Item = Message>,
+        begins: impl Fn(),
+    ) -> io::Result<Stamp> {
         let _turn = self.turn.lock().await;
         let mut next = messages.next();
         let sending = poll_fn(|context| {
@@ -269,6 +275,7 @@ impl WebSocket {
             while next.is_some() {
                 ready!(stream.poll_ready_unpin(context))?;
                 if let Some(message) = next.take() {
+                    begins();
                     stream.start_send_unpin(message)?;
                 }
                 next = messages.next();

@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// The server is about to end, and takes no further create: clients make a new connection.
+pub const SERVER_SHUTTING_DOWN: &str = "server_shutting_down";
+
 /// An `error` event: `{"type":"error","status":400,"error":{"type","code","message","param"}}`, with `stream_id` where
 /// it belongs to a lane. Clients of the WebSocket mode read it only because `status` is there.
 #[derive(Clone, Copy, Debug)]

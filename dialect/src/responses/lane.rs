@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+use serde::Deserialize;
+
+use super::bad_request::CONNECTION_LIMIT_REACHED;
+use super::error::SERVER_SHUTTING_DOWN;
 use super::request::message_type;
 use crate::fields::{Fields, NotAnObject};
 use crate::json::Text;
@@ -31,6 +36,29 @@ pub fn ends_response(event: &[u8]) -> bool {
         message_type(event).as_deref(),
         Some("response.completed" | "response.incomplete" | "response.failed" | "error")
     )
+}
+
+/// Whether an event refuses a create since the whole connection takes no more, whichever lane it names: its age, or the server's
+/// end.
+pub fn ends_connection(event: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal<'a> {
+        #[serde(borrow)]
+        error: Code<'a>,
+    }
+
+    #[derive(Deserialize)]
+    struct Code<'a> {
+        #[serde(borrow)]
+        code: Cow<'a, str>,
+    }
+
+    // Nearly no event has such a member: the others are not parsed.
+    memmem::find(event, br#""error""#).is_some()
+        && message_type(event).as_deref() == Some("error")
+        && serde_json::from_slice(event).is_ok_and(|refusal: Refusal<'_>| {
+            [CONNECTION_LIMIT_REACHED, SERVER_SHUTTING_DOWN].contains(&&*refusal.error.code)
+        })
 }
 
 /// The name, where the event ends with it. Within an object that ends here nothing else can: a quote inside a string would
@@ -127,6 +155,22 @@ mod tests {
         assert!(!ends_response(b"{}") && !ends_response(b"error"));
     }
 
+    #[test]
+    fn refusals_that_are_the_connections() {
+        for (code, is_the_connections) in [
+            (json!("websocket_connection_limit_reached"), true),
+            (json!("server_shutting_down"), true),
+            (json!("websocket_stream_limit_reached"), false),
+            (json!(null), false),
+        ] {
+            let event = json!({"type": "error", "stream_id": "a", "error": {"code": code}});
+            let told = ends_connection(event.to_string().as_bytes());
+            assert_eq!(told, is_the_connections, "{event}");
+        }
+        let other = json!({"type": "response.failed", "error": {"code": "server_shutting_down"}});
+        assert!(!ends_connection(other.to_string().as_bytes()));
+    }
+
     /// A member's value that is or holds what could be taken for a lane.
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
@@ -167,6 +211,7 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = event_lane(&bytes);
             let _ = ends_response(&bytes);
+            let _ = ends_connection(&bytes);
         }
     }
 }

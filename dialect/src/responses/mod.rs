@@ -25,7 +25,7 @@ pub use delta::TextDelta;
 pub use error::{ErrorEvent, error_event};
 pub use events::{CallHandle, Finish, ResponseEncoder};
 pub use head::ResponseHead;
-pub use lane::{ends_response, event_lane};
+pub use lane::{ends_connection, ends_response, event_lane};
 pub use params::Params;
 pub use request::{Create, create_message, message_type, write_with_stream_id};
 pub use timing::{TIMING_HEADER, Timing, timing_event};

@@ -36,6 +36,12 @@ impl Client {
         }
     }
 
+    /// Connections that sessions share, lost ones that nobody has made anew among them.
+    #[cfg(test)]
+    pub(super) fn groups(&self) -> usize {
+        self.shared.groups()
+    }
+
     /// Connects now, where no connection is there.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokenlag_dialect::responses::{event_lane, message_type};
+use tokenlag_dialect::responses::{ends_connection, event_lane, message_type};
 use tokenlag_probes::Stamp;
 use tokio::select;
 use tokio::sync::Notify;
@@ -181,6 +181,10 @@ impl Line {
             Ok(None) => return self.deliver_to_all(&event),
             Err(error) => return Err(format!("an event is {error}")),
         };
+        // One lane is told of it; no other needs to ask in vain.
+        if ends_connection(&event.bytes) {
+            self.leaving.set(true);
+        }
         if self.lanes_mut()[lane].take(event) {
             self.freed.notify_waiters();
         }

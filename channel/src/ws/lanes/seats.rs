@@ -1,7 +1,7 @@
 //! Which session has which lane of which connection.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::line::{Live, Made};
 use super::{NAMES, SIDE_BY_SIDE};
@@ -14,6 +14,8 @@ pub(super) struct Shared {
     pub(super) dial: Dial,
     /// As many as the sessions at a time have needed.
     groups: RefCell<Vec<Rc<Group>>>,
+    /// All connections, those among them that are being left, on which exchanges may be under way still.
+    lives: RefCell<Vec<Weak<Live>>>,
     /// Counters of the connections that are gone.
     past: Rc<Cell<Counters>>,
 }
@@ -39,6 +41,7 @@ impl Shared {
         Rc::new(Self {
             dial,
             groups: RefCell::default(),
+            lives: RefCell::default(),
             past: Rc::default(),
         })
     }
@@ -60,10 +63,15 @@ impl Shared {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn groups(&self) -> usize {
+        self.groups.borrow().len()
+    }
+
     pub(super) fn counters(&self) -> Counters {
-        let groups = self.groups.borrow();
-        let live = groups.iter().filter_map(|group| group.live.peek());
-        live.fold(self.past.get(), |sum, live| sum + live.line.counters())
+        let lives = self.lives.borrow();
+        let lives = lives.iter().filter_map(Weak::upgrade);
+        lives.fold(self.past.get(), |sum, live| sum + live.line.counters())
     }
 
     /// Closes all connections.
@@ -80,7 +88,9 @@ impl Shared {
 impl Group {
     /// The first lane that can be had, where the connection has room.
     fn free(&self) -> Option<u8> {
-        let busy = self.live.peek().map_or(0, |live| live.line.busy());
+        // Where nothing is asked on it any more, the next session makes another.
+        let live = self.live.peek().filter(|live| live.is_good());
+        let busy = live.map_or(0, |live| live.line.busy());
         let taken = self.taken.get() | busy;
         // As many as there are names can be taken only where there is no room any more.
         let first = taken.trailing_ones();
@@ -93,7 +103,13 @@ impl Seat {
     /// The connection; where it was just made, also how.
     pub(super) async fn live(&self) -> Result<(Rc<Live>, Option<Made>), ChannelError> {
         let make = async || Live::dial(&self.shared.dial, &self.shared.past).await;
-        self.group.live.get(Live::is_good, make).await
+        let (live, made) = self.group.live.get(Live::is_good, make).await?;
+        if made.is_some() {
+            let mut lives = self.shared.lives.borrow_mut();
+            lives.retain(|live| live.strong_count() > 0);
+            lives.push(Rc::downgrade(&live));
+        }
+        Ok((live, made))
     }
 
     /// The server works on a response there that nobody takes.

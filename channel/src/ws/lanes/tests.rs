@@ -362,6 +362,70 @@ fn what_names_no_lane_is_told_to_all_and_an_error_ends_the_connection() {
 }
 
 #[test]
+fn a_connection_that_one_lane_is_told_to_leave_is_left_by_all() {
+    both(
+        async |door| {
+            let peer = door.next().await;
+            let (busy, _) = peer.asked().await;
+            let (refused, _) = peer.asked().await;
+            let code = json!({"code": "websocket_connection_limit_reached"});
+            peer.say([
+                json!({"type": "error", "stream_id": refused, "status": 400, "error": code}),
+            ])
+            .await;
+            let other = door.next().await;
+            let (lane, asked) = other.asked().await;
+            assert_eq!((lane, &*asked), (refused.clone(), "3"));
+            other.say([completed(&refused)]).await;
+            // What was under way there ends there.
+            peer.say([delta(&busy, "late"), completed(&busy)]).await;
+        },
+        async |channel| {
+            let sessions = [channel.for_session(), channel.for_session()];
+            let mut busy = open(&sessions[0], "1").await;
+            let mut refused = open(&sessions[1], "2").await;
+            assert_eq!(next(&mut refused).await.0["type"], "error");
+            refused.finish().await.unwrap();
+            let mut again = open(&sessions[1], "3").await;
+            assert_eq!(next(&mut again).await.0["type"], "response.completed");
+            assert_eq!(next(&mut busy).await.0["delta"], "late");
+            assert_eq!(channel.counters().connections_opened, 2);
+        },
+    );
+}
+
+#[test]
+fn sessions_after_a_full_connection_was_lost_share_the_next() {
+    both(
+        async |door| {
+            for _ in 0..2 {
+                let peer = door.next().await;
+                for _ in 0..SIDE_BY_SIDE {
+                    peer.asked().await;
+                }
+            }
+        },
+        async |channel| {
+            for round in 1..=2 {
+                let sessions: Vec<_> = (0..SIDE_BY_SIDE).map(|_| channel.for_session()).collect();
+                let mut replies = Vec::new();
+                for session in &sessions {
+                    replies.push(open(session, "x").await);
+                }
+                for reply in &mut replies {
+                    assert_eq!(trouble(reply).await.kind(), FailureKind::ConnectionLost);
+                }
+                assert_eq!(channel.counters().connections_opened, round);
+            }
+            let Channel::WsLanes(client) = &channel else {
+                panic!("no lanes");
+            };
+            assert_eq!(client.groups(), 1);
+        },
+    );
+}
+
+#[test]
 fn a_lane_that_nobody_reads_is_cut_off_and_the_others_are_not() {
     const EVENTS: usize = 2 * UNREAD / 100_000;
     both(

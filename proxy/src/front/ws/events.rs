@@ -2,6 +2,7 @@
 
 use tokenlag_channel::ws::Text;
 use tokenlag_dialect::Fields;
+use tokenlag_dialect::responses::error::SERVER_SHUTTING_DOWN;
 use tokenlag_dialect::responses::{ErrorEvent, write_with_stream_id};
 
 use crate::failure::Failure;
@@ -59,7 +60,7 @@ pub(super) fn shutting_down() -> Failure {
     Failure {
         status: 503,
         reason: "Service Unavailable",
-        code: "server_shutting_down",
+        code: SERVER_SHUTTING_DOWN,
         message: "the proxy is shutting down and takes no further create: connect again".to_owned(),
     }
 }
