@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokenlag_probes::Exchange;
 
-/// Deltas that are kept at most, 28 bytes each: as many as the proxy keeps of its own. Of more, part could not be joined.
+/// Deltas that are kept at most, 40 bytes each: as many as the proxy keeps of its own. Of more, part could not be joined.
 const MOST: usize = 4_000_000;
 
 /// Replies of a turn, up to a bound.

@@ -17,7 +17,7 @@ use crate::ledger::{Closing, Ledger};
 /// Entries that may wait: more than come between two looks for them, at any rate. Where the disk is slower than the load, the load
 /// waits for it, and its lateness shows.
 const WAITING: usize = 4_096;
-/// Deltas that may wait in them, beyond which none is added: 28 bytes each, and 16 more where they are joined.
+/// Deltas that may wait in them, beyond which none is added: 40 bytes each, and 16 more where they are joined.
 const WAITING_DELTAS: u64 = 1 << 20;
 /// How long the disk may take none of what waits, until the run ends for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -220,6 +220,8 @@ fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>, waiting: &Waiting) -> an
             Ok(Entry::CellEnded(closing, done)) => {
                 let block_ended = closing.checkpoint;
                 ledger.cell_ended(*closing)?;
+                // What waits is written now, and not while the next row is measured.
+                ledger.flush()?;
                 // Who no longer waits was told otherwise.
                 let _ = done.send(block_ended && is_narrow(ledger.record_mut()));
                 waiting.done.fetch_add(1, Ordering::AcqRel);

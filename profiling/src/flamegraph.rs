@@ -104,9 +104,10 @@ fn draw(
     if lines.is_empty() {
         return Err(FlamegraphError::Empty);
     }
-    // Frame by frame: as text `a::b` would stand between `a` and `a;c`, and cut the frame `a` in two.
-    lines.sort_by(|(one, _), (other, _)| one.split(';').cmp(other.split(';')));
-    options.no_sort = true;
+    // Frame by frame: as text `a::b` would stand between `a` and `a;c`, and cut the frame `a` in two. Only as a chart of time,
+    // whose lines come last first, does the library take them in an order of ours.
+    lines.sort_by(|(one, _), (other, _)| other.split(';').cmp(one.split(';')));
+    options.flame_chart = true;
     let lines: Vec<String> = lines
         .into_iter()
         .map(|(line, count)| format!("{line} {}", width(count)))
