@@ -127,7 +127,8 @@ fn datagrams_are_lost_dropped_and_paced_as_asked() {
         // Five standard deviations of a binomial count.
         assert!(came.abs_diff(140) <= 32, "{came}");
         assert!(
-            stats.up.queue_full >= 75 && stats.up.lost.all() == 0,
+            // The queue drains meanwhile, a packet each millisecond for which sender or relay are held up.
+            stats.up.queue_full >= 50 && stats.up.lost.all() == 0,
             "{stats:?}"
         );
     });
