@@ -1,7 +1,6 @@
 //! Flags of the commands that serve: `proxy` and `backend`.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -159,7 +158,7 @@ pub struct BackendArgs {
     pub max_tokens: usize,
     /// Most tokens a second of each answer, to the pace of a larger model [default: as fast as they are computed]
     #[arg(long, value_name = "TOKENS")]
-    pub tokens_per_second: Option<NonZeroU32>,
+    pub tokens_per_second: Option<std::num::NonZeroU32>,
     /// What the rig says.
     #[command(flatten)]
     pub child: ChildArgs,
