@@ -8,31 +8,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{backend, check_order, closed, lane, run, shared};
+use support::{backend, check_order, closed, lane, proxy, run, shared};
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::{BaseUrl, CellPlan, Connections, Lane};
 use tokenlag_probes::{Exchange, FailureKind, Outcome, State, Transport};
-use tokenlag_proxy::{Addresses, Proxy, ProxyOptions, UpstreamApi};
-use tokenlag_scripted::ScriptedBackend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Starts a proxy in front of `backend` within the current local set; it ends with it.
-fn proxy(backend: &ScriptedBackend) -> (Addresses, Vec<u8>) {
-    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-    let mut options = ProxyOptions::new(any, backend.url().parse().unwrap());
-    options.admin = any;
-    options.grace = Duration::ZERO;
-    options.upstream_api = UpstreamApi::Responses;
-    let proxy = Proxy::bind(options).unwrap();
-    let (addresses, certificate) = (proxy.addresses(), proxy.certificate().as_bytes().to_vec());
-    spawn_local(proxy.run(std::future::pending()));
-    (addresses, certificate)
-}
 
 /// A row over WebSocket to `port`.
 fn row(port: u16, state: State) -> Rc<Lane> {

@@ -2,33 +2,17 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{SEED, backend, check_order, closed, lane, run, shared};
+use support::{SEED, backend, check_order, closed, lane, proxy, run, shared};
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::prompt::nonce;
 use tokenlag_loadgen::{BaseUrl, Lane, Phase};
 use tokenlag_probes::{State, Transport};
-use tokenlag_proxy::{Addresses, Proxy, ProxyOptions, UpstreamApi};
-use tokenlag_scripted::ScriptedBackend;
+use tokenlag_proxy::Addresses;
 use tokio::task::LocalSet;
-
-/// Starts a proxy in front of `backend` within the current local set; it ends with it.
-fn proxy(backend: &ScriptedBackend) -> (Addresses, Vec<u8>) {
-    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-    let mut options = ProxyOptions::new(any, backend.url().parse().unwrap());
-    options.admin = any;
-    options.grace = Duration::ZERO;
-    // What it speaks is said, so that every request that the backend sees is one of the rows'.
-    options.upstream_api = UpstreamApi::Responses;
-    let proxy = Proxy::bind(options).unwrap();
-    let (addresses, certificate) = (proxy.addresses(), proxy.certificate().as_bytes().to_vec());
-    tokio::task::spawn_local(proxy.run(std::future::pending()));
-    (addresses, certificate)
-}
 
 fn rows(addresses: Addresses, certificate: &[u8]) -> Vec<Rc<Lane>> {
     let base = BaseUrl::of("127.0.0.1", addresses.listen.port());

@@ -8,11 +8,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use support::{backend, check_order, closed, lane, run, shared};
+use support::{backend, check_order, closed, lane, proxy, run, shared};
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_loadgen::{BaseUrl, CellPlan, Lane};
 use tokenlag_probes::{Clock, MonoClock, Stamp, State, Transport};
-use tokenlag_proxy::{Proxy, ProxyOptions, UpstreamApi};
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local, yield_now};
@@ -96,16 +95,10 @@ async fn the_wait_for_a_turn_is_no_part_of_an_exchange() {
     LocalSet::new()
         .run_until(async {
             for transport in [Transport::Quic, Transport::Http3] {
-                let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-                let mut options = ProxyOptions::new(any, backend.url().parse().unwrap());
-                options.admin = any;
-                options.grace = Duration::ZERO;
-                options.upstream_api = UpstreamApi::Responses;
-                let proxy = Proxy::bind(options).unwrap();
-                let tls = ClientTls::trusting(proxy.certificate().as_bytes()).unwrap();
-                let way = held(proxy.addresses().quic.unwrap()).await;
-                let base = BaseUrl::of("127.0.0.1", proxy.addresses().listen.port());
-                spawn_local(proxy.run(std::future::pending()));
+                let (addresses, certificate) = proxy(&backend);
+                let tls = ClientTls::trusting(&certificate).unwrap();
+                let way = held(addresses.quic.unwrap()).await;
+                let base = BaseUrl::of("127.0.0.1", addresses.listen.port());
 
                 let lane = lane(0, transport, State::Full, &base);
                 let endpoint = lane.endpoint.clone();

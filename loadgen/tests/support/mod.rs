@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of what they share")]
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokenlag_loadgen::{
     Phase, Progress, Prompts, Shared, Stop, Stopper, WordCount, Workload, cell, stop,
 };
 use tokenlag_probes::{Exchange, Row, State, Transport};
+use tokenlag_proxy::{Addresses, Proxy, ProxyOptions, UpstreamApi};
 use tokenlag_scripted::{Script, ScriptedBackend};
 
 /// The seed of all of these runs.
@@ -19,6 +21,21 @@ pub const SEED: u64 = 11;
 /// A backend that waits 5 ms, then says a token each millisecond.
 pub fn backend() -> ScriptedBackend {
     ScriptedBackend::start("ttft=5ms,gap=1ms".parse::<Script>().unwrap()).unwrap()
+}
+
+/// Starts a proxy in front of `backend` within the current local set; it ends with it. Gives where it listens, and its
+/// certificate.
+pub fn proxy(backend: &ScriptedBackend) -> (Addresses, Vec<u8>) {
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let mut options = ProxyOptions::new(any, backend.url().parse().unwrap());
+    options.admin = any;
+    options.grace = Duration::ZERO;
+    // What it speaks is said, so that every request that the backend sees is one of the rows'.
+    options.upstream_api = UpstreamApi::Responses;
+    let proxy = Proxy::bind(options).unwrap();
+    let (addresses, certificate) = (proxy.addresses(), proxy.certificate().as_bytes().to_vec());
+    tokio::task::spawn_local(proxy.run(std::future::pending()));
+    (addresses, certificate)
 }
 
 /// A run of `turns` turns of 20 tokens each, and the one who can stop it.
