@@ -96,6 +96,13 @@ impl Stamped {
         MonoClock.now()
     }
 
+    /// Notes a read that returned so many bytes.
+    #[inline]
+    fn received(&mut self, count: usize) {
+        self.bytes_received += count as u64;
+        self.reads += u64::from(count > 0);
+    }
+
     /// Notes a write that took so many bytes.
     #[inline]
     fn wrote(&mut self, count: usize, before: Stamp) {
@@ -123,8 +130,7 @@ impl Stamped {
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
         self.read_at = MonoClock.now();
         let count = into.filled().len() - before;
-        self.bytes_received += count as u64;
-        self.reads += u64::from(count > 0);
+        self.received(count);
         Poll::Ready(Ok(()))
     }
 
@@ -178,8 +184,7 @@ impl Stamped {
                     0 => MonoClock.now(),
                     _ => kernel.stamps.came(wall).at,
                 };
-                self.bytes_received += count as u64;
-                self.reads += u64::from(count > 0);
+                self.received(count);
                 return Poll::Ready(Ok(()));
             }
             match tried {
@@ -201,8 +206,7 @@ impl Stamped {
         self.early = early;
         self.read_at = MonoClock.now();
         let count = read?;
-        self.bytes_received += count as u64;
-        self.reads += u64::from(count > 0);
+        self.received(count);
         Ok(&self.early)
     }
 
