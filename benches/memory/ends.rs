@@ -81,8 +81,8 @@ impl Ends {
         })
     }
 
-    /// KiB of a connection, idle, and active where that is wanted.
-    pub async fn measure(&self, count: u64, active: bool) -> Result<(f64, Option<f64>), Failure> {
+    /// KiB of each of `count` connections, idle, and with an exchange under way on the first `active` of them.
+    pub async fn measure(&self, count: u64, active: u64) -> Result<(f64, f64), Failure> {
         // What is made once is no connection's.
         let first = self.channel();
         self.exchange(&first, "first").await?;
@@ -93,16 +93,14 @@ impl Ends {
             self.exchange(&channel, "one").await?;
             channels.push(channel);
         }
-        let each = |kib: u64| (kib as f64 - before as f64) / count as f64;
-        let idle = each(self.settled().await?);
-        if !active {
-            return Ok((idle, None));
-        }
+        let resting = self.settled().await?;
+        let idle = (resting as f64 - before as f64) / count as f64;
         let mut replies = Vec::new();
-        for channel in &channels {
+        for channel in channels.iter().take(usize::try_from(active)?) {
             replies.push(self.begin(channel, HOLD).await?);
         }
-        Ok((idle, Some(each(self.settled().await?))))
+        let grown = self.settled().await? as f64 - resting as f64;
+        Ok((idle, idle + grown / active as f64))
     }
 
     fn channel(&self) -> Channel {

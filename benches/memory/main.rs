@@ -2,10 +2,10 @@
 //!
 //! Arguments choose: numbers of connections (`1000`, `10000`; as the usual ones) and channels (`http`, `http2`, `http3`, `ws`, `quic`). For
 //! each of both a proxy is started anew, so many connections are opened to it by this process, each carries one exchange and is
-//! idle then, and in the end each has one under way that an upstream, a third process, holds open. What is counted is the
-//! proxy's anonymous resident memory (`RssAnon` of /proc/PID/status), less what it had before the first connection, divided by
-//! their number. An exchange under way has a connection of its own to the upstream, which is in its figure; what the kernel has
-//! of either is in none.
+//! idle then, and in the end each (or as many as the system's limit of open files lets be) has one under way that an upstream, a
+//! third process, holds open. What is counted is the proxy's anonymous resident memory (`RssAnon` of /proc/PID/status): what the
+//! connections made it grow by, divided by their number, and what the exchanges under way made it grow by after that. Each of those has
+//! a connection of its own to the upstream, which is in its figure; what the kernel has of either is in none.
 
 mod ends;
 mod files;
@@ -66,25 +66,18 @@ fn main() -> ExitCode {
     println!("{}", "-".repeat(38));
     let mut ended_well = true;
     for &count in &counts {
-        // An active connection has another one to the upstream.
-        let active = match files::open(count, 2) {
-            Ok(()) => true,
+        let active = match files::active(count) {
+            Ok(active) => active,
             Err(refusal) => {
-                eprintln!("{count} active connections: {refusal}");
+                eprintln!("{count} connections: {refusal}");
                 ended_well = false;
-                false
+                continue;
             }
         };
-        if let Err(refusal) = files::open(count, 1) {
-            eprintln!("{count} idle connections: {refusal}");
-            ended_well = false;
-            continue;
-        }
         for &channel in &channels {
             match measured(channel, count, active) {
                 Ok((idle, active)) => {
-                    let active = active.map_or("-".to_owned(), |kib| format!("{kib:.1}"));
-                    println!("{channel:<8} {count:>11} {idle:>8.1} {active:>8}");
+                    println!("{channel:<8} {count:>11} {idle:>8.1} {active:>8.1}");
                 }
                 Err(failure) => {
                     eprintln!("{channel} with {count} connections: {failure}");
@@ -100,8 +93,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// KiB of a connection, idle, and active where that is wanted.
-fn measured(channel: Transport, count: u64, active: bool) -> Result<(f64, Option<f64>), Failure> {
+/// KiB of a connection, idle and active.
+fn measured(channel: Transport, count: u64, active: u64) -> Result<(f64, f64), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
