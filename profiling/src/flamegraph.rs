@@ -25,6 +25,9 @@ pub enum FlamegraphError {
     /// There is nothing to draw.
     #[error("there is not one sample to draw")]
     Empty,
+    /// The samples stand for no time.
+    #[error("what a sample stands for is not known, so that a frame has no width in time")]
+    Timeless,
     /// It cannot be drawn.
     #[error("the flamegraph cannot be drawn: {0}")]
     Drawing(#[from] io::Error),
@@ -35,7 +38,7 @@ pub enum FlamegraphError {
 /// # Errors
 /// There are none.
 pub fn svg(stacks: &Stacks, title: &Title) -> Result<Vec<u8>, FlamegraphError> {
-    draw(stacks, |count| count.to_string(), options(title))
+    draw(stacks, options(title))
 }
 
 /// What a unit of work costs in `after` as an SVG, each frame as wide as its CPU time. Its colour is its function's: red where the
@@ -43,13 +46,20 @@ pub fn svg(stacks: &Stacks, title: &Title) -> Result<Vec<u8>, FlamegraphError> {
 /// differ by no more than sampling does. Channels reach the same functions on ways of their own, so that their stacks are hardly ever
 /// the same.
 ///
+/// Widths are whole samples, and hold however little one of them stands for; what is written of a frame is rounded to a nanosecond,
+/// or to a picosecond where a sample stands for less than a nanosecond.
+///
 /// # Errors
-/// There is nothing in `after`.
+/// There is nothing in `after`, or its samples stand for no time.
 pub fn difference_svg(
     before: &Side<'_>,
     after: &Side<'_>,
     title: &Title,
 ) -> Result<Vec<u8>, FlamegraphError> {
+    let sample_ns = after.of(1);
+    if !(sample_ns.is_finite() && sample_ns > 0.0) {
+        return Err(FlamegraphError::Timeless);
+    }
     let changes = changes(before, after);
     let clear = |it: &FunctionChange| {
         if it.total.is_clear() {
@@ -64,11 +74,14 @@ pub fn difference_svg(
         colours.insert(folded::plain(&change.function), shade(clear(change) / most));
     }
     let mut options = options(title);
-    options.count_name = "ns of CPU time a token".to_owned();
+    let (unit, factor) = match sample_ns {
+        ..1.0 => ("ps", sample_ns * 1e3),
+        _ => ("ns", sample_ns),
+    };
+    options.count_name = format!("{unit} of CPU time a token");
+    options.factor = factor;
     options.palette_map = Some(&mut colours);
-    // Whole numbers are asked for.
-    let width = |count| format!("{:.0}", after.of(count));
-    draw(after.stacks, width, options)
+    draw(after.stacks, options)
 }
 
 /// Of a change from -1 to 1 of the largest one. What is a tenth of it can still be seen.
@@ -94,12 +107,8 @@ fn options<'a>(title: &Title) -> Options<'a> {
     options
 }
 
-/// Draws the stacks, each as wide as `width` makes of its samples.
-fn draw(
-    stacks: &Stacks,
-    width: impl Fn(u64) -> String,
-    mut options: Options<'_>,
-) -> Result<Vec<u8>, FlamegraphError> {
+/// Draws the stacks, each as wide as its samples.
+fn draw(stacks: &Stacks, mut options: Options<'_>) -> Result<Vec<u8>, FlamegraphError> {
     let mut lines: Vec<(String, u64)> = folded::lines(stacks).into_iter().collect();
     if lines.is_empty() {
         return Err(FlamegraphError::Empty);
@@ -110,7 +119,7 @@ fn draw(
     options.flame_chart = true;
     let lines: Vec<String> = lines
         .into_iter()
-        .map(|(line, count)| format!("{line} {}", width(count)))
+        .map(|(line, count)| format!("{line} {count}"))
         .collect();
     let mut svg = Vec::new();
     from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)?;
@@ -194,6 +203,42 @@ mod tests {
             assert!(fill.starts_with(colour), "{frame}: {}", &fill[..30]);
         }
         assert!(!svg.contains("gone"));
+    }
+
+    #[test]
+    fn a_sample_of_a_fraction_of_a_nanosecond_is_as_wide_as_one_of_many() {
+        let stacks = folded::parse("t;a 3\nt;b 97\n").unwrap();
+        for (sample_ns, said) in [
+            (2.6, "a (8 ns of CPU time a token, "),
+            (0.4, "a (1,200 ps of CPU time a token, 3.00%)"),
+            (0.001, "a (3 ps of CPU time a token, 3.00%)"),
+            (1e-9, "a (0 ps of CPU time a token, "),
+        ] {
+            let side = Side {
+                period_ns: sample_ns,
+                ..side(&stacks, 1.0)
+            };
+            let svg = difference_svg(&side, &side, &title()).unwrap();
+            let svg = String::from_utf8(svg).unwrap();
+            assert!(svg.contains(said), "{said}: {svg}");
+            let a = svg.split(said).nth(1).unwrap();
+            let a = &a[..a.find("</g>").unwrap()];
+            assert!(
+                a.contains("width=\"3.0000%\"") && a.contains("fg:w=\"3\""),
+                "{a}"
+            );
+        }
+        for period_ns in [0.0, f64::NAN, f64::INFINITY] {
+            let side = Side {
+                period_ns,
+                ..side(&stacks, 1.0)
+            };
+            let drawn = difference_svg(&side, &side, &title());
+            assert!(
+                matches!(drawn, Err(FlamegraphError::Timeless)),
+                "{period_ns}"
+            );
+        }
     }
 
     #[test]

@@ -9,11 +9,13 @@ pub mod perf;
 mod place;
 pub mod protobuf;
 pub mod sampler;
+pub mod silence;
 pub mod stacks;
 pub mod tidy;
 
 pub use difference::Side;
 pub use flamegraph::Title;
 pub use sampler::{Sampled, Sampling, SamplingError};
+pub use silence::Silence;
 pub use stacks::{Frame, Share, Stacks};
 pub use tidy::tidy;

@@ -1,11 +1,18 @@
 //! Sampling this process: a signal each so many microseconds of its CPU time, whichever of its threads uses it.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{env, io};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use pprof::{Frames, ProfilerGuard, Symbol};
 
+use crate::silence::{self, Silence};
 use crate::stacks::{Frame, Stacks};
 
 /// The most that may be asked for: beyond it the kernel gives no more.
@@ -22,6 +29,27 @@ pub enum SamplingError {
     /// One sampling at a time.
     #[error("this process is being sampled already; try again when that is over")]
     Running,
+    /// No sample comes.
+    #[error("cannot sample this process: {0}")]
+    Silent(Silence),
+    /// There is no room for what it writes.
+    #[error(
+        "cannot sample this process: no temporary file can be made in {}: {error}; have room there, or set TMPDIR to where there is some",
+        folder.display()
+    )]
+    Folder {
+        /// Where it was to be.
+        folder: PathBuf,
+        /// Why it cannot be made.
+        error: io::Error,
+    },
+    /// An earlier one could not be brought to its end: the library then takes it for one that goes on.
+    #[error(
+        "cannot sample this process any more: when an earlier profile ended no temporary file could be made in {}; have room there, and \
+         restart the process",
+        .0.display()
+    )]
+    Stuck(PathBuf),
     /// The sampler does not start.
     #[error(
         "cannot sample this process: {0}; it needs the signal SIGPROF for itself and a folder for temporary files (TMPDIR)"
@@ -32,15 +60,39 @@ pub enum SamplingError {
 impl From<pprof::Error> for SamplingError {
     fn from(error: pprof::Error) -> Self {
         match error {
-            pprof::Error::Running => Self::Running,
+            // Of those that are under way this crate knows itself.
+            pprof::Error::Running | pprof::Error::CreatingError => Self::Stuck(env::temp_dir()),
             error => Self::Sampler(error),
         }
+    }
+}
+
+/// Whether a sampling is under way. A process has one timer and one handler for its signal, and the library one table.
+static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+
+/// The one that is under way; dropped, there is none.
+struct Only;
+
+impl Only {
+    fn take() -> Result<Self, SamplingError> {
+        match UNDER_WAY.swap(true, Ordering::AcqRel) {
+            true => Err(SamplingError::Running),
+            false => Ok(Self),
+        }
+    }
+}
+
+impl Drop for Only {
+    fn drop(&mut self) {
+        UNDER_WAY.store(false, Ordering::Release);
     }
 }
 
 /// A sampling that is under way; dropped, it ends.
 pub struct Sampling {
     guard: ProfilerGuard<'static>,
+    /// Given up after the guard is: fields are dropped in their order.
+    _only: Only,
 }
 
 impl Sampling {
@@ -50,15 +102,31 @@ impl Sampling {
     /// the first sample.
     ///
     /// # Errors
-    /// It is being sampled already, or the system does not allow it.
+    /// It is being sampled already, or the system does not allow it. That a timer is refused shows only in that no sample comes
+    /// ([`try_out`]).
     pub fn start(hertz: i32) -> Result<Self, SamplingError> {
+        let only = Only::take()?;
+        if silence::is_blocked() {
+            return Err(SamplingError::Silent(Silence::Blocked));
+        }
+        // Where the library finds no room it never tries again.
+        tempfile::NamedTempFile::new().map_err(|error| SamplingError::Folder {
+            folder: env::temp_dir(),
+            error,
+        })?;
         let builder = pprof::ProfilerGuardBuilder::default();
         // Unwinding from within the unwinder is asking for trouble, and no cost of a program that runs well.
         let builder = builder
             .frequency(hertz.clamp(1, MOST_HERTZ as i32))
             .blocklist(&["libgcc"]);
         let guard = builder.build()?;
-        Ok(Self { guard })
+        Ok(Self { guard, _only: only })
+    }
+
+    /// Whether there is a sample yet.
+    fn has_some(&self) -> Result<bool, SamplingError> {
+        let report = self.guard.report().build_unresolved()?;
+        Ok(!report.data.is_empty())
     }
 
     /// Ends it here and now: what the program does from now on is in no sample. Its signals go on until [`Sampled::end`].
@@ -84,6 +152,48 @@ impl Sampling {
         let mut sampled = self.stop()?;
         sampled.resolve(|| true);
         Ok(sampled.into_stacks())
+    }
+}
+
+/// Samples this process while it uses CPU time for nothing else: the first sampling in a process takes longer than others, and this
+/// shows whether it is possible at all.
+///
+/// # Errors
+/// It is not.
+pub fn try_out() -> Result<(), SamplingError> {
+    let sampling = Sampling::start(HERTZ)?;
+    for time in [MOMENT, MOMENTS] {
+        burn(time);
+        if sampling.has_some()? {
+            return Ok(());
+        }
+    }
+    Err(SamplingError::Silent(Silence::of_this_process()))
+}
+
+/// CPU time in which a sample comes nearly always.
+const MOMENT: Duration = Duration::from_millis(40);
+/// CPU time in which there would be a hundred.
+const MOMENTS: Duration = Duration::from_millis(500);
+
+/// Uses so much CPU time; less, where the system does not tell how much was used.
+fn burn(time: Duration) {
+    let used = || {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+        let both = usage.user_time() + usage.system_time();
+        u128::try_from(both.num_nanoseconds()).ok()
+    };
+    let Some(before) = used() else {
+        return;
+    };
+    // A system that books nothing shall not keep it here.
+    for _ in 0..time.as_millis() * 100 {
+        (0..50_000u64).for_each(|i| {
+            black_box(i);
+        });
+        if used().is_none_or(|now| now.saturating_sub(before) >= time.as_nanos()) {
+            return;
+        }
     }
 }
 
@@ -166,8 +276,6 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use std::hint::black_box;
-
     use super::*;
 
     #[test]
@@ -196,6 +304,7 @@ mod tests {
 
     #[test]
     fn what_the_cpu_did_is_seen_and_one_samples_at_a_time() {
+        try_out().unwrap();
         let sampling = Sampling::start(HERTZ).unwrap();
         assert!(matches!(
             Sampling::start(HERTZ),
