@@ -213,7 +213,8 @@ impl Channel {
         })
     }
 
-    /// What the channel did so far; connections with an exchange under way may be left out.
+    /// What the channel did so far; connections with an exchange under way may be left out. What its idle connections did below
+    /// their bytes is booked, where that is watched ([`SocketWatch`](crate::SocketWatch)).
     pub fn counters(&self) -> Counters {
         match self {
             Self::Http(client) => client.counters(),
@@ -222,6 +223,15 @@ impl Channel {
             Self::Ws(client) => client.counters(),
             Self::WsLanes(client) => client.counters(),
             Self::Quic(client) => client.counters(),
+        }
+    }
+
+    /// The same for who asks often: connections that last are not looked at below their bytes where that is a system call.
+    pub fn counted(&self) -> Counters {
+        match self {
+            Self::Http2(client) => client.counted(),
+            Self::WsLanes(client) => client.counted(),
+            Self::Http(_) | Self::Http3(_) | Self::Ws(_) | Self::Quic(_) => self.counters(),
         }
     }
 

@@ -1,9 +1,10 @@
-//! What the sockets of one side did below their bytes, added up by the sockets themselves: now and then as they write, and as they end.
+//! What the sockets of one side did below their bytes, added up by the sockets themselves: now and then as they write, when they
+//! are asked, and as they end.
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokenlag_probes::{SocketCounts, Stamp};
@@ -23,12 +24,36 @@ struct Totals {
     /// Nobody looks again before.
     due: AtomicU64,
     counts: Mutex<SocketCounts>,
+    /// Connections that need not be on the thread that asks; those that are gone are forgotten as others come.
+    askable: Mutex<Vec<Weak<dyn Askable>>>,
+}
+
+/// A connection that books what it did since it was booked last, whichever thread asks it to.
+pub(crate) trait Askable: std::fmt::Debug + Send + Sync {
+    fn book(&self);
 }
 
 impl SocketWatch {
-    /// What was booked up to now. Of sockets that are open, what they did since they were last looked at may be missing.
+    /// What was done up to now. Of TCP connections that are open, what they did since they were last looked at may be missing.
     pub fn so_far(&self) -> SocketCounts {
+        // Not under the lock: one that ends meanwhile books too.
+        let open: Vec<_> = self.askable().iter().filter_map(Weak::upgrade).collect();
+        open.iter().for_each(|connection| connection.book());
         self.counts().clone()
+    }
+
+    /// Has `connection` asked whenever somebody wants the figures.
+    pub(crate) fn add(&self, connection: Weak<dyn Askable>) {
+        let mut askable = self.askable();
+        if askable.len() == askable.capacity() {
+            askable.retain(|known| known.strong_count() > 0);
+        }
+        askable.push(connection);
+    }
+
+    fn askable(&self) -> MutexGuard<'_, Vec<Weak<dyn Askable>>> {
+        let askable = &self.0.askable;
+        askable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn counts(&self) -> MutexGuard<'_, SocketCounts> {
@@ -113,6 +138,37 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Books a packet whenever it is asked.
+    #[derive(Debug)]
+    struct Always(SocketWatch);
+
+    impl Askable for Always {
+        fn book(&self) {
+            self.0.counts().packets_sent += 1;
+        }
+    }
+
+    #[test]
+    fn who_can_be_asked_is_asked_while_it_is_there() {
+        let watch = SocketWatch::default();
+        let mut open = Vec::new();
+        for number in 0..100 {
+            let connection = Arc::new(Always(watch.clone()));
+            let weak = Arc::downgrade(&connection);
+            watch.add(weak);
+            if number % 10 == 0 {
+                open.push(connection);
+            }
+        }
+        assert_eq!(watch.so_far().packets_sent, 10);
+        assert!(
+            watch.askable().len() < 100,
+            "those that are gone are forgotten"
+        );
+        open.clear();
+        assert_eq!(watch.so_far().packets_sent, 10);
+    }
 
     #[test]
     fn one_looks_and_the_others_wait() {

@@ -67,7 +67,18 @@ impl Client {
     }
 
     /// What the client did so far; a connection that is being made, or that only ends its exchanges, is left out.
+    /// What the connection did below its bytes is booked, where that is watched ([`SocketWatch`]).
+    ///
+    /// [`SocketWatch`]: crate::SocketWatch
     pub fn counters(&self) -> Counters {
+        if let Some(live) = self.0.live.peek() {
+            live.book();
+        }
+        self.counted()
+    }
+
+    /// The same without a look at the socket, which is a system call.
+    pub fn counted(&self) -> Counters {
         let live = self.0.live.peek().map(|live| live.counters());
         self.0.past.get() + live.unwrap_or_default()
     }
@@ -320,3 +331,7 @@ impl ClientReply {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

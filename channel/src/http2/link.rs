@@ -27,6 +27,8 @@ struct Entered {
     half_a_head: AtomicBool,
     /// SETTINGS were answered since somebody last asked: from then on they hold.
     settled: AtomicBool,
+    /// What the socket did below its bytes is asked for.
+    look: AtomicBool,
 }
 
 impl Shared {
@@ -35,6 +37,7 @@ impl Shared {
             ledger: Mutex::new(ledger),
             half_a_head: AtomicBool::new(false),
             settled: AtomicBool::new(true),
+            look: AtomicBool::new(false),
         }))
     }
 
@@ -47,6 +50,11 @@ impl Shared {
     /// Whether the head of a request has been there in part since the last read.
     pub(crate) fn has_half_a_head(&self) -> bool {
         self.0.half_a_head.load(Ordering::Acquire)
+    }
+
+    /// Has the socket book what it did below its bytes once it has been read empty, as whoever drives the connection does.
+    pub(crate) fn want_look(&self) {
+        self.0.look.store(true, Ordering::Release);
     }
 
     /// Whether what the peer allows may have changed since this was last asked.
@@ -129,6 +137,13 @@ impl Link {
     }
 
     #[cold]
+    fn look(&self) {
+        if self.shared.0.look.swap(false, Ordering::AcqRel) {
+            self.socket.book();
+        }
+    }
+
+    #[cold]
     fn close(&mut self) {
         self.shared.ledger().close(&mut self.woken);
         self.wake();
@@ -190,7 +205,12 @@ impl AsyncRead for Link {
         } else {
             bell.poll(context, |context| Pin::new(socket).poll_read(context, into))
         };
-        let read = ready!(polled);
+        let Poll::Ready(read) = polled else {
+            if self.shared.0.look.load(Ordering::Relaxed) {
+                self.look();
+            }
+            return Poll::Pending;
+        };
         let bytes = &into.filled()[before..];
         if !bytes.is_empty() {
             self.read(bytes);

@@ -21,7 +21,7 @@ use super::slots::{Allowed, Slots};
 use super::{ALPN, settings};
 use crate::bounds::TooLate;
 use crate::timers::{Timers, Wait};
-use crate::{ChannelError, Counters, Dial, tcp};
+use crate::{ChannelError, Counters, Dial, Socket, tcp};
 
 /// A connection, shared by the exchanges on it.
 #[derive(Debug)]
@@ -67,13 +67,21 @@ impl Live {
             let why = "it does not offer h2 inside TLS (ALPN); use the channel http with it";
             return Err(refused(why.to_owned()));
         }
+        let live = Self::over(made.socket, past).await;
+        let live = live.map_err(|error| refused(error.to_string()))?;
+        let made = Made {
+            resolved: made.resolved,
+            transport_connected: made.transport_connected,
+        };
+        Ok((live, made))
+    }
+
+    /// A connection over a socket on which nothing was said yet.
+    pub(super) async fn over(socket: Socket, past: &Rc<Cell<Counters>>) -> Result<Self, h2::Error> {
         let shared = Shared::new(Ledger::default());
         let nudge = Nudge::new();
-        let link = Link::dialled(made.socket, shared.clone(), &nudge);
-        let (send, connection) = settings::client()
-            .handshake(link)
-            .await
-            .map_err(|error| refused(error.to_string()))?;
+        let link = Link::dialled(socket, shared.clone(), &nudge);
+        let (send, connection) = settings::client().handshake(link).await?;
         let allowed = Arc::<Allowed>::default();
         let driver = Arc::new(Driver(Mutex::new(Driven {
             connection: Some(connection),
@@ -112,11 +120,7 @@ impl Live {
         };
         // The settings leave now, and the slots become known.
         live.push();
-        let made = Made {
-            resolved: made.resolved,
-            transport_connected: made.transport_connected,
-        };
-        Ok((live, made))
+        Ok(live)
     }
 
     /// A handle on which one request can be sent; `None` while the connection is dropped. Not the one that is kept: it would
@@ -173,6 +177,14 @@ impl Live {
             self.push();
         }
         self.is_open()
+    }
+
+    /// Books what the connection did below its bytes, where that is watched. It is booked with its end in any case.
+    pub(crate) fn book(&self) {
+        // The library has the socket: it is looked at as it is driven once more, when all that could be read and written was.
+        self.push();
+        self.shared.want_look();
+        self.push();
     }
 
     pub(crate) fn counters(&self) -> Counters {

@@ -21,6 +21,7 @@ use super::transport::{self, Side};
 use super::watched::Watched;
 use crate::tls::ClientTls;
 use crate::turns::Turn;
+use crate::watch::Askable;
 use crate::{ChannelError, Counters, Datagrams, Dial, tcp, tls};
 
 /// How long a farewell may take.
@@ -41,7 +42,7 @@ pub(crate) struct Dialled {
     /// The server showed its certificate.
     full: Arc<AtomicBool>,
     progress: watch::Receiver<Progress>,
-    watched: Watched,
+    watched: Arc<Watched>,
 }
 
 /// How far the handshake is.

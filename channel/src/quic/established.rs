@@ -21,7 +21,7 @@ pub(crate) struct Established {
     pub(crate) door: Arc<Inside>,
     pub(crate) socket: Arc<StampedSocket>,
     pub(super) _place: Place,
-    pub(super) _watched: Watched,
+    pub(super) _watched: Arc<Watched>,
 }
 
 impl Established {

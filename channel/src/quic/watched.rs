@@ -1,10 +1,11 @@
-//! A QUIC connection that books what it did as packets and as calls, at the latest as it ends.
+//! A QUIC connection that books what it did as packets and as calls: when somebody wants to know, and as it ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quinn::Connection;
 
 use super::socket::StampedSocket;
+use crate::watch::Askable;
 use crate::{Datagrams, SocketWatch};
 
 /// A connection, its socket, which may be others' too, and where both are booked.
@@ -36,19 +37,25 @@ impl Watched {
         watch: &SocketWatch,
         connection: &Connection,
         socket: &Arc<StampedSocket>,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        let watched = Arc::new(Self {
             connection: connection.clone(),
             socket: Arc::clone(socket),
             watch: watch.clone(),
             booked: Mutex::default(),
-        }
+        });
+        let weak = Arc::downgrade(&watched);
+        watch.add(weak);
+        watched
     }
+}
 
+impl Askable for Watched {
     /// Books what was done since it was booked last, and what the connection's window is.
-    pub(crate) fn book(&self) {
-        let now = Datagrams::of(&self.connection);
+    fn book(&self) {
         let mut booked = self.booked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: another thread may book, too, and what it saw must not come after what was seen here.
+        let now = Datagrams::of(&self.connection);
         let before = std::mem::replace(&mut *booked, now);
         let (reads, writes) = self.socket.take_calls();
         let mut counts = self.watch.counts();

@@ -253,6 +253,11 @@ impl WebSocket {
         self.socket.look().reads()
     }
 
+    /// Books what the connection did below its bytes, where that is watched.
+    pub(super) fn book(&self) {
+        self.socket.look().book();
+    }
+
     /// What the connection did so far.
     pub fn counters(&self) -> Counters {
         self.socket.look().counters()

@@ -84,8 +84,17 @@ impl Client {
         }))
     }
 
-    /// What all sessions' connections did so far.
+    /// What all sessions' connections did so far; what they did below their bytes is booked, where that is watched
+    /// ([`SocketWatch`]).
+    ///
+    /// [`SocketWatch`]: crate::SocketWatch
     pub fn counters(&self) -> Counters {
+        self.shared.book();
+        self.counted()
+    }
+
+    /// The same without a look at the sockets, which is a system call for each.
+    pub fn counted(&self) -> Counters {
         self.shared.counters()
     }
 

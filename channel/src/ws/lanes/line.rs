@@ -284,6 +284,11 @@ impl Line {
         busy.fold(0, |busy, (number, _)| busy | 1 << number)
     }
 
+    /// Books what the connection did below its bytes.
+    pub(super) fn book(&self) {
+        self.socket.book();
+    }
+
     pub(super) fn counters(&self) -> Counters {
         self.socket.counters()
     }

@@ -68,6 +68,13 @@ impl Shared {
         self.groups.borrow().len()
     }
 
+    /// Books what the connections did below their bytes.
+    pub(super) fn book(&self) {
+        let lives = self.lives.borrow();
+        let lives = lives.iter().filter_map(Weak::upgrade);
+        lives.for_each(|live| live.line.book());
+    }
+
     pub(super) fn counters(&self) -> Counters {
         let lives = self.lives.borrow();
         let lives = lives.iter().filter_map(Weak::upgrade);
