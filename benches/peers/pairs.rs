@@ -81,7 +81,7 @@ pub fn turns<S>(
 
 /// The ratio of the means of paired values: all those that leave `ours - ratio * theirs` indistinguishable from zero (Fieller,
 /// *Journal of the Royal Statistical Society B* 16, 1954), so that single values may be of any sign. `None` where theirs are
-/// not above zero in the mean. An end that cannot be found is infinite.
+/// not above zero in the mean. An end that cannot be found is infinite: of a single turn neither can.
 pub fn ratio(ours: &[f64], theirs: &[f64]) -> Option<Ratio> {
     let interval = |ratio: f64| {
         let rest: Vec<f64> = ours
@@ -97,6 +97,13 @@ pub fn ratio(ours: &[f64], theirs: &[f64]) -> Option<Ratio> {
         return None;
     }
     let mean = sum(ours) / sum(theirs);
+    if interval(mean).is_none() {
+        return Some(Ratio {
+            mean,
+            low: f64::NEG_INFINITY,
+            high: f64::INFINITY,
+        });
+    }
     let end = |sign: f64, inside: &dyn Fn((f64, f64)) -> bool| {
         let mut reach = mean.abs().max(0.01);
         // Beyond a hundred times the ratio nothing is known any more.

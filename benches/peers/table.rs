@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::pairs::{Figure, ratio};
+use crate::pairs::{Figure, Ratio, ratio};
 
 /// What tokenlag's figure is to be, as a ratio to one side's.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,29 @@ impl Goal {
             false => self.ratio,
         }
     }
+
+    /// How it stands where the figure's ratio was `found`.
+    fn standing(self, figure: &Figure, found: Option<Ratio>) -> Standing {
+        let Some(found) = found else {
+            return Standing::NoRatio;
+        };
+        let bound = self.bound(figure);
+        let (best, worst) = match figure.more {
+            true => (found.high, found.low),
+            false => (found.low, found.high),
+        };
+        let good = |value: f64| match figure.more {
+            true => value >= bound,
+            false => value <= bound,
+        };
+        match (good(best), good(worst)) {
+            (_, true) => Standing::Met,
+            (false, false) => Standing::Missed,
+            (true, false) => Standing::Open {
+                on_the_good_side: good(found.mean),
+            },
+        }
+    }
 }
 
 /// How a goal stands.
@@ -32,6 +55,8 @@ enum Standing {
     Open {
         on_the_good_side: bool,
     },
+    /// The side's own figure is not above zero in the mean, so that nothing can be a part of it: it is as open.
+    NoRatio,
 }
 
 impl fmt::Display for Standing {
@@ -45,8 +70,17 @@ impl fmt::Display for Standing {
             Self::Open {
                 on_the_good_side: false,
             } => "open (missed in the mean)",
+            Self::NoRatio => "open (no ratio)",
         })
     }
+}
+
+/// Goals by how they stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    pub met: usize,
+    pub missed: usize,
+    pub open: usize,
 }
 
 /// The goals so far, for the summary.
@@ -79,37 +113,19 @@ impl Table {
             let label = if side == 0 { figure.name.as_str() } else { "" };
             let value = format!("{:.2} {}", figure.mean(side), figure.unit);
             print!("{label:<26} {name:<11} {value:>13}");
-            let found = (side != ours)
-                .then(|| ratio(&figure.values[ours], &figure.values[side]))
-                .flatten();
-            let Some(found) = found else {
+            if side == ours {
                 println!();
                 continue;
-            };
-            let interval = format!("{:.2} [{:.2} {:.2}]", found.mean, found.low, found.high);
-            print!("  {interval:>21}");
+            }
+            let found = ratio(&figure.values[ours], &figure.values[side]);
+            print!("  {:>21}", shown(found));
             if let Some(goal) = goals.iter().find(|goal| goal.against == *name) {
-                let bound = goal.bound(figure);
-                let (best, worst) = match figure.more {
-                    true => (found.high, found.low),
-                    false => (found.low, found.high),
-                };
-                let good = |value: f64| match figure.more {
-                    true => value >= bound,
-                    false => value <= bound,
-                };
-                let standing = match (good(best), good(worst)) {
-                    (_, true) => Standing::Met,
-                    (false, false) => Standing::Missed,
-                    (true, false) => Standing::Open {
-                        on_the_good_side: good(found.mean),
-                    },
-                };
+                let (bound, standing) = (goal.bound(figure), goal.standing(figure, found));
                 let sign = if figure.more { ">=" } else { "<=" };
                 print!("  {sign} {bound:.2}: {standing}");
+                let mean = found.map_or_else(|| "-".to_owned(), |it| format!("{:.2}", it.mean));
                 let what = format!("{title}: {} {sign} {bound:.2} of {name}'s", figure.name);
-                self.goals
-                    .push((format!("{what} ({:.2})", found.mean), standing));
+                self.goals.push((format!("{what} ({mean})"), standing));
             }
             println!();
         }
@@ -130,12 +146,27 @@ impl Table {
         for name in &self.absent {
             println!("{:<26} {name}", "not measured");
         }
-        let count = |wanted: Standing| {
-            let is_it = |goal: &&(String, Standing)| goal.1 == wanted;
-            self.goals.iter().filter(is_it).count()
-        };
+        let Tally { met, missed, open } = self.tally();
+        println!("{met} met, {missed} missed, {open} open (these turns do not tell)");
+    }
+
+    /// How many goals stand how.
+    pub fn tally(&self) -> Tally {
+        let count = |wanted: Standing| self.goals.iter().filter(|goal| goal.1 == wanted).count();
         let (met, missed) = (count(Standing::Met), count(Standing::Missed));
         let open = self.goals.len() - met - missed;
-        println!("{met} met, {missed} missed, {open} open (the interval holds the goal)");
+        Tally { met, missed, open }
+    }
+}
+
+/// A ratio and its interval, whose ends are known or not.
+fn shown(found: Option<Ratio>) -> String {
+    let end = |value: f64| match value.is_finite() {
+        true => format!("{value:.2}"),
+        false => "-".to_owned(),
+    };
+    match found {
+        Some(found) => format!("{:.2} [{} {}]", found.mean, end(found.low), end(found.high)),
+        None => "-".to_owned(),
     }
 }
