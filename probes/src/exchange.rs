@@ -1,5 +1,6 @@
 //! One exchange as each end saw it: the stamps from which every figure is derived.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -41,9 +42,9 @@ impl TraceId {
     }
 
     /// Reads the trace id out of a `traceparent` value. `None` where it is not one that W3C Trace Context allows.
-    pub fn from_traceparent(value: &str) -> Option<Self> {
+    pub fn from_traceparent(value: impl AsRef<[u8]>) -> Option<Self> {
         // Every request's is read: each field has its place and its length.
-        let (fields, rest) = value.trim_ascii().as_bytes().split_first_chunk::<52>()?;
+        let (fields, rest) = value.as_ref().trim_ascii().split_first_chunk::<52>()?;
         let (version, trace, parent) = (&fields[..2], &fields[3..35], &fields[36..]);
         let dashes = fields[2] == b'-' && fields[35] == b'-';
         if !dashes || rest.first().is_some_and(|&next| next != b'-') {
@@ -320,7 +321,7 @@ pub struct HopExchange {
     /// The name that the client gave it; `None` where the client gave none.
     pub trace: Option<TraceId>,
     /// The channel that it came in on, by name.
-    pub channel: String,
+    pub channel: Cow<'static, str>,
     /// Read with the request's first byte.
     pub in_head: Stamp,
     /// Read with the request's last byte.

@@ -60,7 +60,7 @@ pub(crate) fn exchange(trace: u128, tokens: &[u64]) -> Exchange {
 pub(crate) fn hop(trace: u128, tokens: &[u64]) -> HopExchange {
     HopExchange {
         trace: Some(TraceId::from_bits(trace)),
-        channel: "http".to_owned(),
+        channel: "http".into(),
         in_head: at(1_200),
         in_body: at(1_210),
         up_written: Some(at(1_230)),

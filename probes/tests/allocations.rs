@@ -31,7 +31,7 @@ fn reply(serial: u64, deltas: usize) -> JoinedExchange {
     exchange.outcome = Outcome::Complete;
     let hop = HopExchange {
         trace: Some(trace),
-        channel: "ws".to_owned(),
+        channel: "ws".into(),
         in_head: started,
         in_body: started,
         up_written: Some(started),

@@ -42,13 +42,13 @@ impl Book {
     pub(crate) fn enter(&self, record: HopExchange) {
         let figures = figures(&record);
         self.metrics.finished(&record, &figures);
-        {
+        if !figures.is_empty() {
             let mut recorders = self.recorders();
             // A look-up first: the name is allocated once a channel, not once an exchange.
-            if !recorders.contains_key(&record.channel) {
-                recorders.insert(record.channel.clone(), Recorder::new());
+            if !recorders.contains_key(&*record.channel) {
+                recorders.insert(record.channel.to_string(), Recorder::new());
             }
-            if let Some(recorder) = recorders.get_mut(&record.channel) {
+            if let Some(recorder) = recorders.get_mut(&*record.channel) {
                 for &(metric, nanos) in &figures {
                     recorder.record(metric, nanos);
                 }
@@ -73,12 +73,12 @@ impl Book {
 /// What the proxy can say of an exchange without the client's stamps. Only replies that brought deltas to their end are
 /// measured: failures are counted, and a health check is no model.
 fn figures(record: &HopExchange) -> Vec<(Metric, i64)> {
-    let mut figures = Vec::with_capacity(4);
     let measured =
         record.outcome == Outcome::Complete && !record.overlapped && !record.up_token.is_empty();
     let Some(written) = record.up_written.filter(|_| measured) else {
-        return figures;
+        return Vec::new();
     };
+    let mut figures = Vec::with_capacity(4);
     figures.push((Metric::ProxyRequest, written.since(record.in_body)));
     if let Some(first) = record.up_token.first() {
         figures.push((Metric::ModelTtft, first.since(written)));

@@ -6,7 +6,7 @@ fn record(trace: u128, deltas: usize) -> HopExchange {
     let stamp = Stamp::from_nanos(trace as u64);
     HopExchange {
         trace: Some(TraceId::from_bits(trace)),
-        channel: "http".to_owned(),
+        channel: "http".into(),
         in_head: stamp,
         in_body: stamp,
         up_written: Some(stamp),

@@ -268,7 +268,7 @@ impl Metrics {
             return;
         }
         let channel = OfChannel {
-            channel: record.channel.clone(),
+            channel: record.channel.to_string(),
         };
         for &(metric, nanos) in figures {
             let family = self.figures.iter().find(|(known, _)| *known == metric);

@@ -72,7 +72,9 @@ pub(crate) fn unpack(bytes: &[u8]) -> HopExchange {
     let trace = has(TRACE).then(|| TraceId::from_bits(u128::from_le_bytes(rest.array())));
     let outcome = outcome(rest.byte());
     let length = rest.number() as usize;
-    let channel = String::from_utf8_lossy(rest.take(length)).into_owned();
+    let channel = String::from_utf8_lossy(rest.take(length))
+        .into_owned()
+        .into();
     let in_head = Stamp::from_nanos(u64::from_le_bytes(rest.array()));
     let in_body = rest.stamp(in_head);
     let up_written = has(UP_WRITTEN).then(|| rest.stamp(in_body));
@@ -237,7 +239,7 @@ mod tests {
         ) -> HopExchange {
             HopExchange {
                 trace: trace.map(TraceId::from_bits),
-                channel,
+                channel: channel.into(),
                 in_head,
                 in_body,
                 up_written,
@@ -273,7 +275,7 @@ mod tests {
         let reads = |place: u64| at(place * 2_000_000);
         let record = HopExchange {
             trace: Some(TraceId::from_bits(u128::MAX)),
-            channel: "http".to_owned(),
+            channel: "http".into(),
             in_head: at(0),
             in_body: at(20_000),
             up_written: Some(at(60_000)),

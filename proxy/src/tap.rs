@@ -25,7 +25,8 @@ pub(crate) struct Tap {
     pub(crate) up_connected_anew: bool,
     /// The reply began before the request had ended.
     pub(crate) overlapped: bool,
-    decoder: Option<Decoder>,
+    /// Only what is read for its meaning has one: it is large, and moves with each exchange.
+    decoder: Option<Box<Decoder>>,
     /// Chunks that are on their way to the client.
     held: Vec<Chunk>,
     /// Deltas that were read of the upstream.
@@ -64,7 +65,7 @@ impl Tap {
 
     /// The same for events that are framed in another way.
     pub(crate) fn understand_framed(&mut self, dialect: Dialect, framing: Framing) {
-        self.decoder = Some(Decoder::new(dialect, framing));
+        self.decoder = Some(Box::new(Decoder::new(dialect, framing)));
         self.marks.reserve(USUAL_DELTAS);
         self.out.reserve(USUAL_DELTAS);
     }
@@ -132,12 +133,12 @@ impl Tap {
         // What was read and could not be written on any more still counts as read.
         self.decode();
         let whole = outcome == Outcome::Complete && self.decoder.is_none();
-        let usage: Option<Usage> = self.decoder.as_ref().and_then(Decoder::usage);
+        let usage: Option<Usage> = self.decoder.as_ref().and_then(|decoder| decoder.usage());
         // The room for a usual reply is its task's; the record stays, and there are many of them.
         self.out.shrink_to_fit();
         HopExchange {
             trace: self.trace,
-            channel: self.channel.to_owned(),
+            channel: self.channel.into(),
             in_head: self.in_head,
             in_body: self.in_body,
             up_written: self.up_written,

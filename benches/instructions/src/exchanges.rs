@@ -45,7 +45,7 @@ pub fn joined(of: u64, tokens: usize) -> JoinedExchange {
     let exchange = exchange(of, tokens);
     let hop = HopExchange {
         trace: Some(exchange.trace),
-        channel: "ws".to_owned(),
+        channel: "ws".into(),
         in_head: exchange.dispatched,
         in_body: exchange.dispatched,
         up_written: Some(exchange.dispatched),
