@@ -198,7 +198,7 @@ impl Asker {
         let sent = connection.send(&self.request).await?;
         let mut response = connection.response("GET", PATIENCE).await?;
         let mut body = Vec::with_capacity(192);
-        while let Some(chunk) = connection.chunk(&mut response, PATIENCE).await? {
+        while let Some(chunk) = connection.chunk(&mut response.body, PATIENCE).await? {
             body.extend_from_slice(&chunk.bytes);
             if body.len() > BODY_LIMIT {
                 bail!("its answer is longer than {BODY_LIMIT} bytes");

@@ -91,7 +91,7 @@ async fn request(
     connection.send(&wire).await?;
     let mut response = connection.response(method, limit).await?;
     let mut body = Vec::new();
-    while let Some(chunk) = connection.chunk(&mut response, limit).await? {
+    while let Some(chunk) = connection.chunk(&mut response.body, limit).await? {
         body.extend_from_slice(&chunk.bytes);
         if body.len() > BODY_LIMIT {
             bail!("the answer is longer than {BODY_LIMIT} bytes");

@@ -1,14 +1,14 @@
 //! What a request that is read whole may cost: its size, its time, and the memory of all of them together.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 
 use crate::ExchangeError;
 
@@ -55,6 +55,11 @@ impl Pace {
     /// Began when the first of the request came.
     pub(crate) fn since(began: Stamp, limits: ExchangeLimits) -> Self {
         Self { limits, began }
+    }
+
+    /// Begins anew.
+    pub(crate) fn begin(&mut self, began: Stamp) {
+        self.began = began;
     }
 
     /// Waits for a read as long as it may take. Until `head` is there, the head's limit holds.
@@ -110,16 +115,17 @@ async fn within<T>(
     mut wanted: impl Future<Output = T> + Unpin,
 ) -> Result<T, TooLate> {
     let mut limit = Some(limit);
-    let mut timer = pin!(None);
+    // Apart from the future, which keeps no room for what is seldom there.
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|context| {
         if let Poll::Ready(found) = Pin::new(&mut wanted).poll(context) {
             return Poll::Ready(Ok(found));
         }
         if let Some(limit) = limit.take() {
-            timer.set(Some(sleep(limit())));
+            timer = Some(Box::pin(sleep(limit())));
         }
-        match timer.as_mut().as_pin_mut() {
-            Some(timer) => timer.poll(context).map(|()| Err(TooLate)),
+        match &mut timer {
+            Some(timer) => timer.as_mut().poll(context).map(|()| Err(TooLate)),
             None => Poll::Pending,
         }
     })
@@ -164,6 +170,15 @@ impl Share {
         }
     }
 
+    /// Gives all of it back.
+    pub(crate) fn give_back(&mut self) {
+        let taken = std::mem::take(&mut self.bytes);
+        // Nearly always it is nothing, and all threads have the room.
+        if taken > 0 {
+            self.room.used.fetch_sub(taken, Relaxed);
+        }
+    }
+
     /// Takes `bytes` more. What did not fit is taken nevertheless, until the share is dropped.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), ExchangeError> {
         let used = self.room.used.fetch_add(bytes, Relaxed) + bytes;
@@ -198,7 +213,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.bytes, Relaxed);
+        self.give_back();
     }
 }
 

@@ -78,6 +78,15 @@ impl Socket {
         matches!(self.layer, Layer::Tls(_))
     }
 
+    /// Whether it is known without a read that there is nothing to read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match &self.layer {
+            Layer::Clear(stream) => stream.is_quiet(),
+            // The session may hold what was read of the stream.
+            Layer::Tls(_) => false,
+        }
+    }
+
     /// When the last read of the TCP stream returned; where the kernel stamps what comes, when it received the last of it.
     pub fn read_at(&self) -> Stamp {
         self.wire().read_at

@@ -221,6 +221,12 @@ impl Stamped {
         self.early.len() as u64
     }
 
+    /// Whether nothing is held back, and the runtime knows of nothing that came since the stream was read empty.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let known = self.stream.try_io(Interest::READABLE, || Ok(()));
+        self.early.is_empty() && known.is_err()
+    }
+
     /// The TCP stream.
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.stream

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Sleep, sleep};
 
 use crate::bounds::TooLate;
@@ -22,6 +23,8 @@ struct Timer {
     sleep: Pin<Box<Sleep>>,
     /// As the project's own clock tells it.
     fires: Stamp,
+    /// Who is woken then.
+    wakes: Option<Waker>,
 }
 
 /// One wait; its timer goes back in the end.
@@ -73,12 +76,13 @@ impl Wait<'_> {
             kept.unwrap_or_else(|| Timer {
                 sleep: Box::pin(sleep(limit)),
                 fires: until,
+                wakes: None,
             })
         });
         if timer.fires > until {
             timer.set(until);
         }
-        while timer.sleep.as_mut().poll(context).is_ready() {
+        while timer.poll(context).is_ready() {
             if timer.fires >= until {
                 return Poll::Ready(());
             }
@@ -95,6 +99,20 @@ impl Drop for Wait<'_> {
 }
 
 impl Timer {
+    /// Whether it fired. Who is woken by it already is not entered again, as whoever waits for one token after the other would be.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let waker = context.waker();
+        let knows = self.wakes.as_ref().is_some_and(|it| it.will_wake(waker));
+        if knows && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        // A task that is to make way for others is told to wait, and to ask again.
+        let asked = has_budget_remaining();
+        let fired = self.sleep.as_mut().poll(context);
+        self.wakes = (asked && fired.is_pending()).then(|| waker.clone());
+        fired
+    }
+
     fn set(&mut self, fires: Stamp) {
         let off = fires.since(self.fires);
         let off_by = Duration::from_nanos(off.unsigned_abs());

@@ -103,16 +103,6 @@ impl Wire {
         Poll::Ready(Ok(came))
     }
 
-    /// Waits, without holding a buffer, until something came of an accepted connection: ten thousand idle ones cost little. What came
-    /// lies in the inbox then; nothing does where the peer has ended.
-    pub(crate) async fn readable(&mut self) -> io::Result<()> {
-        if self.inbox.is_empty() {
-            self.inbox = BytesMut::new();
-            poll_fn(|context| self.poll_sized(context)).await?;
-        }
-        Ok(())
-    }
-
     /// When the last read returned.
     pub(crate) fn read_at(&self) -> Stamp {
         self.socket.read_at()
@@ -127,19 +117,26 @@ impl Wire {
     /// [`io::ErrorKind::TimedOut`] where an accepted peer takes none of them for too long.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<Stamp> {
         let mut rest = bytes;
-        if !rest.is_empty() {
-            let at_once = poll_fn(|context| {
-                Poll::Ready(Pin::new(&mut self.socket).poll_write(context, bytes))
-            });
-            if let Poll::Ready(count) = at_once.await {
-                rest = &bytes[count?..];
-            }
-        }
-        // Nearly always everything was taken: then nobody waits, and no time is kept.
-        if !rest.is_empty() || self.socket.is_tls() {
-            self.write_rest(rest).await?;
+        let at_once = poll_fn(|context| Poll::Ready(self.poll_out(context, &mut rest)));
+        // Nearly always everything is taken: then nobody waits, no time is kept, and no room for either.
+        match at_once.await {
+            Poll::Ready(written) => written?,
+            Poll::Pending => Box::pin(self.write_rest(rest)).await?,
         }
         Ok(self.socket.written_at())
+    }
+
+    /// Writes what is left of `rest`, and takes off what was taken.
+    fn poll_out(&mut self, context: &mut Context<'_>, rest: &mut &[u8]) -> Poll<io::Result<()>> {
+        let mut socket = Pin::new(&mut self.socket);
+        while !rest.is_empty() {
+            match ready!(socket.as_mut().poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *rest = &rest[count..],
+            }
+        }
+        // TLS may hold a record's end back while the socket takes no more.
+        socket.poll_flush(context)
     }
 
     async fn write_rest(&mut self, mut rest: &[u8]) -> io::Result<()> {
@@ -164,18 +161,9 @@ impl Wire {
         bytes: &[u8],
     ) -> io::Result<Option<Stamp>> {
         let mut rest = bytes;
-        let answered = poll_fn(|context| {
-            while !rest.is_empty() {
-                match Pin::new(&mut self.socket).poll_write(context, rest)? {
-                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(count) => rest = &rest[count..],
-                    Poll::Pending => return self.poll_answered(context),
-                }
-            }
-            match Pin::new(&mut self.socket).poll_flush(context)? {
-                Poll::Ready(()) => Poll::Ready(Ok(false)),
-                Poll::Pending => self.poll_answered(context),
-            }
+        let answered = poll_fn(|context| match self.poll_out(context, &mut rest)? {
+            Poll::Ready(()) => Poll::Ready(Ok(false)),
+            Poll::Pending => self.poll_answered(context),
         })
         .await?;
         Ok((!answered).then(|| self.socket.written_at()))
@@ -200,7 +188,8 @@ impl Wire {
     /// Whether an idle connection is still good: the peer neither closed it nor sent what nobody asked for.
     pub(crate) fn is_fresh(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
-        self.inbox.is_empty() && self.poll_answered(&mut nobody).is_pending()
+        self.inbox.is_empty()
+            && (self.socket.is_quiet() || self.poll_answered(&mut nobody).is_pending())
     }
 
     pub(crate) fn counters(&self) -> Counters {

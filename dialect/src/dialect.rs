@@ -36,7 +36,8 @@ impl Dialect {
         let end = memchr::memchr2(b'?', b'#', path.as_bytes()).unwrap_or(path.len());
         let path = &path[..end];
         let path = path.strip_suffix('/').unwrap_or(path);
-        let (prefix, name) = path.rsplit_once('/')?;
+        let slash = memchr::memrchr(b'/', path.as_bytes())?;
+        let (prefix, name) = (&path[..slash], &path[slash + 1..]);
         let follows = |parent: &str| prefix.ends_with(parent);
         // Other APIs have messages and chats too: these are told by more of the path.
         match name {

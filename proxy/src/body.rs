@@ -26,7 +26,7 @@ pub(crate) struct Expected<'a> {
     /// The turn that it ends.
     pub(crate) turn: Option<&'a mut dyn Keeper>,
     /// The upstream speaks another API.
-    pub(crate) translation: Option<Translation>,
+    pub(crate) translation: Option<Box<Translation>>,
 }
 
 /// One body on its way.
@@ -65,9 +65,9 @@ impl<'a> Body<'a> {
         outlet: &mut impl Outlet,
     ) -> Self {
         let head = &inlet.head;
-        let translation = expected.translation.and_then(|mut translation| {
-            translation.understands(head).then(|| Box::new(translation))
-        });
+        let translation = expected
+            .translation
+            .and_then(|mut it| it.understands(head).then_some(it));
         let dialect = match translation {
             Some(_) => Some(Dialect::Chat),
             None => expected.dialect,
@@ -140,7 +140,7 @@ impl<'a> Body<'a> {
             turn.begins(&chunk.bytes);
         }
         match &mut self.form {
-            Form::AsItIs => outlet.bytes(chunk.bytes.clone()),
+            Form::AsItIs => outlet.bytes(&chunk.bytes),
             // An event beyond the limit cannot be turned into a message.
             Form::Split(splitter) => splitter
                 .feed(&chunk.bytes, &mut |event| outlet.event(event))
@@ -265,7 +265,7 @@ impl<'a, O: Outlet> Written<'a, O> {
     /// Puts in the bytes.
     fn finish(self) {
         if let Some(bytes) = self.bytes.filter(|bytes| !bytes.is_empty()) {
-            self.outlet.bytes(bytes.into());
+            self.outlet.bytes(&bytes.into());
         }
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokenlag_channel::http::render::reason;
-use tokenlag_channel::http::{Framing, Headers, Response, ResponseHead};
+use tokenlag_channel::http::{Framing, Headers, Response, ResponseBody, ResponseHead};
 use tokenlag_channel::{ChannelError, Chunk, Reply};
 use tokenlag_dialect as dialect;
 
@@ -30,7 +30,7 @@ enum Source {
     /// One HTTP/1.1 connection, whose reads can be told apart.
     Http {
         connection: Box<Pooled>,
-        response: Box<Response>,
+        body: ResponseBody,
         idle: Duration,
     },
     /// Any other channel.
@@ -47,14 +47,14 @@ enum Source {
 
 impl Inlet {
     /// A reply over HTTP/1.1; it may be silent for `idle`.
-    pub(crate) fn http(connection: Box<Pooled>, mut response: Response, idle: Duration) -> Self {
+    pub(crate) fn http(connection: Box<Pooled>, response: Response, idle: Duration) -> Self {
         Self {
-            length: response.framing(),
-            head: response.take_head(),
+            length: response.body.framing(),
+            head: response.head,
             framing: dialect::Framing::Sse,
             source: Source::Http {
                 connection,
-                response: Box::new(response),
+                body: response.body,
                 idle,
             },
         }
@@ -129,10 +129,8 @@ impl Inlet {
     pub(crate) fn buffered(&mut self) -> Result<Option<Chunk>, ChannelError> {
         match &mut self.source {
             Source::Http {
-                connection,
-                response,
-                ..
-            } => connection.buffered_chunk(response),
+                connection, body, ..
+            } => connection.buffered_chunk(body),
             Source::Channel { held, .. } | Source::Whole(held) => Ok(held.take()),
         }
     }
@@ -145,9 +143,9 @@ impl Inlet {
         match &mut self.source {
             Source::Http {
                 connection,
-                response,
+                body,
                 idle,
-            } => connection.read_more(response, *idle).await,
+            } => connection.read_more(body, *idle).await,
             Source::Channel {
                 reply, held, done, ..
             } => {
@@ -170,7 +168,7 @@ impl Inlet {
     /// Whether the body is over.
     pub(crate) fn is_done(&self) -> bool {
         match &self.source {
-            Source::Http { response, .. } => response.is_done(),
+            Source::Http { body, .. } => body.is_done(),
             Source::Channel { held, done, .. } => *done && held.is_none(),
             Source::Whole(held) => held.is_none(),
         }
@@ -189,21 +187,30 @@ impl Inlet {
         }
     }
 
-    /// Gives the connection back, where it can be used again. `owed` says that the request was not sent to its end.
-    pub(crate) async fn give_back(self, pool: &Pool, owed: bool) {
-        match self.source {
+    /// Hands over what is arriving, and leaves nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            head: std::mem::take(&mut self.head),
+            source: std::mem::replace(&mut self.source, Source::Whole(None)),
+            ..*self
+        }
+    }
+
+    /// Gives the connection back, where it can be used again, and leaves nothing. `owed` says that the request was not sent to
+    /// its end.
+    pub(crate) async fn give_back(&mut self, pool: &Pool, owed: bool) {
+        match std::mem::replace(&mut self.source, Source::Whole(None)) {
             Source::Http {
-                connection,
-                response,
-                ..
+                connection, body, ..
             } => {
-                if response.is_reusable() && !owed {
+                if body.is_reusable() && !owed {
                     pool.put(connection);
                 }
             }
             // The reply has ended: nothing is waited for, and nothing can fail that concerns it.
             Source::Channel { reply, metered, .. } => {
-                drop(reply.finish().await);
+                // Its future has room for every channel, of which most exchanges use none.
+                drop(Box::pin(reply.finish()).await);
                 metered.book();
             }
             Source::Whole(_) => {}
@@ -214,7 +221,7 @@ impl Inlet {
 fn head(status: u16, headers: Headers) -> ResponseHead {
     ResponseHead {
         status,
-        reason: reason(status).to_owned(),
+        reason: reason(status).into(),
         version: 1,
         headers,
     }

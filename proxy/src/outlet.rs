@@ -22,7 +22,7 @@ pub(crate) trait Outlet {
     fn event(&mut self, event: SseEvent<'_>);
 
     /// Puts in bytes of the body.
-    fn bytes(&mut self, bytes: Bytes);
+    fn bytes(&mut self, bytes: &Bytes);
 
     /// Whether the terminal event is all that tells the client of the reply's end: then nothing after it is waited for.
     fn ends_with_terminal(&self) -> bool {

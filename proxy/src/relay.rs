@@ -43,24 +43,23 @@ impl From<FailureKind> for Relayed {
 /// the client may go on, or leave.
 pub(crate) async fn reply(
     worker: &Worker,
-    mut inlet: Inlet,
+    inlet: &mut Inlet,
     mut expected: Expected<'_>,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
 ) -> Relayed {
     if let Some(translation) = expected.translation.take_if(|wanted| !wanted.is_streamed()) {
         let whole = Box::pin(in_one_piece(worker, translation, inlet, tap, outlet));
-        inlet = match whole.await {
-            Ok(whole) => whole,
-            Err(ended) => return ended,
-        };
+        if let Err(ended) = whole.await {
+            return ended;
+        }
     }
     let status = inlet.head.status;
-    let mut body = Body::start(&inlet, expected, tap, outlet);
+    let mut body = Body::start(inlet, expected, tap, outlet);
     loop {
         // Of what was flushed; the next flush may fail.
         let was_told = body.is_told(tap);
-        if let Err(kind) = pass_buffered(&mut inlet, &mut body, tap, outlet) {
+        if let Err(kind) = pass_buffered(inlet, &mut body, tap, outlet) {
             return kind.into();
         }
         if inlet.is_done() {
@@ -69,7 +68,7 @@ pub(crate) async fn reply(
         match outlet.flush().await {
             Ok(at) => tap.wrote(at),
             Err(_) if was_told => {
-                Remains::of(inlet, worker, tap).forget();
+                Remains::of(inlet.take(), worker, tap).forget();
                 return body.relayed(tap, status);
             }
             Err(_) => return Outcome::Cancelled.into(),
@@ -80,7 +79,7 @@ pub(crate) async fn reply(
         }
         if outlet.ends_with_terminal() && body.is_told(tap) && !inlet.ends_with_terminal() {
             outlet.end();
-            Remains::of(inlet, worker, tap).forget();
+            Remains::of(inlet.take(), worker, tap).forget();
             return body.relayed(tap, status);
         }
         if tap.has_ended() && inlet.ends_with_terminal() {
@@ -103,7 +102,7 @@ pub(crate) async fn reply(
                 if !body.is_told(tap) {
                     return Outcome::Cancelled.into();
                 }
-                Remains::of(inlet, worker, tap).forget();
+                Remains::of(inlet.take(), worker, tap).forget();
                 return body.relayed(tap, status);
             }
         }
@@ -146,17 +145,17 @@ fn pass_buffered(
     Ok(())
 }
 
-/// Reads a chat to its end, for a client that wants the response in one piece, and gives that as what comes from upstream.
-/// A reply that is none to be translated is given as it is.
+/// Reads a chat to its end, for a client that wants the response in one piece, and puts that in the place of what comes from
+/// upstream. A reply that is none to be translated stays as it is.
 async fn in_one_piece(
     worker: &Worker,
-    mut translation: Translation,
-    mut inlet: Inlet,
+    mut translation: Box<Translation>,
+    inlet: &mut Inlet,
     tap: &mut Tap,
     outlet: &mut impl Outlet,
-) -> Result<Inlet, Relayed> {
+) -> Result<(), Relayed> {
     if !translation.understands(&inlet.head) {
-        return Ok(inlet);
+        return Ok(());
     }
     tap.understand(Dialect::Chat);
     let drop_event = &mut |_: &str, _: &[u8]| {};
@@ -185,5 +184,6 @@ async fn in_one_piece(
         bytes: translation.into_response(),
     };
     inlet.give_back(&worker.pool, tap.overlapped).await;
-    Ok(Inlet::whole(status, response))
+    *inlet = Inlet::whole(status, response);
+    Ok(())
 }

@@ -1,12 +1,16 @@
 //! What one thread of the proxy works with. Connections stay on the thread that took them.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokenlag_channel::BaseUrl;
 use tokenlag_probes::{StateAt, Transport};
 use tokio::sync::{Mutex, watch};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::timeout;
 
 use crate::archive::CREDENTIALS;
@@ -131,7 +135,23 @@ impl Worker {
 
     /// Returns when no new exchange may begin.
     pub(crate) async fn draining(&self) {
+        let (news, mut drain) = (self.drain.clone(), self.drain.clone());
         // A sender that is gone means the same.
-        let _ = self.drain.clone().wait_for(|&draining| draining).await;
+        let mut waits = pin!(async move { drop(drain.wait_for(|&draining| draining).await) });
+        let mut known: Option<Waker> = None;
+        // Connections ask with every request: who stands in line already does so until there is news.
+        poll_fn(|context| {
+            let waker = context.waker();
+            let stands = known.as_ref().is_some_and(|it| it.will_wake(waker));
+            if stands && matches!(news.has_changed(), Ok(false)) {
+                return Poll::Pending;
+            }
+            // A task that is to make way for others is told to wait, and to ask again.
+            let asked = has_budget_remaining();
+            let over = waits.as_mut().poll(context);
+            known = asked.then(|| waker.clone());
+            over
+        })
+        .await
     }
 }

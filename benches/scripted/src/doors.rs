@@ -313,7 +313,7 @@ fn of_head(head: &RequestHead, body: Vec<u8>, at: Stamp, connection: u64) -> Rec
     ReceivedRequest {
         connection,
         at,
-        method: head.method.clone(),
+        method: head.method.clone().into_owned(),
         path: head.target.clone(),
         headers: fields
             .map(|(name, value)| (text(name).to_ascii_lowercase(), text(value)))

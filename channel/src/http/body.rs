@@ -105,59 +105,66 @@ impl BodyDecoder {
     /// # Errors
     /// A body that breaks the chunked coding.
     pub(super) fn front(&mut self, inbox: &mut BytesMut) -> Result<Front, BodyError> {
-        loop {
+        // What is no part of the body is taken off at once, in the end.
+        let mut passed = 0;
+        let found = loop {
+            let rest = &inbox[passed..];
             match self.state {
-                State::Done => return Ok(Front::End),
-                _ if inbox.is_empty() => return Ok(Front::NeedsMore),
+                State::Done => break Front::End,
+                _ if rest.is_empty() => break Front::NeedsMore,
                 State::Length(left) => {
-                    let data = up_to(inbox, left);
+                    let data = up_to(rest, left);
                     self.state = match left - data as u64 {
                         0 => State::Done,
                         left => State::Length(left),
                     };
-                    return Ok(Front::Data(data));
+                    break Front::Data(data);
                 }
-                State::UntilClose => return Ok(Front::Data(inbox.len())),
+                State::UntilClose => break Front::Data(rest.len()),
                 State::Chunk(left) => {
-                    let data = up_to(inbox, left);
+                    let data = up_to(rest, left);
                     self.state = match left - data as u64 {
                         0 => State::ChunkEnd,
                         left => State::Chunk(left),
                     };
-                    return Ok(Front::Data(data));
+                    break Front::Data(data);
                 }
                 State::ChunkEnd => {
-                    if inbox[0] != b'\r' || inbox.get(1).is_some_and(|&b| b != b'\n') {
+                    if rest[0] != b'\r' || rest.get(1).is_some_and(|&b| b != b'\n') {
                         return Err(BodyError::ChunkEnd);
                     }
-                    if inbox.len() < 2 {
-                        return Ok(Front::NeedsMore);
+                    if rest.len() < 2 {
+                        break Front::NeedsMore;
                     }
-                    inbox.advance(2);
+                    passed += 2;
                     self.state = State::Size;
                 }
                 State::Size => {
-                    let Some(end) = line_end(inbox, MAX_SIZE_LINE)? else {
-                        return Ok(Front::NeedsMore);
+                    let Some((size, line)) = size_line(rest)? else {
+                        break Front::NeedsMore;
                     };
-                    self.state = match chunk_size(&inbox[..end])? {
+                    self.state = match size {
                         0 => State::Trailers(0),
                         size => State::Chunk(size),
                     };
-                    inbox.advance(end + 2);
+                    passed += line;
                 }
                 State::Trailers(seen) => {
-                    let Some(end) = line_end(inbox, MAX_TRAILERS - seen)? else {
-                        return Ok(Front::NeedsMore);
+                    let Some(end) = line_end(rest, MAX_TRAILERS - seen)? else {
+                        break Front::NeedsMore;
                     };
                     self.state = match end {
                         0 => State::Done,
                         end => State::Trailers(seen + end + 2),
                     };
-                    inbox.advance(end + 2);
+                    passed += end + 2;
                 }
             }
+        };
+        if passed > 0 {
+            inbox.advance(passed);
         }
+        Ok(found)
     }
 
     /// Tells the decoder that the connection ended.
@@ -189,6 +196,35 @@ fn line_end(inbox: &[u8], limit: usize) -> Result<Option<usize>, BodyError> {
         None if inbox.len() > limit => Err(BodyError::TooLong),
         None => Ok(None),
     }
+}
+
+/// The size that the line at the front tells, and how long it is with its end.
+fn size_line(bytes: &[u8]) -> Result<Option<(u64, usize)>, BodyError> {
+    if let Some(plain) = plain_size_line(bytes) {
+        return Ok(Some(plain));
+    }
+    let Some(end) = line_end(bytes, MAX_SIZE_LINE)? else {
+        return Ok(None);
+    };
+    Ok(Some((chunk_size(&bytes[..end])?, end + 2)))
+}
+
+/// The same of a few digits and nothing else, as nearly every chunk has it.
+fn plain_size_line(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut size = 0;
+    for (place, &byte) in bytes.iter().take(8).enumerate() {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'\r' if place > 0 => {
+                let ends = bytes.get(place + 1) == Some(&b'\n');
+                return ends.then_some((size, place + 2));
+            }
+            _ => return None,
+        };
+        size = size << 4 | u64::from(digit);
+    }
+    None
 }
 
 fn chunk_size(line: &[u8]) -> Result<u64, BodyError> {
@@ -298,6 +334,17 @@ mod tests {
             wire.extend_from_slice(LAST_CHUNK);
             let got = decode(Framing::Chunked, &wire, &cuts).unwrap();
             prop_assert_eq!(got, (chunks.concat(), true, 0));
+        }
+
+        #[test]
+        fn a_plain_size_is_what_any_size_is(line in "[0-9a-fA-F;\r\n ]{0,10}(\r\n)?") {
+            let line = line.as_bytes();
+            let whole = line_end(line, MAX_SIZE_LINE).ok().flatten();
+            let any = whole.and_then(|end| Some((chunk_size(&line[..end]).ok()?, end + 2)));
+            if let Some(plain) = plain_size_line(line) {
+                prop_assert_eq!(Some(plain), any);
+            }
+            prop_assert_eq!(size_line(line).ok().flatten(), any);
         }
 
         #[test]

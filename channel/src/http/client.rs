@@ -227,7 +227,7 @@ impl ClientReply {
         match &mut self.connection {
             Some(connection) => {
                 let idle = self.client.dial.idle_timeout;
-                connection.chunk(&mut self.response, idle).await
+                connection.chunk(&mut self.response.body, idle).await
             }
             None => Ok(None),
         }
@@ -236,7 +236,7 @@ impl ClientReply {
     pub(crate) async fn finish(mut self) -> Result<(), ChannelError> {
         while self.next().await?.is_some() {}
         if self.client.reuse == Reuse::KeepAlive
-            && self.response.is_reusable()
+            && self.response.body.is_reusable()
             && let Some(connection) = self.connection.take()
         {
             self.client.keep(connection);

@@ -21,14 +21,21 @@ pub struct Connection {
     address: String,
 }
 
-/// A response whose head is there, and the state of its body.
+/// A response whose head is there.
 #[derive(Debug)]
 pub struct Response {
     /// The head.
     pub head: ResponseHead,
     /// Read with the reply's first byte.
     pub head_at: Stamp,
-    body: BodyDecoder,
+    /// The body, which comes.
+    pub body: ResponseBody,
+}
+
+/// How far the body of a response has come.
+#[derive(Debug)]
+pub struct ResponseBody {
+    decoder: BodyDecoder,
     framing: Framing,
     /// The server will keep the connection.
     kept: bool,
@@ -36,20 +43,15 @@ pub struct Response {
     reads_before: Option<u64>,
 }
 
-impl Response {
+impl ResponseBody {
     /// Whether the connection can carry another exchange once the body is over.
     pub fn is_reusable(&self) -> bool {
-        self.body.is_done() && self.kept
+        self.decoder.is_done() && self.kept
     }
 
     /// Whether the body is over.
     pub fn is_done(&self) -> bool {
-        self.body.is_done()
-    }
-
-    /// Hands the head over, and leaves an empty one.
-    pub fn take_head(&mut self) -> ResponseHead {
-        std::mem::take(&mut self.head)
+        self.decoder.is_done()
     }
 
     /// How the body is delimited.
@@ -158,22 +160,27 @@ impl Connection {
     ) -> Result<Response, ChannelError> {
         let mut head_at = None;
         loop {
-            let parsed =
-                ResponseHead::take(&mut self.wire.inbox).map_err(|error| self.protocol(&error))?;
-            if let Some(head) = parsed {
+            let parsed = match self.wire.inbox.is_empty() {
+                true => Ok(None),
+                false => ResponseHead::take(&mut self.wire.inbox),
+            };
+            if let Some(head) = parsed.map_err(|error| self.protocol(&error))? {
                 if matches!(head.status, 100 | 102..=199) {
                     continue;
                 }
                 let framing = head
                     .framing(method)
                     .map_err(|error| self.protocol(&error))?;
-                return Ok(Response {
+                let body = ResponseBody {
+                    decoder: BodyDecoder::new(framing),
+                    framing,
                     kept: head.keep_alive() && head.status != 101,
+                    reads_before: None,
+                };
+                return Ok(Response {
                     head,
                     head_at: head_at.unwrap_or(self.wire.read_at()),
-                    body: BodyDecoder::new(framing),
-                    framing,
-                    reads_before: None,
+                    body,
                 });
             }
             let nothing_yet = head_at.is_none() && self.wire.inbox.is_empty();
@@ -196,17 +203,17 @@ impl Connection {
     /// The connection is gone, silent for longer than `idle`, or the body breaks its coding.
     pub async fn chunk(
         &mut self,
-        response: &mut Response,
+        body: &mut ResponseBody,
         idle: Duration,
     ) -> Result<Option<Chunk>, ChannelError> {
         loop {
-            if let Some(chunk) = self.buffered_chunk(response)? {
+            if let Some(chunk) = self.buffered_chunk(body)? {
                 return Ok(Some(chunk));
             }
-            if response.body.is_done() {
+            if body.is_done() {
                 return Ok(None);
             }
-            self.read_more(response, idle).await?;
+            self.read_more(body, idle).await?;
         }
     }
 
@@ -216,14 +223,12 @@ impl Connection {
     /// The connection is gone, silent for longer than `idle`, or ended inside the body.
     pub async fn read_more(
         &mut self,
-        response: &mut Response,
+        body: &mut ResponseBody,
         idle: Duration,
     ) -> Result<(), ChannelError> {
         if self.fill(idle, "further bytes").await? == 0 {
-            response
-                .body
-                .end_of_stream()
-                .map_err(|error| lost(&self.address, &error))?;
+            let ended = body.decoder.end_of_stream();
+            ended.map_err(|error| lost(&self.address, &error))?;
         }
         Ok(())
     }
@@ -234,12 +239,12 @@ impl Connection {
     /// The body breaks its coding.
     pub fn buffered_chunk(
         &mut self,
-        response: &mut Response,
+        body: &mut ResponseBody,
     ) -> Result<Option<Chunk>, ChannelError> {
-        match response.body.take(&mut self.wire.inbox) {
+        match body.decoder.take(&mut self.wire.inbox) {
             Ok(Piece::Data(bytes)) => {
                 let reads = self.wire.reads();
-                let first = *response.reads_before.get_or_insert(reads);
+                let first = *body.reads_before.get_or_insert(reads);
                 Ok(Some(Chunk {
                     at: self.wire.read_at(),
                     ordinal: (reads - first) as u32,

@@ -1,9 +1,12 @@
 //! Heads of HTTP/1.1 messages: parsed by httparse, framed by the rules of RFC 9112.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
+
+use super::headers::is_same;
 
 pub use super::headers::{Headers, is_hop_by_hop};
 
@@ -30,7 +33,7 @@ pub enum Framing {
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     /// The method.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// The request target, as it came.
     pub target: String,
     /// Minor version: 1 for HTTP/1.1, 0 for HTTP/1.0.
@@ -45,7 +48,7 @@ pub struct ResponseHead {
     /// The status code.
     pub status: u16,
     /// The reason phrase.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// Minor version.
     pub version: u8,
     /// The fields.
@@ -83,12 +86,12 @@ impl RequestHead {
         };
         // The parser takes a bare LF for a line's end; peers that do not can be played off against it.
         let text = &inbox[..length];
-        if memchr_iter(b'\n', text).any(|end| !text[..end].ends_with(b"\r")) {
+        if has_bare_lf(text) {
             let what = "a line of the head ends without CR";
             return Err(HeadError::Syntax(what.to_owned()));
         }
         let head = Self {
-            method: parsed.method.unwrap_or_default().to_owned(),
+            method: usual(parsed.method.unwrap_or_default(), &["POST", "GET"]),
             target: parsed.path.unwrap_or_default().to_owned(),
             version: parsed.version.unwrap_or(1),
             headers: Headers::of(text, parsed.headers),
@@ -157,7 +160,7 @@ impl ResponseHead {
         };
         let head = Self {
             status: parsed.code.unwrap_or_default(),
-            reason: parsed.reason.unwrap_or_default().to_owned(),
+            reason: usual(parsed.reason.unwrap_or_default(), &["OK"]),
             version: parsed.version.unwrap_or(1),
             headers: Headers::of(&inbox[..length], parsed.headers),
         };
@@ -191,7 +194,7 @@ impl ResponseHead {
         self.headers.first("content-type").is_some_and(|value| {
             let end = memchr(b';', value).unwrap_or(value.len());
             let media = value[..end].trim_ascii();
-            media.eq_ignore_ascii_case(media_type.as_bytes())
+            is_same(media, media_type.as_bytes())
         })
     }
 }
@@ -210,6 +213,24 @@ fn not_taken_off(headers: &Headers) -> Result<(), HeadError> {
         )),
         false => Ok(()),
     }
+}
+
+/// Text of a head, which needs no memory where it is one of those that nearly all heads have.
+fn usual(text: &str, texts: &[&'static str]) -> Cow<'static, str> {
+    match texts.iter().find(|&&usual| usual == text) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(text.to_owned()),
+    }
+}
+
+/// Whether a line ends in LF alone. All bytes are looked at, since that is done many at a time.
+fn has_bare_lf(head: &[u8]) -> bool {
+    let behind = head.get(1..).unwrap_or_default();
+    let pairs = head.iter().zip(behind);
+    let bare = pairs.fold(false, |bare, (&before, &byte)| {
+        bare | ((byte == b'\n') & (before != b'\r'))
+    });
+    bare || head.starts_with(b"\n")
 }
 
 fn whole(

@@ -58,7 +58,7 @@ impl Headers {
 
     /// The value of the first field of that name.
     #[inline]
-    pub(super) fn first(&self, name: &str) -> Option<&[u8]> {
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
         match self.may_have(name) {
             true => self.values(name).next(),
             false => None,
@@ -98,9 +98,7 @@ impl Headers {
         };
         fields
             .iter()
-            .filter(move |field| {
-                field.mark == mark && self.name(field).eq_ignore_ascii_case(name.as_bytes())
-            })
+            .filter(move |field| field.mark == mark && is_same(self.name(field), name.as_bytes()))
             .map(|field| self.value(field))
     }
 
@@ -113,7 +111,7 @@ impl Headers {
     fn lists(&self, name: &str, token: &[u8]) -> bool {
         self.values(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token))
+            .any(|entry| is_same(entry.trim_ascii(), token))
     }
 
     /// All fields as raw bytes: name, value.
@@ -179,6 +177,39 @@ const fn mark(name: &[u8]) -> u8 {
     (name.len() as u8).wrapping_mul(7).wrapping_add(first) & 63
 }
 
+/// Whether two names are the same in any case. Eight bytes are compared at once, since some of each message are.
+#[inline]
+pub(super) fn is_same(name: &[u8], other: &[u8]) -> bool {
+    if name.len() != other.len() {
+        return false;
+    }
+    match (name.last_chunk(), other.last_chunk()) {
+        (Some(&name_end), Some(&other_end)) => {
+            let (words, _) = name.as_chunks();
+            let (others, _) = other.as_chunks();
+            let mut pairs = words.iter().zip(others);
+            pairs.all(|(&word, &other)| lower(word) == lower(other))
+                && lower(name_end) == lower(other_end)
+        }
+        _ => name.eq_ignore_ascii_case(other),
+    }
+}
+
+/// Eight bytes, the letters of ASCII among them in lower case.
+#[inline]
+const fn lower(bytes: [u8; 8]) -> u64 {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const TOP: u64 = EACH << 7;
+    let word = u64::from_ne_bytes(bytes);
+    // Without their highest bits bytes can be added to, each by itself: the bit is then set where the sum reaches it.
+    let low = word & !TOP;
+    let from_a = low + EACH * (0x80 - b'A' as u64);
+    let beyond_z = low + EACH * (0x7f - b'Z' as u64);
+    let upper = from_a & !beyond_z & !word & TOP;
+    // That bit, two places lower, is what tells the cases of a letter apart.
+    word | upper >> 2
+}
+
 /// Whether a field concerns one connection only, and never passes an intermediary (RFC 9110, section 7.6.1).
 pub fn is_hop_by_hop(name: &[u8]) -> bool {
     // Few names are as long as one of them.
@@ -192,7 +223,7 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
         19 => &[b"proxy-authorization"],
         _ => &[],
     };
-    candidates.iter().any(|hop| name.eq_ignore_ascii_case(hop))
+    candidates.iter().any(|hop| is_same(name, hop))
 }
 
 #[cfg(test)]
@@ -226,6 +257,14 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_has_the_case_that_ascii_gives_it() {
+        for byte in 0..=u8::MAX {
+            let lowered = lower([byte; 8]).to_ne_bytes();
+            assert_eq!(lowered, [byte.to_ascii_lowercase(); 8], "{byte:#x}");
+        }
+    }
+
+    #[test]
     fn fields_that_concern_one_connection() {
         for name in [
             "Connection",
@@ -246,6 +285,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn names_are_the_same_where_only_their_case_differs(
+            name in prop::collection::vec(any::<u8>(), 0..20),
+            changed in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        ) {
+            let mut other = name.to_ascii_uppercase();
+            prop_assert!(is_same(&name, &other));
+            for (place, byte) in changed {
+                if !other.is_empty() {
+                    let place = place.index(other.len());
+                    other[place] = byte;
+                }
+            }
+            prop_assert_eq!(is_same(&name, &other), name.eq_ignore_ascii_case(&other));
+            prop_assert!(!is_same(&name, &[&name[..], b"x"].concat()));
+        }
+
         #[test]
         fn a_field_is_found_by_its_name_in_any_case(
             fields in prop::collection::vec(("[A-Da-d-]{1,3}", prop::collection::vec(any::<u8>(), 0..9)), 0..12),

@@ -11,7 +11,7 @@ mod server_error;
 
 pub use body::{BodyDecoder, BodyError};
 pub use client::{Client, ClientReply, Reuse};
-pub use connection::{ALPN, Connection, Dialled, Response};
+pub use connection::{ALPN, Connection, Dialled, Response, ResponseBody};
 pub use head::{Framing, HeadError, Headers, MAX_HEAD, RequestHead, ResponseHead};
 pub use server::{Incoming, ServerConnection};
 pub use server_error::ServerError;

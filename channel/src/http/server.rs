@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokenlag_probes::Stamp;
+use tokenlag_probes::{Clock, MonoClock, Stamp};
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -41,7 +41,7 @@ pub struct ServerConnection {
     room: Arc<Room>,
     /// What the request takes of it.
     share: Share,
-    /// What the socket has while nothing but the client's leaving is waited for.
+    /// What the socket has while a reply or the next request is waited for.
     bell: Option<Bell>,
 }
 
@@ -101,10 +101,12 @@ impl ServerConnection {
     /// The client is gone in the middle, or what it sent cannot be served.
     pub async fn next_request(&mut self) -> Result<Option<Incoming>, ServerError> {
         // What the last body took is given back before the client is waited for, however long it thinks.
-        self.share = Share::new(&self.room);
-        self.take_bell_off();
-        self.wire.readable().await?;
-        self.pace = Pace::new(self.limits);
+        self.share.give_back();
+        let began = match self.wire.inbox.is_empty() {
+            true => self.readable().await?,
+            false => MonoClock.now(),
+        };
+        self.pace.begin(began);
         let mut in_head = (!self.wire.inbox.is_empty()).then(|| self.wire.read_at());
         // A head that comes byte by byte is not parsed anew with each: only once it may be whole.
         let mut looked_at = 0;
@@ -124,6 +126,7 @@ impl ServerConnection {
             }
             // The end may begin with the last two bytes.
             looked_at = inbox.len().saturating_sub(2);
+            self.take_bell_off();
             if self.pace.wait(false, pin!(self.wire.fill())).await?? == 0 {
                 return match in_head {
                     None => Ok(None),
@@ -132,6 +135,18 @@ impl ServerConnection {
             }
             in_head.get_or_insert(self.wire.read_at());
         }
+    }
+
+    /// Waits, without holding a buffer, until something came: ten thousand idle connections cost little. What came lies in the
+    /// inbox then; nothing does where the client has ended. When that was found is returned.
+    async fn readable(&mut self) -> io::Result<Stamp> {
+        self.wire.inbox = BytesMut::new();
+        // One that waited for its client's leaving has a bell already, which hangs where it was hung then.
+        match self.bell.is_some() {
+            true => poll_fn(|context| self.poll_with_bell(context)).await?,
+            false => poll_fn(|context| self.wire.poll_sized(context)).await?,
+        };
+        Ok(self.wire.read_at())
     }
 
     /// The next piece of the request's body; `None` at its end. May be cancelled without loss.

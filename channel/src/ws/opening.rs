@@ -188,7 +188,10 @@ async fn handshake<'a>(
 async fn refusal(connection: &mut Connection, response: &mut Response, dial: &Dial) -> Bytes {
     let mut body = BytesMut::new();
     while body.len() < REFUSAL {
-        match connection.chunk(response, dial.idle_timeout).await {
+        match connection
+            .chunk(&mut response.body, dial.idle_timeout)
+            .await
+        {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk.bytes),
             // The status was there: a body that ends early takes nothing from it.
             Ok(None) | Err(_) => break,
@@ -207,7 +210,7 @@ mod tests {
     fn a_refusal_says_what_to_do() {
         let head = |status, reason: &str| ResponseHead {
             status,
-            reason: reason.to_owned(),
+            reason: reason.to_owned().into(),
             version: 1,
             headers: Headers::default(),
         };

@@ -165,7 +165,7 @@ impl Admin {
             .target
             .split_once('?')
             .unwrap_or((&incoming.head.target, ""));
-        match (incoming.head.method.as_str(), path) {
+        match (&*incoming.head.method, path) {
             ("GET" | "HEAD", "/") => Answer::ok(TEXT, INDEX),
             ("GET" | "HEAD", "/live") => Answer::ok(TEXT, "live\n"),
             ("GET" | "HEAD", "/ready") if draining => {

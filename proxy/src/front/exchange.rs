@@ -127,12 +127,12 @@ pub(crate) async fn refuse(failure: &Failure, mut outlet: impl ReplyOutlet) -> i
     headers.push("content-length", body.len().to_string().as_bytes());
     let head = ResponseHead {
         status: failure.status,
-        reason: failure.reason.to_owned(),
+        reason: failure.reason.into(),
         version: 1,
         headers,
     };
     outlet.start(&head, Framing::Length(body.len() as u64), false);
-    outlet.bytes(Bytes::from(body));
+    outlet.bytes(&Bytes::from(body));
     outlet.end();
     outlet.flush().await?;
     outlet.finish().await

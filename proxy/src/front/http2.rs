@@ -128,8 +128,8 @@ impl Outlet for Http2Outlet<'_> {
         self.writer.data(bytes.into());
     }
 
-    fn bytes(&mut self, bytes: Bytes) {
-        self.writer.data(bytes);
+    fn bytes(&mut self, bytes: &Bytes) {
+        self.writer.data(bytes.clone());
     }
 
     fn end(&mut self) {

@@ -122,8 +122,8 @@ impl Outlet for Http3Outlet {
         self.writer.data(bytes.into());
     }
 
-    fn bytes(&mut self, bytes: Bytes) {
-        self.writer.data(bytes);
+    fn bytes(&mut self, bytes: &Bytes) {
+        self.writer.data(bytes.clone());
     }
 
     fn end(&mut self) {

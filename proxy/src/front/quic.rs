@@ -103,8 +103,8 @@ impl Outlet for QuicOutlet {
         self.writer.event(event.name, event.data);
     }
 
-    fn bytes(&mut self, bytes: Bytes) {
-        self.writer.data(&bytes);
+    fn bytes(&mut self, bytes: &Bytes) {
+        self.writer.data(bytes);
     }
 
     fn end(&mut self) {

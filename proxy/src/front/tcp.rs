@@ -102,7 +102,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream) {
     // Each future is boxed by itself: a connection that lies idle costs what its own protocol needs.
     match accepted {
         Ok(Accepted::Http1(connection)) => {
-            Box::pin(http::serve(worker, connection)).await;
+            Box::pin(http::serve(worker, Box::new(connection))).await;
         }
         Ok(Accepted::Http2(connection)) => {
             Box::pin(http2::serve(worker, connection)).await;

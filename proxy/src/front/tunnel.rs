@@ -176,7 +176,7 @@ async fn pass_refusal(
     let idle = worker.pool.idle_timeout();
     // A body that breaks off looks so: the connection is closed inside it.
     while let Some(chunk) = upstream
-        .chunk(&mut response, idle)
+        .chunk(&mut response.body, idle)
         .await
         .map_err(io::Error::other)?
     {

@@ -71,7 +71,7 @@ async fn exchange(
     if question.is_create() && kinds.known() == Some(Kind::Chat) {
         return Box::pin(translated(worker, question, turn, tap, outlet)).await;
     }
-    let Some(inlet) = ask(worker, question, tap, outlet).await? else {
+    let Some(mut inlet) = ask(worker, question, tap, outlet).await? else {
         return Ok(Outcome::Cancelled.into());
     };
     if question.is_create() {
@@ -90,7 +90,7 @@ async fn exchange(
         turn,
         translation: None,
     };
-    Ok(relay::reply(worker, inlet, expected, tap, outlet).await)
+    Ok(relay::reply(worker, &mut inlet, expected, tap, outlet).await)
 }
 
 /// Asks an upstream that has only chat completions.
@@ -116,15 +116,15 @@ async fn translated(
         traceparent: question.traceparent,
         body,
     };
-    let Some(inlet) = ask(worker, &chat, tap, outlet).await? else {
+    let Some(mut inlet) = ask(worker, &chat, tap, outlet).await? else {
         return Ok(Outcome::Cancelled.into());
     };
     let expected = Expected {
         dialect: chat.dialect(),
         turn,
-        translation: Some(translation),
+        translation: Some(Box::new(translation)),
     };
-    Ok(relay::reply(worker, inlet, expected, tap, outlet).await)
+    Ok(relay::reply(worker, &mut inlet, expected, tap, outlet).await)
 }
 
 /// Sends a whole request and waits for the reply's head; `None` where the client is gone first.

@@ -22,15 +22,15 @@ const PIECES: usize = 256;
 /// Writes of a body, of some tens of kilobytes each, before they have theirs.
 const WRITES: usize = 8;
 
-/// Tells a client that waits for it to send the body (RFC 9110, section 10.1.1).
-pub(super) async fn go_on(
-    client: &mut ServerConnection,
-    incoming: &Incoming,
-) -> Result<(), ServerError> {
+/// Whether the client waits to be told before it sends the body (RFC 9110, section 10.1.1).
+pub(super) fn awaits_word(incoming: &Incoming) -> bool {
     let waits = incoming.head.headers.has_token("expect", "100-continue");
-    if waits && incoming.framing != Framing::Empty {
-        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
-    }
+    waits && incoming.framing != Framing::Empty
+}
+
+/// Tells it to.
+pub(super) async fn go_on(client: &mut ServerConnection) -> Result<(), ServerError> {
+    client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     Ok(())
 }
 
@@ -52,15 +52,19 @@ impl From<ChannelError> for Unasked {
     }
 }
 
-/// Sends the request upstream and waits for the reply's head; `None` where the client is gone first.
+/// Sends the request upstream and waits for the reply's head; `None` where the client is gone first. The request goes through
+/// `out`, which is empty.
 pub(super) async fn ask(
     worker: &Worker,
     client: &mut ServerConnection,
     incoming: &Incoming,
+    out: &mut Vec<u8>,
     tap: &mut Tap,
 ) -> Result<Option<Inlet>, Unasked> {
-    go_on(client, incoming).await?;
-    let mut sender = Sender::new(worker, incoming);
+    if awaits_word(incoming) {
+        Box::pin(go_on(client)).await?;
+    }
+    let mut sender = Sender::new(worker, incoming, out);
     let (upstream, anew) = worker.pool.take().await?;
     tap.up_connected_anew = anew;
     let asked = match ask_on(upstream, worker, client, incoming, &mut sender, tap).await {
@@ -85,7 +89,7 @@ async fn ask_on(
     worker: &Worker,
     client: &mut ServerConnection,
     incoming: &Incoming,
-    sender: &mut Sender,
+    sender: &mut Sender<'_>,
     tap: &mut Tap,
 ) -> Result<Option<(Box<Pooled>, Response)>, Unasked> {
     sender.send(client, &mut upstream, tap).await?;
@@ -95,22 +99,23 @@ async fn ask_on(
 }
 
 /// Sends head and body as the body arrives; the head leaves with what is there of the body.
-struct Sender {
+struct Sender<'a> {
     chunked: bool,
     /// Bytes that are to be sent, or were sent last.
-    out: Vec<u8>,
+    out: &'a mut Vec<u8>,
     /// Something left before the request was whole.
     begun: bool,
     /// `out` is the whole request: it can be repeated.
     whole: bool,
 }
 
-impl Sender {
-    fn new(worker: &Worker, incoming: &Incoming) -> Self {
+impl<'a> Sender<'a> {
+    fn new(worker: &Worker, incoming: &Incoming, out: &'a mut Vec<u8>) -> Self {
         let chunked = incoming.framing == Framing::Chunked;
+        put_upstream_head(worker, &incoming.head, chunked, out);
         Self {
             chunked,
-            out: upstream_head(worker, &incoming.head, chunked),
+            out,
             begun: false,
             whole: false,
         }
@@ -154,7 +159,7 @@ impl Sender {
                     writes = 0;
                     yield_now().await;
                 }
-                tap.overlapped = upstream.send_unless_answered(&self.out).await?.is_none();
+                tap.overlapped = upstream.send_unless_answered(self.out).await?.is_none();
                 self.out.clear();
             }
             if tap.overlapped {
@@ -174,36 +179,34 @@ impl Sender {
 
     async fn send_last(&mut self, upstream: &mut Connection, tap: &mut Tap) -> Result<(), Unasked> {
         self.whole = !self.begun;
-        tap.up_written = upstream.send_unless_answered(&self.out).await?;
+        tap.up_written = upstream.send_unless_answered(self.out).await?;
         tap.overlapped = tap.up_written.is_none();
         Ok(())
     }
 
     fn push(&mut self, piece: &[u8]) {
         if self.chunked {
-            push_chunk(&mut self.out, piece);
+            push_chunk(self.out, piece);
         } else {
             self.out.extend_from_slice(piece);
         }
     }
 }
 
-fn upstream_head(worker: &Worker, head: &RequestHead, chunked: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
+fn put_upstream_head(worker: &Worker, head: &RequestHead, chunked: bool, out: &mut Vec<u8>) {
     // The upstream was named by its URL, and that is the name it knows itself by.
     let target = worker.upstream.path(&head.target);
-    start_request(&mut out, &head.method, &target, &worker.authority);
+    start_request(out, &head.method, &target, &worker.authority);
     for (name, value) in upstream_fields(head) {
-        push_field(&mut out, name, value);
+        push_field(out, name, value);
     }
     if chunked {
-        push_field(&mut out, b"transfer-encoding", b"chunked");
+        push_field(out, b"transfer-encoding", b"chunked");
     }
     if worker.pool.is_cold() {
-        push_field(&mut out, b"connection", b"close");
+        push_field(out, b"connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
-    out
 }
 
 /// The client's fields for the upstream.

@@ -13,7 +13,7 @@ use tokenlag_dialect::Dialect;
 use tokenlag_probes::{FailureKind, Outcome, Stamp, TraceId};
 use tokio::select;
 
-use self::ask::{Unasked, ask, go_on, upstream_fields};
+use self::ask::{Unasked, ask, awaits_word, go_on, upstream_fields};
 use self::outlet::HttpOutlet;
 use super::turn::{self, Question};
 use super::{tunnel, ws};
@@ -29,8 +29,12 @@ const CHANNEL: &str = "http";
 /// The name under which refusals are counted.
 const DOOR: &str = "http1";
 
-/// Serves one client connection to its end. What is large is boxed: an idle connection does not pay for it.
-pub(crate) async fn serve(worker: Rc<Worker>, mut connection: ServerConnection) {
+/// Room for the heads and bodies that most messages have, in bytes.
+const ROOM: usize = 1024;
+
+/// Serves one client connection to its end. What is large and seldom is boxed: others keep no room for it. An exchange is neither:
+/// to get it memory of its own would take longer than to write its head.
+pub(crate) async fn serve(worker: Rc<Worker>, mut connection: Box<ServerConnection>) {
     let draining = Rc::clone(&worker);
     // Once for the connection: to stand in line for the news anew with each request would cost more than to be asked.
     let mut draining = pin!(async move { draining.draining().await });
@@ -44,26 +48,26 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut connection: ServerConnection) 
             Ok(Some(incoming)) => incoming,
             Ok(None) => return,
             Err(error) => {
-                refuse(&worker, &mut connection, &error).await;
-                return connection.close_after_answer().await;
+                Box::pin(refuse(&worker, &mut connection, &error)).await;
+                return Box::pin(connection.close_after_answer()).await;
             }
         };
         let head = &incoming.head;
         let is_responses = || Dialect::of_path(&head.target) == Some(Dialect::Responses);
         if head.wants_websocket() && is_responses() {
-            return Box::pin(ws::serve(worker, connection, &incoming.head)).await;
+            return Box::pin(ws::serve(worker, *connection, &incoming.head)).await;
         }
         if asks_for_tunnel(&incoming) {
-            return Box::pin(tunnel::serve(&worker, connection, &incoming.head)).await;
+            return Box::pin(tunnel::serve(&worker, *connection, &incoming.head)).await;
         }
-        match Box::pin(exchange(&worker, &mut connection, &incoming)).await {
+        match exchange(&worker, &mut connection, &incoming).await {
             After::Again => {}
             After::Close if connection.body_is_done() => break,
-            After::Close => return connection.close_after_answer().await,
+            After::Close => return Box::pin(connection.close_after_answer()).await,
             After::Abort => return,
         }
     }
-    connection.close().await;
+    Box::pin(connection.close()).await;
 }
 
 /// What becomes of a connection after an exchange.
@@ -118,7 +122,7 @@ pub(super) async fn answer(
 /// Serves one request.
 async fn exchange(worker: &Worker, client: &mut ServerConnection, incoming: &Incoming) -> After {
     let _active = worker.book.metrics.begin(CHANNEL);
-    let traceparent = incoming.head.headers.get("traceparent");
+    let traceparent = incoming.head.headers.first("traceparent");
     let trace = traceparent.and_then(TraceId::from_traceparent);
     let mut tap = Tap::new(CHANNEL, trace, incoming.in_head);
     let (outcome, after) = pass(worker, client, incoming, &mut tap).await;
@@ -142,22 +146,29 @@ async fn pass(
     if worker.wants_whole(dialect == Some(Dialect::Responses)) {
         return Box::pin(pass_whole(worker, client, incoming, tap)).await;
     }
-    let inlet = match ask(worker, client, incoming, tap).await {
+    // What is written to either end lies here.
+    let mut out = Vec::with_capacity(ROOM);
+    let mut inlet = match ask(worker, client, incoming, &mut out, tap).await {
         Ok(Some(inlet)) => inlet,
         Ok(None) => return (Outcome::Cancelled, After::Abort),
-        Err(Unasked::Client(error)) => return (unread(worker, client, &error).await, After::Close),
+        // Few end so: what follows then is boxed, and the others keep no room for it.
+        Err(Unasked::Client(error)) => {
+            let outcome = Box::pin(unread(worker, client, &error)).await;
+            return (outcome, After::Close);
+        }
         Err(Unasked::Upstream(error)) => {
             // The client may be gone already.
-            let _ = answer(client, &Failure::of_upstream(&error)).await;
+            let _ = Box::pin(answer(client, &Failure::of_upstream(&error))).await;
             return (Outcome::Failed(error.kind()), After::Close);
         }
     };
-    let mut outlet = HttpOutlet::new(worker, client, head);
+    out.clear();
+    let mut outlet = HttpOutlet::new(worker, client, head, out);
     let expected = Expected {
         dialect,
         ..Expected::default()
     };
-    let relayed = relay::reply(worker, inlet, expected, tap, &mut outlet).await;
+    let relayed = relay::reply(worker, &mut inlet, expected, tap, &mut outlet).await;
     (relayed.outcome, outlet.after(relayed.outcome))
 }
 
@@ -185,7 +196,7 @@ async fn pass_whole(
         traceparent: None,
         body,
     };
-    let mut outlet = HttpOutlet::new(worker, client, head);
+    let mut outlet = HttpOutlet::new(worker, client, head, Vec::with_capacity(ROOM));
     match turn::serve(worker, question, tap, &mut outlet).await {
         Ok(relayed) => (relayed.outcome, outlet.after(relayed.outcome)),
         Err(failed) => {
@@ -200,7 +211,9 @@ async fn whole_body(
     client: &mut ServerConnection,
     incoming: &Incoming,
 ) -> Result<Bytes, ServerError> {
-    go_on(client, incoming).await?;
+    if awaits_word(incoming) {
+        go_on(client).await?;
+    }
     client.whole_body().await
 }
 

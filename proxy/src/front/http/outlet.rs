@@ -27,20 +27,31 @@ pub(super) struct HttpOutlet<'a> {
 }
 
 impl<'a> HttpOutlet<'a> {
+    /// Answers a request of that `head`. What is put in lies in `out`, which is empty.
     pub(super) fn new(
         worker: &'a Worker,
         client: &'a mut ServerConnection,
         head: &RequestHead,
+        out: Vec<u8>,
     ) -> Self {
         let keep = head.keep_alive() && client.body_is_done() && !worker.is_draining();
         Self {
             worker,
             client,
-            out: Vec::with_capacity(1024),
+            out,
             chunked: false,
             version: head.version,
             keep,
             ended: false,
+        }
+    }
+
+    /// Puts in bytes of the body.
+    fn put(&mut self, bytes: &[u8]) {
+        if self.chunked {
+            push_chunk(&mut self.out, bytes);
+        } else {
+            self.out.extend_from_slice(bytes);
         }
     }
 
@@ -88,15 +99,11 @@ impl Outlet for HttpOutlet<'_> {
             .ok()
             .filter(|name| !name.is_empty());
         write_event(&mut bytes, name, event.data);
-        self.bytes(bytes.into());
+        self.put(&bytes);
     }
 
-    fn bytes(&mut self, bytes: Bytes) {
-        if self.chunked {
-            push_chunk(&mut self.out, &bytes);
-        } else {
-            self.out.extend_from_slice(&bytes);
-        }
+    fn bytes(&mut self, bytes: &Bytes) {
+        self.put(bytes);
     }
 
     fn end(&mut self) {

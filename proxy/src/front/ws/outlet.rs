@@ -95,7 +95,7 @@ impl Outlet for LaneOutlet<'_> {
         self.put(event.data);
     }
 
-    fn bytes(&mut self, bytes: Bytes) {
+    fn bytes(&mut self, bytes: &Bytes) {
         if let Some((_, body)) = &mut self.refusal {
             let room = ERROR_BODY - body.len();
             body.extend_from_slice(&bytes[..bytes.len().min(room)]);
