@@ -211,7 +211,7 @@ impl Asker {
             }
             status => bail!("its answer has status {status}"),
         }
-        if !response.is_reusable() {
+        if !response.body.is_reusable() {
             bail!("it closes the connection after each answer, so that none is fast");
         }
         let reply = ClockReply::parse(&body)?;
