@@ -26,51 +26,72 @@ impl TraceId {
 
     /// The `traceparent` value (<https://www.w3.org/TR/trace-context/>, version 00) that carries this id.
     pub fn traceparent(self) -> String {
+        text(&self.traceparent_bytes()).to_owned()
+    }
+
+    /// The same as it goes onto the wire; in ASCII.
+    pub fn traceparent_bytes(self) -> [u8; 55] {
         // The parent id only has to be non-zero: the exchange is its own root.
-        let parent = (self.0 as u64).max(1).to_be_bytes();
-        let mut value = String::with_capacity(55);
-        value.push_str("00-");
-        value.push_str(text(&self.digits()));
-        value.push('-');
-        value.push_str(text(&hex::<8, 16>(parent)));
-        value.push_str("-01");
+        let parent = (self.0 as u64).max(1);
+        let mut value = *b"00-________________________________-________________-01";
+        value[3..35].copy_from_slice(&self.digits());
+        value[36..52].copy_from_slice(hex(parent).as_flattened());
         value
     }
 
-    fn digits(self) -> [u8; 32] {
-        hex(self.0.to_be_bytes())
+    /// The id's 32 digits, in ASCII.
+    pub(crate) fn digits(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        let (upper, lower) = digits.split_at_mut(16);
+        upper.copy_from_slice(hex((self.0 >> 64) as u64).as_flattened());
+        lower.copy_from_slice(hex(self.0 as u64).as_flattened());
+        digits
     }
 
     /// Reads the trace id out of a `traceparent` value. `None` where it is not one that W3C Trace Context allows.
     pub fn from_traceparent(value: impl AsRef<[u8]>) -> Option<Self> {
         // Every request's is read: each field has its place and its length.
         let (fields, rest) = value.as_ref().trim_ascii().split_first_chunk::<52>()?;
-        let (version, trace, parent) = (&fields[..2], &fields[3..35], &fields[36..]);
+        let (trace, parent) = (&fields[3..35], &fields[36..]);
         let dashes = fields[2] == b'-' && fields[35] == b'-';
         if !dashes || rest.first().is_some_and(|&next| next != b'-') {
             return None;
         }
-        if version == b"ff" || lower_hex(version).is_none() || lower_hex(parent)? == 0 {
+        let version = lower_hex(&[[b'0', b'0', b'0', b'0', b'0', b'0', fields[0], fields[1]]])?;
+        if version == 0xff || lower_hex(parent.as_chunks().0)? == 0 {
             return None;
         }
         Self::of_digits(trace)
     }
 
     fn of_digits(digits: &[u8]) -> Option<Self> {
-        let (high, low) = digits.split_at_checked(16)?;
-        let bits = u128::from(lower_hex(high)?) << 64 | u128::from(lower_hex(low)?);
-        (low.len() == 16 && bits != 0).then_some(Self(bits))
+        let (words @ [_, _, _, _], []) = digits.as_chunks() else {
+            return None;
+        };
+        let bits = lower_hex(words)?;
+        (bits != 0).then_some(Self(bits))
     }
 }
 
-/// The two lower-case hexadecimal digits of each byte: every request's are written, and formatting takes many times as long.
-fn hex<const BYTES: usize, const DIGITS: usize>(bytes: [u8; BYTES]) -> [u8; DIGITS] {
-    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
-    let mut digits = [0; DIGITS];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
-    }
-    digits
+/// The lower-case hexadecimal digits of a number, eight in a piece: every request's are written, and formatting takes many times
+/// as long.
+fn hex(number: u64) -> [[u8; 8]; 2] {
+    [(number >> 32) as u32, number as u32].map(eight_digits)
+}
+
+/// One in each byte.
+const EACH: u64 = u64::from_ne_bytes([1; 8]);
+
+/// The digits of a number, all eight at once: each half byte is moved into a byte of its own.
+fn eight_digits(number: u32) -> [u8; 8] {
+    let number = u64::from(number);
+    let pairs = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+    let halves = (bytes | bytes << 4) & (EACH * 0x0f);
+    // Those of ten and more reach the bit above: their letters begin so much later.
+    let letters = (halves + EACH * 6) >> 4 & EACH;
+    let digits = halves + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1);
+    digits.to_be_bytes()
 }
 
 fn text(digits: &[u8]) -> &str {
@@ -102,29 +123,22 @@ impl FromStr for TraceId {
     }
 }
 
-/// The number that lower-case hexadecimal digits make, of which the last 16 count. Every request's are read.
-fn lower_hex(digits: &[u8]) -> Option<u64> {
-    let (number, all) = digits.iter().fold((0, 0), |(number, all), &digit| {
-        let value = LOWER_HEX[usize::from(digit)];
-        (number << 4 | u64::from(value), all | value)
-    });
-    // Not with each digit: nearly all that comes is good.
-    (all < NO_DIGIT).then_some(number)
+/// The number that lower-case hexadecimal digits make, of which the last 32 count. Every request's are read.
+fn lower_hex(words: &[[u8; 8]]) -> Option<u128> {
+    let add = |number: u128, &word: &[u8; 8]| Some(number << 32 | u128::from(of_eight(word)?));
+    words.iter().try_fold(0, add)
 }
 
-/// A bit that no digit has.
-const NO_DIGIT: u8 = 0x10;
-
-/// What each byte is as a lower-case hexadecimal digit, or [`NO_DIGIT`].
-const LOWER_HEX: [u8; 256] = {
-    let mut values = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < 16 {
-        values[b"0123456789abcdef"[value] as usize] = value as u8;
-        value += 1;
-    }
-    values
-};
+/// The number that eight digits make, all at once as they are written; those that are not written so are none.
+fn of_eight(digits: [u8; 8]) -> Option<u32> {
+    let text = u64::from_be_bytes(digits);
+    // Of a letter bit 6 is set, and its lower half is nine too low.
+    let halves = (text & (EACH * 0x0f)) + (text >> 6 & EACH) * 9;
+    let bytes = (halves | halves >> 4) & 0x00ff_00ff_00ff_00ff;
+    let pairs = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
+    let number = (pairs | pairs >> 16) as u32;
+    (eight_digits(number) == digits).then_some(number)
+}
 
 impl Serialize for TraceId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -313,6 +327,27 @@ impl Exchange {
             outcome: Outcome::Cancelled,
         }
     }
+
+    /// The same in the memory of one that is `spent`.
+    pub fn begin_in(
+        spent: Exchange,
+        trace: TraceId,
+        place: Place,
+        intended: Stamp,
+        dispatched: Stamp,
+        deltas: usize,
+    ) -> Self {
+        let (mut tokens, mut handling) = (spent.tokens, spent.handling);
+        tokens.clear();
+        tokens.reserve(deltas);
+        handling.clear();
+        handling.reserve(deltas);
+        Self {
+            tokens,
+            handling,
+            ..Self::begin(trace, place, intended, dispatched, 0)
+        }
+    }
 }
 
 /// One exchange as the proxy saw it: a line of `/exchanges`.
@@ -377,8 +412,32 @@ mod tests {
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-a3ce929d0e0e4736-01",
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-a3ce929d0e0e4736-01",
             "00-4bf92f3577b34da6a3ce929d0e0e473-a3ce929d0e0e4736-01",
+            "0g-4bf92f3577b34da6a3ce929d0e0e4736-a3ce929d0e0e4736-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-a3ce929d0e0e473:-01",
         ] {
             assert_eq!(TraceId::from_traceparent(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn digits_are_those_that_the_language_writes() {
+        for shift in 0..16 {
+            let id = TraceId::from_bits(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210_u128 << shift);
+            assert_eq!(id.to_string(), format!("{:032x}", id.bits()));
+        }
+    }
+
+    #[test]
+    fn digits_are_those_that_the_language_reads() {
+        for byte in 0..=u8::MAX {
+            for place in 0..8 {
+                let mut digits = *b"00000000";
+                digits[place] = byte;
+                let text = str::from_utf8(&digits).ok();
+                let known = text.and_then(|text| u32::from_str_radix(text, 16).ok());
+                let lower = known.filter(|_| !byte.is_ascii_uppercase() && byte != b'+');
+                assert_eq!(of_eight(digits), lower, "{digits:?}");
+            }
         }
     }
 
