@@ -210,9 +210,14 @@ impl Stamped {
         Ok(&self.early)
     }
 
-    /// What was read and not yet handed on: the next reader will not be given it.
+    /// What was read and not yet handed on: the next reader will not be given it. It has the memory that it needs, and not
+    /// what was offered to the read, since a request may live as long as its reply.
     pub(crate) fn take_early(&mut self) -> BytesMut {
-        std::mem::take(&mut self.early)
+        let early = std::mem::take(&mut self.early);
+        match early.len() < early.capacity() / 2 {
+            true => BytesMut::from(&early[..]),
+            false => early,
+        }
     }
 
     /// Bytes that were read and not yet handed on.
