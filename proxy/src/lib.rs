@@ -11,6 +11,7 @@ mod body;
 mod book;
 mod carried;
 mod conversations;
+mod counting;
 mod exposition;
 mod failure;
 mod front;

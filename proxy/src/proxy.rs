@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::admin::Admin;
 use crate::book::Book;
 use crate::carried::{Asked, Thread};
+use crate::counting::answer;
 use crate::front;
 use crate::front::tcp::Door;
 use crate::options::ProxyOptions;
@@ -266,7 +267,7 @@ async fn serve(
     worker: Rc<Worker>,
     sockets: Sockets,
     udp: &quic::Door,
-    mut asked: Asked,
+    asked: Asked,
     grace: Duration,
 ) -> Result<(), ProxyError> {
     let listener = tokio::net::TcpListener::from_std(sockets.tcp).map_err(ProxyError::Thread)?;
@@ -274,13 +275,7 @@ async fn serve(
         .udp
         .map(|socket| front::udp::listen(&worker, socket, udp))
         .transpose()?;
-    let counting = Rc::clone(&worker);
-    spawn_local(async move {
-        while let Some(tell) = asked.recv().await {
-            // Who does not wait any more need not be told.
-            let _ = tell.send(counting.carried());
-        }
-    });
+    spawn_local(answer(Rc::clone(&worker), asked));
     let mut connections = JoinSet::new();
     accept(&worker, &listener, quic.as_ref(), &mut connections).await;
     drop(listener);

@@ -7,6 +7,7 @@ use tokenlag_channel::http::Connection;
 use tokenlag_channel::tls::ClientTls;
 use tokenlag_channel::{ChannelError, Dial};
 use tokenlag_probes::{Clock, MonoClock, Stamp, Transport};
+use tokio::task::yield_now;
 
 use crate::carried::{Carried, Total};
 use crate::leg::Leg;
@@ -15,6 +16,9 @@ use crate::pooled::Pooled;
 
 /// Idle connections that a thread keeps; more are closed as they come back.
 const IDLE_CONNECTIONS: usize = 1024;
+
+/// Idle connections that are looked at before tokens have their turn again. A look is a system call of a microsecond.
+const LOOKS: usize = 32;
 
 /// How patient the proxy is with the upstream.
 #[derive(Clone, Copy, Debug)]
@@ -157,13 +161,28 @@ impl Pool {
         self.dial.idle_timeout
     }
 
-    /// What its connections carried, those that are gone among them. An exchange counts when it is over. What idle connections
-    /// did below their bytes is booked on the way.
+    /// What its connections carried, those that are gone among them. An exchange counts when it is over.
     pub(crate) fn carried(&self) -> Carried {
-        for connection in &*self.idle.borrow() {
-            connection.book_socket();
-        }
         self.total.carried()
+    }
+
+    /// Books what idle connections did below their bytes, with turns for others in between. All that lie idle meanwhile are
+    /// looked at: they are taken from the end and come back to it, and what is before them keeps its place.
+    pub(crate) async fn look(&self) {
+        let mut from = 0;
+        loop {
+            let idle = self.idle.borrow();
+            let until = idle.len().min(from + LOOKS);
+            for connection in idle.get(from..until).unwrap_or_default() {
+                connection.book_socket();
+            }
+            if until == idle.len() || until < from {
+                return;
+            }
+            drop(idle);
+            from = until;
+            yield_now().await;
+        }
     }
 
     /// The channel that its connections are of.
@@ -185,6 +204,39 @@ mod tests {
     use tokenlag_channel::tls;
 
     use super::*;
+
+    #[tokio::test]
+    async fn idle_connections_are_looked_at_with_turns_for_others_in_between() {
+        const IDLE: usize = 3 * LOOKS + 1;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let upstream = format!("http://127.0.0.1:{port}").parse().unwrap();
+        let options = ProxyOptions::new(([127, 0, 0, 1], 0).into(), upstream);
+        let pool = Pool::new(&options);
+        let mut lent = Vec::new();
+        for _ in 0..IDLE {
+            lent.push(pool.dial().await.unwrap());
+            listener.accept().await.unwrap();
+        }
+        lent.into_iter().for_each(|connection| pool.put(connection));
+        let watch = options.stamping.watch();
+        assert_eq!(watch.so_far().packets_sent, 0);
+        let mut seen = Vec::new();
+        let others = async {
+            for _ in 0..3 {
+                seen.push(watch.so_far().packets_sent);
+                yield_now().await;
+            }
+        };
+        tokio::join!(biased; pool.look(), others);
+        let sent = watch.so_far().packets_sent;
+        seen.push(sent);
+        // Each has sent its part of the handshake at least.
+        assert!(seen[0] >= LOOKS as u64 && sent >= IDLE as u64, "{seen:?}");
+        assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+        pool.look().await;
+        assert_eq!(watch.so_far().packets_sent, sent);
+    }
 
     #[test]
     fn sessions_with_an_upstream_that_is_trusted_by_a_file_are_resumed_where_that_is_on() {

@@ -242,6 +242,96 @@ fn websockets_that_are_busy_hide_nothing_of_what_they_did_before() {
     });
 }
 
+/// What the proxy says of its sockets.
+async fn usage(stack: &Stack) -> ProxyUsage {
+    let (_, usage) = get(stack.addresses.admin, "/usage").await;
+    serde_json::from_str(&usage).unwrap()
+}
+
+#[test]
+fn right_after_an_exchange_every_read_and_write_is_told_of_below_the_bytes_too() {
+    for leg in LEGS {
+        let pair = Pair::start(leg, "ttft=2ms,gap=1ms");
+        run(async {
+            for number in 1..=3 {
+                ask(&pair, number, 20, &[]).await;
+                let label = format!("{} {}, turn {number}", leg.0, leg.1);
+                let reads = carried(&pair.near, leg.0, "reads").await;
+                let writes = carried(&pair.near, leg.0, "writes").await;
+                let below = usage(&pair.near).await.upstream.expect("a side");
+                for (above, below) in [(reads, below.reads), (writes, below.writes)] {
+                    let above = above.expect("it is counted");
+                    match leg.0 {
+                        // It acknowledges what comes later.
+                        Transport::Http3 | Transport::Quic => assert!(below >= above, "{label}"),
+                        _ => assert_eq!(below, above, "{label}"),
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn connections_over_quic_that_last_are_told_of_at_both_ends() {
+    for channel in [Transport::Http3, Transport::Quic] {
+        let pair = Pair::start((channel, Encoding::Events), "ttft=2ms,gap=1ms");
+        run(async {
+            let mut before = 0;
+            for number in 1..=3 {
+                ask(&pair, number, 20, &[]).await;
+                // What came was sent before: who sent it is asked last.
+                let came = usage(&pair.near).await.upstream.expect("a side");
+                let far = usage(&pair.far).await.door.expect("a side");
+                assert!(
+                    far.packets_sent >= came.packets_received,
+                    "{far:?} {came:?}"
+                );
+                let near = usage(&pair.near).await.upstream.expect("a side");
+                assert!(
+                    near.packets_sent >= far.packets_received,
+                    "{near:?} {far:?}"
+                );
+                assert!(
+                    came.packets_received > before && far.reads > 0,
+                    "{far:?} {came:?}"
+                );
+                before = came.packets_received;
+            }
+        });
+    }
+}
+
+#[test]
+fn clients_that_have_left_are_in_the_figures_as_soon_as_somebody_asks() {
+    for way in [Transport::Http, Transport::Http2, Transport::Ws] {
+        let stack = Stack::start("ttft=2ms,gap=1ms");
+        run(async {
+            let mut before = 0;
+            for number in 1..=3 {
+                let channel = stack.channel(way);
+                let (trace, body) = (trace(number), create("hello", 20));
+                let asked = (way, Encoding::Events);
+                let seen = stack::exchange(&channel, asked, trace, &body, &[]).await;
+                assert_eq!(seen.unwrap().outcome, Some(Outcome::Complete));
+                let mut writes = stack.record(trace).await.out_token;
+                writes.dedup();
+                drop(channel);
+                let first = usage(&stack).await.door.expect("a side");
+                let told = first.writes - before;
+                assert!(
+                    told >= writes.len() as u64,
+                    "{way}: {told} of {}",
+                    writes.len()
+                );
+                let second = usage(&stack).await.door.expect("a side");
+                assert_eq!(first, second, "{way}: nothing was left to be told");
+                before = second.writes;
+            }
+        });
+    }
+}
+
 /// A figure of the sockets on one side.
 async fn of_sockets(stack: &Stack, side: &str, name: &str) -> u64 {
     let series = format!("tokenlag_socket_{name}{{side=\"{side}\"}} ");
@@ -263,15 +353,7 @@ fn what_sockets_did_below_their_bytes_is_told_alike_in_metrics_and_usage() {
         assert_eq!(seen.unwrap().outcome, Some(Outcome::Complete));
         stack.record(trace).await;
         drop(channel);
-        // Its connection is booked as the proxy sees that it has ended.
-        let usage = loop {
-            let (_, usage) = get(stack.addresses.admin, "/usage").await;
-            let usage: ProxyUsage = serde_json::from_str(&usage).unwrap();
-            let door = usage.door.as_ref().expect("a side");
-            if door.writes >= 50 && door.reads > 0 {
-                break usage;
-            }
-        };
+        let usage = usage(&stack).await;
         let (door, upstream) = (usage.door.expect("a side"), usage.upstream.expect("a side"));
         for (side, counts) in [("door", door), ("upstream", upstream)] {
             for (name, count) in [

@@ -252,13 +252,7 @@ async fn converse(
         }
         match incoming.head.path() {
             "/config" => admin.find_kind().await,
-            "/metrics" => admin.gather().await,
-            "/usage" => {
-                // The first answer says that a thread has looked at its sockets, the second that it did what it found there: a
-                // client that left before it asked, as a load generator does, is in the figures of the turn that it left.
-                admin.gather().await;
-                admin.gather().await;
-            }
+            "/metrics" | "/usage" => admin.gather().await,
             _ => {}
         }
         let profile = incoming.head.path().strip_prefix(profiling::PATH);

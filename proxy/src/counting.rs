@@ -1,0 +1,27 @@
+//! A thread's answers to whoever asks what it carried. Tokens wait for none of them longer than for one another.
+
+use std::rc::Rc;
+
+use tokio::task::yield_now;
+
+use crate::carried::Asked;
+use crate::worker::Worker;
+
+/// How often the thread looks for news of its sockets, and sees to what it finds, before it answers. Once is enough for whom a
+/// socket wakes; QUIC's news pass through the tasks of its endpoint and its connection first.
+const ROUNDS: usize = 4;
+
+/// Answers until nobody can ask any more.
+///
+/// All that came before a question is worked on first: who asks between turns is told of the one that is over, and of clients
+/// that have left since. And idle connections book what they did below their bytes.
+pub(crate) async fn answer(worker: Rc<Worker>, mut asked: Asked) {
+    while let Some(tell) = asked.recv().await {
+        for _ in 0..ROUNDS {
+            yield_now().await;
+        }
+        worker.pool.look().await;
+        // Who does not wait any more need not be told.
+        let _ = tell.send(worker.carried());
+    }
+}
