@@ -111,6 +111,18 @@ impl SseSplitter {
             let Some(end) = memchr2(b'\n', b'\r', rest) else {
                 break;
             };
+            // Most events are a line of data with the end right behind it: they are shown where they lie.
+            if self.line.is_empty()
+                && !self.block.has_data
+                && rest[end..].starts_with(b"\n\n")
+                && let Some(data) = rest[..end].strip_prefix(b"data:")
+            {
+                self.check_size(end)?;
+                self.block
+                    .show(data.strip_prefix(b" ").unwrap_or(data), on_event);
+                rest = &rest[end + 2..];
+                continue;
+            }
             self.after_cr = rest[end] == b'\r';
             if self.line.is_empty() {
                 self.check_size(end)?;
@@ -145,6 +157,16 @@ impl Block {
         self.data.clear();
         self.has_data = false;
         self.has_others = false;
+    }
+
+    /// Shows the event whose one line of data this is, and which ends with it.
+    fn show(&mut self, data: &[u8], on_event: &mut dyn FnMut(SseEvent<'_>)) {
+        on_event(SseEvent {
+            name: &self.name,
+            data,
+            plain: !self.has_others,
+        });
+        self.clear();
     }
 
     fn take_line(&mut self, line: &[u8], on_event: &mut dyn FnMut(SseEvent<'_>)) {
