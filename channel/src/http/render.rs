@@ -8,11 +8,7 @@ pub(crate) fn render_request(ask: &Ask<'_>, cold: bool) -> Result<Vec<u8>, Chann
     start_request(&mut wire, "POST", ask.path, ask.authority);
     push_field(&mut wire, b"content-type", b"application/json");
     push_field(&mut wire, b"accept", b"text/event-stream");
-    push_field(
-        &mut wire,
-        b"traceparent",
-        ask.trace.traceparent().as_bytes(),
-    );
+    push_field(&mut wire, b"traceparent", &ask.trace.traceparent_bytes());
     for (name, value) in ask.headers {
         check_field(name, value)?;
         push_field(&mut wire, name.as_bytes(), value.as_bytes());
@@ -20,11 +16,7 @@ pub(crate) fn render_request(ask: &Ask<'_>, cold: bool) -> Result<Vec<u8>, Chann
     if cold {
         push_field(&mut wire, b"connection", b"close");
     }
-    push_field(
-        &mut wire,
-        b"content-length",
-        ask.body.len().to_string().as_bytes(),
-    );
+    push_length(&mut wire, ask.body.len());
     wire.extend_from_slice(b"\r\n");
     wire.extend_from_slice(ask.body);
     Ok(wire)
@@ -46,7 +38,7 @@ pub(crate) fn render_message(message: &Message<'_>, cold: bool) -> Result<Vec<u8
         push_field(&mut wire, b"connection", b"close");
     }
     if let Some(length) = message.content_length() {
-        push_field(&mut wire, b"content-length", length.to_string().as_bytes());
+        push_length(&mut wire, length);
     }
     wire.extend_from_slice(b"\r\n");
     wire.extend_from_slice(message.body);
@@ -70,6 +62,19 @@ pub fn start_response(out: &mut Vec<u8>, status: u16, reason: &str) {
     out.push(b' ');
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the field that tells a body's length.
+fn push_length(out: &mut Vec<u8>, length: usize) {
+    // As many digits as the largest number has.
+    let mut digits = [0; 20];
+    let (mut start, mut left) = (digits.len(), length);
+    while left > 0 || start == digits.len() {
+        start -= 1;
+        digits[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    push_field(out, b"content-length", &digits[start..]);
 }
 
 /// Writes one field line.
