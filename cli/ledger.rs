@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokenlag_probes::record::Parts;
 use tokenlag_probes::{
-    Cell, CellSample, CellStatistics, Clock, ClockBatch, Counters, JoinedExchange, Metric,
-    MonoClock, Recorder, Recorders, Report, Row, RunFolder, RunRecord, Sockets, Stamp,
-    TakenWakeups, Tallies, Unjoined,
+    Cell, CellSample, CellStatistics, Clock, ClockBatch, Counters, Metric, MonoClock, Recorder,
+    Recorders, Report, Row, RunFolder, RunRecord, Seen, Sockets, Stamp, TakenWakeups, Tallies,
+    Unjoined,
 };
 
 /// How long a cell goes on until what it left so far is put on disk.
@@ -111,7 +111,10 @@ impl Ledger {
     }
 
     /// Takes exchanges of the cell that goes on.
-    pub fn enter(&mut self, exchanges: &[JoinedExchange]) -> anyhow::Result<()> {
+    pub fn enter<'a>(
+        &mut self,
+        exchanges: impl IntoIterator<Item = impl Into<Seen<'a>>>,
+    ) -> anyhow::Result<()> {
         let open = self.open.as_ref().context("no cell was begun")?;
         let (part, sample) = (&mut self.part, &mut self.sample);
         let booked = self
@@ -250,7 +253,7 @@ fn nanos(from: Stamp, to: Stamp) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use tokenlag_probes::{Exchange, Outcome, Place, TokenStamps, TraceId};
+    use tokenlag_probes::{Exchange, JoinedExchange, Outcome, Place, TokenStamps, TraceId};
 
     use super::*;
 

@@ -15,6 +15,33 @@ pub struct JoinedExchange {
     pub hop: Option<HopExchange>,
 }
 
+/// The same, borrowed, or an exchange of which there is no other record.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// As the load generator saw it.
+    pub exchange: &'a Exchange,
+    /// As the proxy saw it.
+    pub hop: Option<&'a HopExchange>,
+}
+
+impl<'a> From<&'a JoinedExchange> for Seen<'a> {
+    fn from(joined: &'a JoinedExchange) -> Self {
+        Self {
+            exchange: &joined.exchange,
+            hop: joined.hop.as_ref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Exchange> for Seen<'a> {
+    fn from(exchange: &'a Exchange) -> Self {
+        Self {
+            exchange,
+            hop: None,
+        }
+    }
+}
+
 /// Why complete exchanges could not be joined, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

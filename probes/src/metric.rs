@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::key::{Key, key};
+
 /// The unit of a figure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Unit {
@@ -49,6 +51,11 @@ macro_rules! metrics {
             /// The name in JSON, tables, file names and documents.
             pub const fn name(self) -> &'static str {
                 match self { $(Metric::$variant => $name),+ }
+            }
+
+            /// The name as a member's of a JSON object.
+            pub(crate) const fn key(self) -> Key {
+                match self { $(Metric::$variant => key!($name)),+ }
             }
 
             /// What it says, in one line.

@@ -9,30 +9,30 @@ use crate::cell::{CellSample, exact_sum};
 use crate::clock::Stamp;
 use crate::exchange::{DeltaKind, HopExchange, Outcome};
 use crate::figures::{Both, Figures, derive_into};
-use crate::join::JoinedExchange;
+use crate::join::Seen;
+use crate::key::{Key, key};
 use crate::metric::Metric;
 use crate::recorder::Recorder;
-use crate::row::Row;
 
-/// Writes the line of `joined`, whose figures `sums` took, by way of `text`, whose memory it uses.
+/// Writes the line of an exchange of `row` that was `seen`, and whose figures `sums` took, by way of `text`, whose memory it uses.
 pub(super) fn write(
     file: &mut impl Write,
     text: &mut Vec<u8>,
-    row: Row,
-    joined: &JoinedExchange,
+    row: &str,
+    seen: Seen<'_>,
     sums: &Sums,
     keep_tokens: bool,
 ) -> io::Result<()> {
     text.clear();
     let mut line = Object::begin(text);
-    fill(&mut line, row, joined, sums);
+    fill(&mut line, row, seen, sums);
     match keep_tokens {
         false => line.end(),
         true => {
             // Not by way of memory: there may be a million.
             file.write_all(text)?;
             file.write_all(b",\"tokens\":")?;
-            serde_json::to_writer(&mut *file, &TokenLines(joined))?;
+            serde_json::to_writer(&mut *file, &TokenLines(seen))?;
             text.clear();
             text.push(b'}');
         }
@@ -41,50 +41,50 @@ pub(super) fn write(
     file.write_all(text)
 }
 
-fn fill(line: &mut Object<'_>, row: Row, joined: &JoinedExchange, sums: &Sums) {
-    let exchange = &joined.exchange;
-    let (outcome, failure) = match exchange.outcome {
-        Outcome::Complete => ("complete", None),
-        Outcome::Truncated => ("truncated", None),
-        Outcome::Cancelled => ("cancelled", None),
-        Outcome::Failed(kind) => ("failed", Some(kind)),
+fn fill(line: &mut Object<'_>, row: &str, seen: Seen<'_>, sums: &Sums) {
+    let Seen { exchange, hop } = seen;
+    let (outcome, failure): (&[u8], _) = match exchange.outcome {
+        Outcome::Complete => (b"complete", None),
+        Outcome::Truncated => (b"truncated", None),
+        Outcome::Cancelled => (b"cancelled", None),
+        Outcome::Failed(kind) => (b"failed", Some(kind)),
     };
-    line.say("trace", exchange.trace);
-    line.say("row", row);
-    line.set("block", exchange.place.block);
-    line.set("session", exchange.place.session);
-    line.set("turn", exchange.place.turn);
-    line.say("outcome", outcome);
+    line.say(key!("trace"), &exchange.trace.digits());
+    line.say(key!("row"), row.as_bytes());
+    line.set(key!("block"), exchange.place.block);
+    line.set(key!("session"), exchange.place.session);
+    line.set(key!("turn"), exchange.place.turn);
+    line.say(key!("outcome"), outcome);
     if let Some(kind) = failure {
-        line.say("failure", kind.name());
+        line.say(key!("failure"), kind.name().as_bytes());
     }
     // The one absolute stamp: nanoseconds of the host's monotonic clock.
-    line.set("dispatched", exchange.dispatched);
-    line.nest("stamps", |line| {
-        for (name, stamp) in stamps(joined) {
+    line.set(key!("dispatched"), exchange.dispatched);
+    line.nest(key!("stamps"), |line| {
+        for (key, stamp) in stamps(seen) {
             // Those that were not reached are absent.
             if let Some(stamp) = stamp {
-                line.set(name, stamp.since(exchange.dispatched));
+                line.set(key, stamp.since(exchange.dispatched));
             }
         }
     });
-    line.set("deltas", exchange.tokens.len());
-    line.set("chunks", exchange.chunks);
+    line.set(key!("deltas"), exchange.tokens.len());
+    line.set(key!("chunks"), exchange.chunks);
     if let Some(usage) = exchange.usage {
-        line.set("usage", usage);
+        line.set(key!("usage"), usage);
     }
-    line.set("joined", joined.hop.is_some());
-    line.nest("figures", |line| {
+    line.set(key!("joined"), hop.is_some());
+    line.nest(key!("figures"), |line| {
         for (metric, sum, _) in sums.values().filter(|(metric, ..)| !metric.is_per_delta()) {
             // What comes once is its own sum.
             if let Ok(nanos) = i64::try_from(sum) {
-                line.set(metric.name(), nanos);
+                line.set(metric.key(), nanos);
             }
         }
     });
-    line.nest("means", |line| {
+    line.nest(key!("means"), |line| {
         for (metric, sum, count) in sums.values().filter(|(metric, ..)| metric.is_per_delta()) {
-            line.set(metric.name(), sum as f64 / count as f64);
+            line.set(metric.key(), sum as f64 / count as f64);
         }
     });
 }
@@ -113,31 +113,35 @@ struct HandlingLine {
     decoded: i64,
 }
 
-fn stamps(joined: &JoinedExchange) -> [(&'static str, Option<Stamp>); 15] {
-    let JoinedExchange { exchange, hop } = joined;
-    let hop = hop.as_ref();
+fn stamps(Seen { exchange, hop }: Seen<'_>) -> [(Key, Option<Stamp>); 15] {
     [
-        ("intended", Some(exchange.intended)),
-        ("resolved", exchange.resolved),
-        ("transport_connected", exchange.transport_connected),
-        ("connected", exchange.connected),
-        ("written", exchange.written),
-        ("head", exchange.head),
-        ("first_token", exchange.tokens.first().map(|mark| mark.at)),
-        ("last_token", exchange.tokens.last().map(|mark| mark.at)),
-        ("end", exchange.end),
-        ("in_head", hop.map(|hop| hop.in_head)),
-        ("in_body", hop.map(|hop| hop.in_body)),
-        ("up_written", hop.and_then(|hop| hop.up_written)),
+        (key!("intended"), Some(exchange.intended)),
+        (key!("resolved"), exchange.resolved),
+        (key!("transport_connected"), exchange.transport_connected),
+        (key!("connected"), exchange.connected),
+        (key!("written"), exchange.written),
+        (key!("head"), exchange.head),
         (
-            "up_first_token",
+            key!("first_token"),
+            exchange.tokens.first().map(|mark| mark.at),
+        ),
+        (
+            key!("last_token"),
+            exchange.tokens.last().map(|mark| mark.at),
+        ),
+        (key!("end"), exchange.end),
+        (key!("in_head"), hop.map(|hop| hop.in_head)),
+        (key!("in_body"), hop.map(|hop| hop.in_body)),
+        (key!("up_written"), hop.and_then(|hop| hop.up_written)),
+        (
+            key!("up_first_token"),
             hop.and_then(|hop| hop.up_token.first().copied()),
         ),
         (
-            "out_first_token",
+            key!("out_first_token"),
             hop.and_then(|hop| hop.out_token.first().copied()),
         ),
-        ("up_end", hop.and_then(|hop| hop.up_end)),
+        (key!("up_end"), hop.and_then(|hop| hop.up_end)),
     ]
 }
 
@@ -153,25 +157,25 @@ impl Sums {
             .map(|(metric, &(sum, count))| (metric, sum, count))
     }
 
-    pub(super) fn of(joined: &JoinedExchange) -> Self {
-        let mut sums = Self::default();
-        derive_into(&joined.exchange, joined.hop.as_ref(), &mut sums);
-        sums
+    /// Takes those of an exchange in place of what was there.
+    pub(super) fn become_those_of(&mut self, seen: Seen<'_>) {
+        *self = Self::default();
+        derive_into(seen.exchange, seen.hop, self);
     }
 
-    /// Those of `joined`, whose figures `recorder` and `sample` take in the same go.
-    pub(super) fn booked(
-        joined: &JoinedExchange,
+    /// The same; `recorder` and `sample` take its figures in the same go.
+    pub(super) fn book(
+        &mut self,
+        seen: Seen<'_>,
         recorder: &mut Recorder,
         sample: &mut CellSample,
-    ) -> Self {
-        let JoinedExchange { exchange, hop } = joined;
-        let mut sums = Self::default();
-        recorder.count(exchange, hop.as_ref());
-        let mut of_block = Both(sample, &mut sums);
-        derive_into(exchange, hop.as_ref(), &mut Both(recorder, &mut of_block));
+    ) {
+        let Seen { exchange, hop } = seen;
+        *self = Self::default();
+        recorder.count(exchange, hop);
+        let mut of_block = Both(sample, self);
+        derive_into(exchange, hop, &mut Both(recorder, &mut of_block));
         sample.exchange_is_over();
-        sums
     }
 }
 
@@ -188,15 +192,14 @@ impl Figures for Sums {
 }
 
 /// Every delta's stamps, written as they are read off the exchange: a reply may have a million.
-struct TokenLines<'a>(&'a JoinedExchange);
+struct TokenLines<'a>(Seen<'a>);
 
 impl Serialize for TokenLines<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let JoinedExchange { exchange, hop } = self.0;
+        let Seen { exchange, hop } = self.0;
         let since = |stamp: &Stamp| stamp.since(exchange.dispatched);
-        let of_hop = |stamps: fn(&HopExchange) -> &[Stamp], k: usize| {
-            stamps(hop.as_ref()?).get(k).map(since)
-        };
+        let of_hop =
+            |stamps: fn(&HopExchange) -> &[Stamp], k: usize| stamps(hop?).get(k).map(since);
         serializer.collect_seq(exchange.tokens.iter().enumerate().map(|(k, mark)| {
             TokenLine {
                 at: since(&mark.at),

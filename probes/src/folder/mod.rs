@@ -30,7 +30,7 @@ pub use replay::RecordedRun;
 pub use turns::Turns;
 
 use crate::cell::CellSample;
-use crate::join::JoinedExchange;
+use crate::join::Seen;
 use crate::metric::Metric;
 use crate::record::{Cell, Parts, RunRecord};
 use crate::recorder::Recorder;
@@ -67,6 +67,8 @@ pub struct RunFolder {
     exchanges: BufWriter<File>,
     /// Room for a line of them.
     line: Vec<u8>,
+    /// The row that the last ones were of, and its name in them.
+    row: Option<(Row, String)>,
     logs: BTreeMap<Metric, File>,
 }
 
@@ -102,6 +104,7 @@ impl RunFolder {
                 File::create(&exchanges).map_err(writing(&exchanges))?,
             ),
             line: Vec::new(),
+            row: None,
             logs: BTreeMap::new(),
         };
         replace_json(&manifest, record)?;
@@ -123,12 +126,12 @@ impl RunFolder {
     /// # Errors
     ///
     /// [`FolderError::Write`].
-    pub fn append_exchanges(
+    pub fn append_exchanges<'a>(
         &mut self,
         row: Row,
-        exchanges: &[JoinedExchange],
+        exchanges: impl IntoIterator<Item = impl Into<Seen<'a>>>,
     ) -> Result<(), FolderError> {
-        self.append(row, exchanges, Sums::of)
+        self.append(row, exchanges, |seen, sums| sums.become_those_of(seen))
     }
 
     /// Adds these lines, and books the exchanges with `recorder` and `sample` as their `finish` does: all three take the
@@ -137,30 +140,36 @@ impl RunFolder {
     /// # Errors
     ///
     /// [`FolderError::Write`]; the exchanges from the one that could not be written on may not be booked then.
-    pub fn book_exchanges(
+    pub fn book_exchanges<'a>(
         &mut self,
         row: Row,
-        exchanges: &[JoinedExchange],
+        exchanges: impl IntoIterator<Item = impl Into<Seen<'a>>>,
         recorder: &mut Recorder,
         sample: &mut CellSample,
     ) -> Result<(), FolderError> {
-        self.append(row, exchanges, |joined| {
-            Sums::booked(joined, recorder, sample)
+        self.append(row, exchanges, |seen, sums| {
+            sums.book(seen, recorder, sample);
         })
     }
 
-    fn append(
+    fn append<'a>(
         &mut self,
         row: Row,
-        exchanges: &[JoinedExchange],
-        mut sums: impl FnMut(&JoinedExchange) -> Sums,
+        exchanges: impl IntoIterator<Item = impl Into<Seen<'a>>>,
+        mut fill: impl FnMut(Seen<'a>, &mut Sums),
     ) -> Result<(), FolderError> {
         let keep = self.tokens == TokenStamps::Keep;
-        let mut append = || -> io::Result<()> {
-            for joined in exchanges {
-                let sums = sums(joined);
+        let named = self.row.take().filter(|(of, _)| *of == row);
+        let (_, name) = self
+            .row
+            .insert(named.unwrap_or_else(|| (row, row.to_string())));
+        let mut sums = Sums::default();
+        let append = || -> io::Result<()> {
+            for seen in exchanges {
+                let seen: Seen<'a> = seen.into();
+                fill(seen, &mut sums);
                 let (file, text) = (&mut self.exchanges, &mut self.line);
-                exchange_line::write(file, text, row, joined, &sums, keep)?;
+                exchange_line::write(file, text, name, seen, &sums, keep)?;
             }
             Ok(())
         };

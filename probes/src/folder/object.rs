@@ -1,9 +1,8 @@
 //! A JSON object as it is written, member by member: one for each exchange, whose names are our own and need no look.
 
-use std::fmt::Display;
-use std::io::Write;
-
 use serde::Serialize;
+
+use crate::key::Key;
 
 /// An object without its end.
 pub(super) struct Object<'a>(&'a mut Vec<u8>);
@@ -16,21 +15,25 @@ impl<'a> Object<'a> {
     }
 
     /// Adds a member. A number that JSON does not know is null.
-    pub(super) fn set(&mut self, name: &'static str, value: impl Serialize) {
-        self.name(name);
+    #[inline]
+    pub(super) fn set(&mut self, key: Key, value: impl Serialize) {
+        self.name(key);
         serde_json::to_writer(&mut *self.0, &value)
             .expect("numbers, words and structs of them are always JSON");
     }
 
     /// Adds a text that needs no escapes.
-    pub(super) fn say(&mut self, name: &'static str, text: impl Display) {
-        self.name(name);
-        write!(self.0, "\"{text}\"").expect("memory takes all that is written to it");
+    #[inline]
+    pub(super) fn say(&mut self, key: Key, text: &[u8]) {
+        self.name(key);
+        self.0.push(b'"');
+        self.0.extend_from_slice(text);
+        self.0.push(b'"');
     }
 
     /// Adds an object with what `fill` adds to it.
-    pub(super) fn nest(&mut self, name: &'static str, fill: impl FnOnce(&mut Object<'_>)) {
-        self.name(name);
+    pub(super) fn nest(&mut self, key: Key, fill: impl FnOnce(&mut Object<'_>)) {
+        self.name(key);
         let mut inner = Object::begin(self.0);
         fill(&mut inner);
         inner.end();
@@ -41,33 +44,31 @@ impl<'a> Object<'a> {
         self.0.push(b'}');
     }
 
-    fn name(&mut self, name: &'static str) {
-        let before: &[u8] = match self.0.last() {
-            Some(b'{') => b"\"",
-            _ => b",\"",
-        };
-        self.0.extend_from_slice(before);
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
+    #[inline]
+    fn name(&mut self, Key(key): Key) {
+        let is_first = self.0.last() == Some(&b'{');
+        let key = &key.as_bytes()[usize::from(is_first)..];
+        self.0.extend_from_slice(key);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::key;
 
     #[test]
     fn members_follow_one_another_and_may_be_objects() {
         let mut text = Vec::new();
         let mut object = Object::begin(&mut text);
-        object.nest("none", |_| {});
-        object.set("number", -7);
-        object.nest("some", |inner| {
-            inner.say("row", "ws/full");
-            inner.set("mean", 0.5);
-            inner.set("beyond", f64::NAN);
+        object.nest(key!("none"), |_| {});
+        object.set(key!("number"), -7);
+        object.nest(key!("some"), |inner| {
+            inner.say(key!("row"), b"ws/full");
+            inner.set(key!("mean"), 0.5);
+            inner.set(key!("beyond"), f64::NAN);
         });
-        object.set("is", true);
+        object.set(key!("is"), true);
         object.end();
         let wanted = r#"{"none":{},"number":-7,"some":{"row":"ws/full","mean":0.5,"beyond":null},"is":true}"#;
         assert_eq!(String::from_utf8(text).unwrap(), wanted);

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::exchange::{Exchange, FailureKind, HopExchange, Outcome};
+use crate::join::JoinedExchange;
 use crate::row::{State, Transport};
 use crate::samples::{RowSketch, book, cell, cell_exchanges, exchange, hop, run};
 
