@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tokenlag_dialect::Dialect;
-use tokenlag_loadgen::{Asking, Limits, Progress, Prompts, Shared, Stop, WordCount, Workload};
+use tokenlag_loadgen::{Asking, Form, Limits, Progress, Prompts, Shared, Stop, WordCount, Workload};
 
 /// Sessions of so many turns, whose replies have `output` tokens each.
 pub fn shared(
@@ -14,7 +14,7 @@ pub fn shared(
     stop: Stop,
 ) -> Shared {
     Shared {
-        asking: Asking {
+        form: Form::of(Asking {
             dialect,
             model: "scripted".to_owned(),
             tool_calls: false,
@@ -22,7 +22,7 @@ pub fn shared(
             ignore_eos: true,
             store: false,
             extra: serde_json::Map::new(),
-        },
+        }),
         prompts: Prompts {
             seed,
             workload: Workload {

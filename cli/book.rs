@@ -358,7 +358,7 @@ fn complete(exchanges: &[Exchange]) -> HashSet<TraceId> {
 }
 
 impl Sink for Book {
-    fn session_ended(&mut self, exchanges: Vec<Exchange>) {
+    fn finished(&mut self, exchanges: Vec<Exchange>) {
         match self.handing {
             Handing::BetweenCells => {
                 // The cell's end will say why.
@@ -376,6 +376,13 @@ impl Sink for Book {
                     self.alarm.stopper.stop();
                 }
             }
+        }
+    }
+
+    fn spent(&mut self) -> Vec<Exchange> {
+        match &self.desk {
+            Desk::Open(writer) => writer.spent(),
+            Desk::Closed(_) | Desk::Between => Vec::new(),
         }
     }
 }

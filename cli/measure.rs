@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, bail};
 use tokenlag_loadgen::warmup::{self, Calibrated, Warmed};
-use tokenlag_loadgen::{Campaign, Ended, Lane, Progress, Prompts, Shared, WordCount};
+use tokenlag_loadgen::{Campaign, Ended, Form, Lane, Progress, Prompts, Shared, WordCount};
 use tokenlag_probes::folder::{RunFolder, TokenStamps};
 use tokenlag_probes::{Clock, Host, MonoClock, Report, RunRecord, Seeds, clock};
 
@@ -218,7 +218,7 @@ impl Run<'_> {
 
     fn shared(&self, progress: Rc<Progress>, alarm: &Alarm) -> Shared {
         Shared {
-            asking: self.plan.asking(self.model.clone()),
+            form: Form::of(self.plan.asking(self.model.clone())),
             prompts: Prompts {
                 seed: self.plan.seed,
                 workload: self.plan.workload,

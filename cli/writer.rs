@@ -16,7 +16,7 @@ use crate::ledger::{Closing, Ledger};
 
 /// Entries that may wait: more than come between two looks for them, at any rate. Where the disk is slower than the load, the load
 /// waits for it, and its lateness shows.
-const WAITING: usize = 4_096;
+const WAITING: usize = 1_024;
 /// Deltas that may wait in them, beyond which none is added: 40 bytes each, and 16 more where they are joined.
 const WAITING_DELTAS: u64 = 1 << 20;
 /// How long the disk may take none of what waits, until the run ends for it.
@@ -30,9 +30,16 @@ const NAP: Duration = Duration::from_millis(20);
 /// Entries between two looks at the clock, whether a checkpoint is due.
 const ROUND: u64 = 256;
 
+/// Lists of exchanges that were written and may wait to be used anew.
+const SPENT: usize = 4;
+/// Marks that such an exchange has room for at most.
+const SPENT_MARKS: usize = 1_024;
+
 /// The writing thread.
 pub struct Writer {
     entries: SyncSender<Entry>,
+    /// Exchanges that were written: memory that comes from the thread that measures goes back to it.
+    spent: Receiver<Vec<Exchange>>,
     thread: JoinHandle<(Ledger, anyhow::Result<()>)>,
     waiting: Arc<Waiting>,
     patience: Duration,
@@ -87,18 +94,20 @@ impl Writer {
 
     fn with_patience(ledger: Ledger, patience: Duration) -> anyhow::Result<Self> {
         let (entries, given) = sync_channel(WAITING);
+        let (give_back, spent) = sync_channel(SPENT);
         let waiting = Arc::new(Waiting::default());
         let shared = waiting.clone();
         let thread = thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
                 let mut ledger = ledger;
-                let kept = keep(&mut ledger, &given, &shared);
+                let kept = keep(&mut ledger, &given, &give_back, &shared);
                 (ledger, kept)
             })
             .context("cannot start the thread that writes")?;
         Ok(Self {
             entries,
+            spent,
             thread,
             waiting,
             patience,
@@ -128,6 +137,11 @@ impl Writer {
             self.thread.thread().unpark();
             thread::park_timeout(PAUSE);
         }
+    }
+
+    /// Some exchanges that were written, for their memory; none where none are there.
+    pub fn spent(&self) -> Vec<Exchange> {
+        self.spent.try_recv().unwrap_or_default()
     }
 
     /// Ends a cell, and waits until everything that was given so far is written. Gives whether the run's intervals are as
@@ -197,7 +211,12 @@ impl Patience {
     }
 }
 
-fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>, waiting: &Waiting) -> anyhow::Result<()> {
+fn keep(
+    ledger: &mut Ledger,
+    entries: &Receiver<Entry>,
+    give_back: &SyncSender<Vec<Exchange>>,
+    waiting: &Waiting,
+) -> anyhow::Result<()> {
     for round in 1.. {
         let entry = entries.try_recv();
         let deltas = entry.as_ref().map_or(0, Entry::deltas);
@@ -208,13 +227,11 @@ fn keep(ledger: &mut Ledger, entries: &Receiver<Entry>, waiting: &Waiting) -> an
                 order,
                 at,
             }) => ledger.cell_starts(row, block, order, at),
-            Ok(Entry::Finished(exchanges)) => {
-                let alone = |exchange| JoinedExchange {
-                    exchange,
-                    hop: None,
-                };
-                let exchanges: Vec<_> = exchanges.into_iter().map(alone).collect();
+            Ok(Entry::Finished(mut exchanges)) => {
                 ledger.enter(&exchanges)?;
+                exchanges.retain(|it| it.tokens.capacity() <= SPENT_MARKS);
+                // Where enough of them wait, their memory is freed.
+                let _ = give_back.try_send(exchanges);
             }
             Ok(Entry::Joined(exchanges)) => ledger.enter(&exchanges)?,
             Ok(Entry::CellEnded(closing, done)) => {

@@ -8,7 +8,7 @@ use tokenlag_dialect::Dialect;
 use tokenlag_dialect::responses::TextDelta;
 use tokenlag_loadgen::conversation::{Conversation, Said};
 use tokenlag_loadgen::prompt::nonce;
-use tokenlag_loadgen::{Asking, Phase, Preset, Prompts, WordCount};
+use tokenlag_loadgen::{Asking, Form, Phase, Preset, Prompts, WordCount};
 use tokenlag_probes::{Place, State};
 
 const SEED: u64 = 7;
@@ -52,7 +52,7 @@ pub fn session(content: Content) -> Vec<Turn> {
         workload,
         count: COUNT,
     };
-    let asking = Asking {
+    let form = Form::of(Asking {
         dialect: Dialect::Responses,
         model: "stories".to_owned(),
         tool_calls: workload.tool_calls,
@@ -60,9 +60,9 @@ pub fn session(content: Content) -> Vec<Turn> {
         ignore_eos: true,
         store: true,
         extra: serde_json::Map::new(),
-    };
-    let mut full = Conversation::new(&asking, State::Full);
-    let mut new = Conversation::new(&asking, State::Incremental);
+    });
+    let mut full = Conversation::new(&form, State::Full);
+    let mut new = Conversation::new(&form, State::Incremental);
     let source = source();
     let mut read = 0;
     let nonce = nonce(SEED, Phase::Measured, 0);

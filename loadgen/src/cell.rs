@@ -87,16 +87,24 @@ pub struct CellEnd {
 
 /// Who takes what sessions leave, while their cell goes on.
 pub trait Sink {
-    /// Takes a session's finished exchanges. It is called on the thread that measures: nothing may be computed or
-    /// written here.
-    fn session_ended(&mut self, exchanges: Vec<Exchange>);
+    /// Takes the finished exchanges of a session, or of several that ended together. It is called on the thread that measures:
+    /// nothing may be computed or written here.
+    fn finished(&mut self, exchanges: Vec<Exchange>);
+
+    /// Some of what was taken, once nobody needs it any more: others are begun in its memory.
+    fn spent(&mut self) -> Vec<Exchange> {
+        Vec::new()
+    }
 }
 
 impl Sink for Vec<Exchange> {
-    fn session_ended(&mut self, exchanges: Vec<Exchange>) {
+    fn finished(&mut self, exchanges: Vec<Exchange>) {
         self.extend(exchanges);
     }
 }
+
+/// What a session's task gives back: its finished exchanges, how it ended, and its channel.
+pub(crate) type AtHome = (Vec<Exchange>, SessionEnd, Channel);
 
 /// Different troubles that are told apart; a run in which everything fails differently needs no more to be understood.
 const TROUBLES: usize = 16;
@@ -159,7 +167,7 @@ pub(crate) struct Running<'a, S> {
     pub(crate) name: CellName,
     sink: &'a mut S,
     /// Of an open loop.
-    pub(crate) sessions: JoinSet<(SessionEnd, Channel)>,
+    pub(crate) sessions: JoinSet<AtHome>,
     /// Before what sessions have to do between turns.
     pub(crate) gate: Rc<Gate>,
     /// Channels that are idle and may be used again.
@@ -218,8 +226,13 @@ impl<S: Sink> Running<'_, S> {
                 () = places.arrived() => None,
                 left = occupied.join_next() => Some(left),
             };
-            for (end, done) in places.take_home() {
-                self.take_end(end);
+            let home = places.take_home();
+            if !home.exchanges.is_empty() {
+                self.sink.finished(home.exchanges);
+                places.reuse(|| self.sink.spent());
+            }
+            for (end, done) in home.ends {
+                self.end.take(end);
                 done.into_iter().for_each(|channel| self.close(channel));
             }
             match left {
@@ -252,22 +265,18 @@ impl<S: Sink> Running<'_, S> {
         any
     }
 
-    pub(crate) fn take_home(&mut self, home: Result<(SessionEnd, Channel), JoinError>) {
-        let Some((end, channel)) = returned(home) else {
+    pub(crate) fn take_home(&mut self, home: Result<AtHome, JoinError>) {
+        let Some((exchanges, end, channel)) = returned(home) else {
             return;
         };
-        self.take_end(end);
+        self.sink.finished(exchanges);
+        self.end.take(end);
         match self.plan.connections {
             Connections::Pooled => self.idle.push(channel),
             Connections::PerSession => self.close(channel),
             // Others may still use it.
             Connections::Shared => {}
         }
-    }
-
-    fn take_end(&mut self, mut end: SessionEnd) {
-        self.sink.session_ended(std::mem::take(&mut end.exchanges));
-        self.end.take(end);
     }
 
     /// Says goodbye beside what goes on. A peer that does not answer in time is left without.

@@ -1,38 +1,19 @@
 //! One session's conversation as request bodies: what each turn sends, and what it learns from the reply.
 
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use tokenlag_dialect::responses::Completed;
 use tokenlag_dialect::responses::request::user_message;
 use tokenlag_dialect::{Dialect, Framing, SseSplitter};
 use tokenlag_probes::State;
 
-/// What every request of a run asks for, whatever its prompt.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Asking {
-    /// The API.
-    pub dialect: Dialect,
-    /// The model's name.
-    pub model: String,
-    /// Later turns bring what a tool returned (Responses API; elsewhere it is a user's message, since their servers' templates
-    /// differ in what they make of a tool's).
-    pub tool_calls: bool,
-    /// Sampling seed.
-    pub seed: u64,
-    /// Ask the model to go on to `output` tokens whatever it says (vLLM's and llama-server's `ignore_eos`).
-    pub ignore_eos: bool,
-    /// Ask for responses to be kept, so that a later turn can go on from them (Responses API). All rows that are compared
-    /// ask the same: what keeping costs is then in none of the differences.
-    pub store: bool,
-    /// Further members of every body; they replace ours of the same name.
-    pub extra: Map<String, Value>,
-}
+use crate::asking::{Form, push_own_name, push_value};
 
 /// A conversation in the making.
 #[derive(Debug)]
 pub struct Conversation<'a> {
-    asking: &'a Asking,
+    form: &'a Form,
     state: State,
     /// Input items (Responses) or messages (chat) so far; for completions, one string.
     history: Vec<Box<RawValue>>,
@@ -40,6 +21,9 @@ pub struct Conversation<'a> {
     /// Turns that are over.
     turns: u32,
 }
+
+/// What lies around a prompt, and a little more.
+const AROUND: usize = 160;
 
 /// What a reply left for the next turn.
 #[derive(Debug, Default)]
@@ -52,9 +36,9 @@ pub struct Said<'a> {
 
 impl<'a> Conversation<'a> {
     /// A conversation before its first turn. Only the Responses API can be `incremental`.
-    pub fn new(asking: &'a Asking, state: State) -> Self {
+    pub fn new(form: &'a Form, state: State) -> Self {
         Self {
-            asking,
+            form,
             state,
             history: Vec::new(),
             previous: None,
@@ -64,36 +48,20 @@ impl<'a> Conversation<'a> {
 
     /// The body of the turn whose new input is `input`, and which asks for `output` tokens.
     pub fn body(&self, input: &str, output: u32) -> Vec<u8> {
-        let asking = self.asking;
-        let mut body = Members::begin(&asking.extra, self.room(input));
-        body.set("model", &asking.model);
-        body.set("stream", true);
-        body.set("temperature", 0);
-        body.set("seed", asking.seed);
-        if asking.ignore_eos {
-            body.set("ignore_eos", true);
+        let mut json = Vec::with_capacity(self.room(input));
+        self.form.write(&mut json, output);
+        if let Some(previous) = &self.previous
+            && self.form.may_name("previous_response_id")
+        {
+            push_own_name(&mut json, "previous_response_id");
+            push_value(&mut json, previous);
         }
-        match asking.dialect {
-            Dialect::Responses => {
-                body.set("max_output_tokens", output);
-                body.set("store", asking.store);
-                if let Some(previous) = &self.previous {
-                    body.set("previous_response_id", previous);
-                }
-            }
-            // The last two are read, not asked in; their requests look like a chat's.
-            Dialect::Chat | Dialect::Completions | Dialect::Anthropic | Dialect::Ollama => {
-                let include_usage = true;
-                body.set("max_tokens", output);
-                body.set("stream_options", StreamOptions { include_usage });
-            }
-        }
-        self.prompt(input, body.end())
+        self.prompt(input, json)
     }
 
     /// Takes a turn's input and its reply into the history.
     pub fn advance(&mut self, input: &str, said: &Said<'_>) {
-        match (self.asking.dialect, self.state) {
+        match (self.form.asking().dialect, self.state) {
             (Dialect::Responses, State::Incremental) => {
                 self.previous = Completed::parse(said.terminal).map(|completed| completed.id);
             }
@@ -119,7 +87,7 @@ impl<'a> Conversation<'a> {
     /// A turn's own input items. A tool's result follows the call that it answers, which no server could know otherwise: the
     /// models that are measured with answer in text, whatever they are asked.
     fn items(&self, input: &str) -> Vec<Box<RawValue>> {
-        match self.asking.tool_calls && self.turns > 0 {
+        match self.form.asking().tool_calls && self.turns > 0 {
             true => tool_call(self.turns, input).into(),
             false => vec![user_message(input)],
         }
@@ -128,19 +96,19 @@ impl<'a> Conversation<'a> {
     /// How many bytes a body with `input` takes, most likely.
     fn room(&self, input: &str) -> usize {
         let history: usize = self.history.iter().map(|item| item.get().len() + 1).sum();
-        history + input.len() + input.len() / 8 + FIELDS
+        history + input.len() + input.len() / 8 + self.form.size() + AROUND
     }
 
     /// Adds the member that carries the prompt to an object that lacks its end. What was said before is spliced in as it is, so
     /// that a long history is not parsed and built anew at each turn.
     fn prompt(&self, input: &str, mut json: Vec<u8>) -> Vec<u8> {
-        let name = match self.asking.dialect {
+        let name = match self.form.asking().dialect {
             Dialect::Responses => "input",
             Dialect::Chat | Dialect::Anthropic | Dialect::Ollama => "messages",
             Dialect::Completions => "prompt",
         };
         push_own_name(&mut json, name);
-        if self.asking.dialect == Dialect::Completions {
+        if self.form.asking().dialect == Dialect::Completions {
             let earlier = self.history.iter();
             let mut prompt: String = earlier
                 .filter_map(|part| serde_json::from_str::<String>(part.get()).ok())
@@ -153,7 +121,7 @@ impl<'a> Conversation<'a> {
                 json.extend_from_slice(item.get().as_bytes());
                 json.push(b',');
             }
-            match self.asking.dialect {
+            match self.form.asking().dialect {
                 Dialect::Responses => {
                     for item in self.items(input) {
                         json.extend_from_slice(item.get().as_bytes());
@@ -161,75 +129,17 @@ impl<'a> Conversation<'a> {
                     }
                     json.pop();
                 }
-                _ => push_value(&mut json, &message("user", input)),
+                _ => {
+                    json.extend_from_slice(br#"{"role":"user","content":"#);
+                    push_value(&mut json, input);
+                    json.push(b'}');
+                }
             }
             json.push(b']');
         }
         json.push(b'}');
         json
     }
-}
-
-/// What the members other than the prompt take, and a little more.
-const FIELDS: usize = 320;
-
-/// An object that is being written. What the user's own members name is theirs.
-struct Members<'a> {
-    json: Vec<u8>,
-    theirs: &'a Map<String, Value>,
-}
-
-impl<'a> Members<'a> {
-    fn begin(theirs: &'a Map<String, Value>, room: usize) -> Self {
-        let mut json = Vec::with_capacity(room);
-        json.push(b'{');
-        Self { json, theirs }
-    }
-
-    fn set(&mut self, name: &'static str, value: impl Serialize) {
-        if self.theirs.is_empty() || !self.theirs.contains_key(name) {
-            push_own_name(&mut self.json, name);
-            push_value(&mut self.json, &value);
-        }
-    }
-
-    /// The object with the user's members, but for its end.
-    fn end(mut self) -> Vec<u8> {
-        for (name, value) in self.theirs {
-            push_name(&mut self.json, name);
-            push_value(&mut self.json, value);
-        }
-        self.json
-    }
-}
-
-/// A further member's name, after the brace that begins the object or another member.
-fn push_name(json: &mut Vec<u8>, name: &str) {
-    if json.last() != Some(&b'{') {
-        json.push(b',');
-    }
-    push_value(json, name);
-    json.push(b':');
-}
-
-/// The same for a name that needs no escapes.
-fn push_own_name(json: &mut Vec<u8>, name: &'static str) {
-    let before: &[u8] = match json.last() {
-        Some(b'{') => b"\"",
-        _ => b",\"",
-    };
-    json.extend_from_slice(before);
-    json.extend_from_slice(name.as_bytes());
-    json.extend_from_slice(b"\":");
-}
-
-fn push_value(json: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    serde_json::to_writer(json, value).expect("values with names of text are always JSON");
-}
-
-#[derive(Serialize)]
-struct StreamOptions {
-    include_usage: bool,
 }
 
 #[derive(Serialize)]

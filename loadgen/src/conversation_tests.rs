@@ -1,6 +1,9 @@
 //! What each turn sends, in every dialect and state.
 
+use serde_json::Map;
+
 use super::*;
+use crate::asking::Asking;
 
 fn asking(dialect: Dialect) -> Asking {
     Asking {
@@ -22,12 +25,12 @@ const TERMINAL: &[u8] = br#"{"type":"response.completed","response":{"id":"resp_
 
 #[test]
 fn full_resends_every_item_and_incremental_names_the_response() {
-    let asking = asking(Dialect::Responses);
+    let form = Form::of(asking(Dialect::Responses));
     let said = Said {
         terminal: TERMINAL,
         bytes: b"",
     };
-    let mut full = Conversation::new(&asking, State::Full);
+    let mut full = Conversation::new(&form, State::Full);
     full.advance("one", &said);
     let body = parsed(&full.body("two", 8));
     let input = body["input"].as_array().unwrap();
@@ -38,7 +41,7 @@ fn full_resends_every_item_and_incremental_names_the_response() {
     assert_eq!(body["max_output_tokens"], 8);
     assert_eq!(body.get("previous_response_id"), None);
 
-    let mut incremental = Conversation::new(&asking, State::Incremental);
+    let mut incremental = Conversation::new(&form, State::Incremental);
     incremental.advance("one", &said);
     let body = parsed(&incremental.body("two", 8));
     assert_eq!(body["input"].as_array().unwrap().len(), 1);
@@ -47,16 +50,16 @@ fn full_resends_every_item_and_incremental_names_the_response() {
 
 #[test]
 fn a_tools_result_follows_its_call_in_either_state() {
-    let asking = Asking {
+    let form = Form::of(Asking {
         tool_calls: true,
         ..asking(Dialect::Responses)
-    };
+    });
     let said = Said {
         terminal: TERMINAL,
         bytes: b"",
     };
     for (state, earlier) in [(State::Full, 3), (State::Incremental, 0)] {
-        let mut conversation = Conversation::new(&asking, state);
+        let mut conversation = Conversation::new(&form, state);
         let first = parsed(&conversation.body("task", 8));
         assert_eq!(first["input"][0]["type"], "message", "{state}");
         conversation.advance("task", &said);
@@ -80,12 +83,12 @@ fn a_tools_result_follows_its_call_in_either_state() {
 #[test]
 fn every_row_of_a_run_asks_alike_for_storage() {
     for store in [false, true] {
-        let asking = Asking {
+        let form = Form::of(Asking {
             store,
             ..asking(Dialect::Responses)
-        };
+        });
         for state in [State::Full, State::Incremental] {
-            let body = parsed(&Conversation::new(&asking, state).body("x", 8));
+            let body = parsed(&Conversation::new(&form, state).body("x", 8));
             assert_eq!(body["store"], store, "{state}");
         }
     }
@@ -93,7 +96,7 @@ fn every_row_of_a_run_asks_alike_for_storage() {
 
 #[test]
 fn chat_and_completions_carry_what_was_said() {
-    let chat = asking(Dialect::Chat);
+    let chat = Form::of(asking(Dialect::Chat));
     let mut conversation = Conversation::new(&chat, State::Full);
     let said = Said {
         terminal: b"[DONE]",
@@ -105,7 +108,7 @@ fn chat_and_completions_carry_what_was_said() {
     assert_eq!(body["messages"][2]["content"], "two");
     assert_eq!(body["stream_options"]["include_usage"], true);
 
-    let completions = asking(Dialect::Completions);
+    let completions = Form::of(asking(Dialect::Completions));
     let mut conversation = Conversation::new(&completions, State::Full);
     let said = Said {
         terminal: b"[DONE]",
@@ -123,7 +126,8 @@ fn extra_members_replace_ours() {
     let mut asking = asking(Dialect::Responses);
     asking.extra.insert("temperature".to_owned(), 1.into());
     asking.extra.insert("top_k".to_owned(), 5.into());
-    let body = parsed(&Conversation::new(&asking, State::Full).body("x", 8));
+    let form = Form::of(asking);
+    let body = parsed(&Conversation::new(&form, State::Full).body("x", 8));
     assert_eq!(body["temperature"], 1);
     assert_eq!(body["top_k"], 5);
 }

@@ -48,8 +48,11 @@ pub struct Kit {
     /// The stop, and the limit of each exchange.
     pub heed: Heed,
     /// The last reply's decoder, whose buffers the next one uses.
-    decoder: Option<(Dialect, Framing, Decoder)>,
+    decoder: Kept,
 }
+
+/// A decoder, and what replies it is for; none after a reply that was not read to its end.
+type Kept = Option<(Dialect, Framing, Decoder)>;
 
 impl Kit {
     /// For exchanges that may take as long as `limit` each, until the run is stopped. Needs a runtime with timers.
@@ -61,19 +64,16 @@ impl Kit {
     }
 }
 
-/// The kept decoder, or a new one where the kept one is for other replies.
-fn decoder(
-    kept: &mut Option<(Dialect, Framing, Decoder)>,
-    dialect: Dialect,
-    framing: Framing,
-) -> Decoder {
-    match kept.take() {
-        Some((its, also_its, mut decoder)) if (its, also_its) == (dialect, framing) => {
-            decoder.reset();
-            decoder
-        }
-        _ => Decoder::for_replies(dialect, framing),
+/// The kept decoder at a reply's start, or a new one in its place where it is for other replies.
+fn decoder(kept: &mut Kept, dialect: Dialect, framing: Framing) -> &mut Decoder {
+    let fits = |&(its, also_its, _): &(_, _, _)| (its, also_its) == (dialect, framing);
+    if !kept.as_ref().is_some_and(fits) {
+        *kept = None;
     }
+    let new = || (dialect, framing, Decoder::for_replies(dialect, framing));
+    let (_, _, decoder) = kept.get_or_insert_with(new);
+    decoder.reset();
+    decoder
 }
 
 /// Sends `request` and reads its reply to the end, filling in `exchange`'s stamps, usage and outcome. `None`: the run was stopped.
@@ -104,6 +104,10 @@ pub async fn drive(
             )),
         )
         .await;
+    if !matches!(ended, Ok(Ok(()))) {
+        // It may hold half of an event, however large.
+        *decoder = None;
+    }
     let (outcome, trouble) = match ended {
         Ok(Ok(())) => (Outcome::Complete, None),
         Ok(Err(trouble)) => (trouble.outcome, Some(trouble.message)),
@@ -144,7 +148,7 @@ async fn run(
     driving: Driving<'_>,
     exchange: &mut Exchange,
     ending: &mut Ending,
-    kept: &mut Option<(Dialect, Framing, Decoder)>,
+    kept: &mut Kept,
 ) -> Result<(), Trouble> {
     let mut reply = channel.open(request).await?;
     let opening = reply.opening();
@@ -159,7 +163,7 @@ async fn run(
 
     let framing = reply.framing();
     let keep_bytes = driving.keep && needs_bytes(driving.dialect, framing);
-    let mut decoder = decoder(kept, driving.dialect, framing);
+    let decoder = decoder(kept, driving.dialect, framing);
     let mut read = None;
     while let Some(chunk) = reply.next().await? {
         if read.replace(chunk.ordinal) != Some(chunk.ordinal) {
@@ -213,8 +217,8 @@ async fn run(
     if driving.keep {
         ending.terminal.extend_from_slice(terminal);
     }
-    if terminal.len() <= SHORT_TERMINAL {
-        *kept = Some((driving.dialect, framing, decoder));
+    if terminal.len() > SHORT_TERMINAL {
+        *kept = None;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! Everything runs on one thread: call it within a current-thread runtime.
 
 pub mod arrivals;
+pub mod asking;
 pub mod campaign;
 pub mod cell;
 pub mod conversation;
@@ -28,9 +29,9 @@ pub mod warmup;
 pub mod workload;
 
 pub use arrivals::Arrivals;
+pub use asking::{Asking, Form};
 pub use campaign::{Campaign, Ended, Observer};
 pub use cell::{CellEnd, CellName, CellPlan, Connections, Sink};
-pub use conversation::Asking;
 pub use endpoint::{Endpoint, Limits};
 pub use progress::Progress;
 pub use prompt::{Phase, Prompts, WordCount};

@@ -83,18 +83,29 @@ impl<S: Sink> Running<'_, S> {
             serial: self.name.first_serial + self.end.sessions,
             due: Some(due),
         };
-        session::prepare(&self.shared, &self.lane, name, self.plan.turns)
+        session::prepare(&self.shared, &self.lane, name, self.plan.turns, None)
     }
 
     fn start(&mut self, prepared: Prepared) {
         self.end.sessions += 1;
         let (shared, lane) = (self.shared.clone(), self.lane.clone());
         let (channel, gate) = (self.channel(), self.gate.clone());
+        let turns = self.plan.turns;
         // The runtime moves a task's future many times before it stays; a boxed one it does not copy.
         self.sessions.spawn_local(Box::pin(async move {
             let mut kit = Kit::new(&shared.stop, shared.limits.exchange);
-            let end = session::run(&shared, &lane, prepared, &channel, &gate, &mut kit).await;
-            (end, channel)
+            let mut exchanges = session::room(turns);
+            let session = session::run(
+                &shared,
+                &lane,
+                prepared,
+                &channel,
+                &gate,
+                &mut kit,
+                &mut exchanges,
+            );
+            let end = session.await;
+            (exchanges, end, channel)
         }));
     }
 

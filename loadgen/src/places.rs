@@ -5,10 +5,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokenlag_channel::Channel;
-use tokenlag_probes::{Clock, MonoClock, Stamp};
+use tokenlag_probes::{Clock, Exchange, MonoClock, Stamp};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::cell::{CellName, CellPlan, Connections};
 use crate::drive::Kit;
@@ -29,12 +31,43 @@ pub(crate) struct Places {
     channel: Option<Channel>,
     /// Sessions begun.
     begun: Cell<u64>,
-    home: RefCell<Vec<Home>>,
-    arrived: Notify,
+    home: RefCell<Home>,
+    /// Exchanges that are over, for their memory.
+    spent: RefCell<Vec<Exchange>>,
+    /// The first is there, of those that come home together.
+    first: Notify,
+    /// Enough are.
+    enough: Notify,
 }
 
-/// A session that is over, with the connections that nobody uses again.
-pub(crate) type Home = (SessionEnd, Option<Channel>);
+/// Sessions that come home together are so many at most: whoever takes them is woken once for all of them.
+const TOGETHER: usize = 64;
+/// Their exchanges have about so many deltas at most.
+const DELTAS_TOGETHER: usize = 1 << 13;
+/// How long the first of them waits for others, at most.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// Sessions that are over.
+#[derive(Default)]
+pub(crate) struct Home {
+    /// Their finished exchanges.
+    pub(crate) exchanges: Vec<Exchange>,
+    /// How each of them ended, with the connections that nobody uses again.
+    pub(crate) ends: Vec<(SessionEnd, Option<Channel>)>,
+    /// Deltas of the exchanges.
+    deltas: usize,
+}
+
+impl Home {
+    /// Room for as many as came home last time.
+    fn with_room_of(other: &Self) -> Self {
+        Self {
+            exchanges: Vec::with_capacity(other.exchanges.len()),
+            ends: Vec::with_capacity(other.ends.len()),
+            deltas: 0,
+        }
+    }
+}
 
 impl Places {
     /// Places of the cell that `name` names, at which nobody is yet.
@@ -55,7 +88,9 @@ impl Places {
             channel,
             begun: Cell::new(0),
             home: RefCell::default(),
-            arrived: Notify::new(),
+            spent: RefCell::default(),
+            first: Notify::new(),
+            enough: Notify::new(),
         }
     }
 
@@ -69,10 +104,12 @@ impl Places {
     pub(crate) async fn occupy(self: Rc<Self>) -> Option<Channel> {
         let mut kit = Kit::new(&self.shared.stop, self.shared.limits.exchange);
         let mut kept = None;
+        let mut exchanges = session::room(self.plan.turns);
         loop {
             self.gate.pass().await;
             let Some(name) = self.next() else { break };
-            let prepared = session::prepare(&self.shared, &self.lane, name, self.plan.turns);
+            let spent = self.spent.borrow_mut().pop();
+            let prepared = session::prepare(&self.shared, &self.lane, name, self.plan.turns, spent);
             let channel = kept.take().unwrap_or_else(|| self.channel());
             let session = session::run(
                 &self.shared,
@@ -81,6 +118,7 @@ impl Places {
                 &channel,
                 &self.gate,
                 &mut kit,
+                &mut exchanges,
             );
             let end = session.await;
             let done = match self.plan.connections {
@@ -92,10 +130,25 @@ impl Places {
                 // Others may still use it.
                 Connections::Shared => None,
             };
-            self.home.borrow_mut().push((end, done));
-            self.arrived.notify_one();
+            self.come_home(&mut exchanges, end, done);
         }
         kept
+    }
+
+    fn come_home(&self, exchanges: &mut Vec<Exchange>, end: SessionEnd, done: Option<Channel>) {
+        let mut home = self.home.borrow_mut();
+        if home.ends.is_empty() {
+            self.first.notify_one();
+        }
+        let deltas = exchanges.iter().map(|it| it.tokens.len());
+        home.deltas += deltas.sum::<usize>();
+        // A connection is not left open longer than it is used.
+        let waits_for_none = done.is_some();
+        home.exchanges.append(exchanges);
+        home.ends.push((end, done));
+        if waits_for_none || home.ends.len() == TOGETHER || home.deltas >= DELTAS_TOGETHER {
+            self.enough.notify_one();
+        }
     }
 
     /// The channel of a session that starts.
@@ -127,13 +180,24 @@ impl Places {
         self.begun.get()
     }
 
-    /// Returns once a session came home.
+    /// Returns when sessions came home: once they are enough, or the first of them has waited for others.
     pub(crate) async fn arrived(&self) {
-        self.arrived.notified().await;
+        self.first.notified().await;
+        let _ = timeout(GATHERING, self.enough.notified()).await;
+    }
+
+    /// Begins exchanges in the memory of those that `spent` gives, where there are none left of those that it gave before.
+    pub(crate) fn reuse(&self, spent: impl FnOnce() -> Vec<Exchange>) {
+        let mut left = self.spent.borrow_mut();
+        if left.is_empty() {
+            *left = spent();
+        }
     }
 
     /// The sessions that came home since the last time.
-    pub(crate) fn take_home(&self) -> Vec<Home> {
-        self.home.take()
+    pub(crate) fn take_home(&self) -> Home {
+        let mut home = self.home.borrow_mut();
+        let room = Home::with_room_of(&home);
+        std::mem::replace(&mut home, room)
     }
 }

@@ -3,6 +3,8 @@
 //! The nonce keeps a row from finding another row's prompt in the backend's prefix cache. It has the same number of
 //! digits for all, each standing alone, so that tokenizers make the same number of tokens of it.
 
+use std::ops::Deref;
+
 use serde::{Deserialize, Serialize};
 use tokenlag_probes::Place;
 
@@ -110,7 +112,7 @@ impl Prompts {
 
 /// The nonce of the `serial`-th session of a run: eight digits with spaces between. No two of the first ten million
 /// sessions of a phase have the same one, and the phases differ in the first digit.
-pub fn nonce(seed: u64, phase: Phase, serial: u64) -> String {
+pub fn nonce(seed: u64, phase: Phase, serial: u64) -> Nonce {
     const WARMUPS: u64 = 10_000_000;
     const MEASURED: u64 = 90_000_000;
     // A stride that shares no factor with either count visits every number once; near the golden ratio of the
@@ -122,13 +124,28 @@ pub fn nonce(seed: u64, phase: Phase, serial: u64) -> String {
         Phase::Warmup => step(WARMUPS),
         Phase::Measured => WARMUPS + step(MEASURED),
     };
-    let mut digits = [b' '; 15];
+    let mut digits = [b' '; NONCE];
     let mut left = number;
     for digit in digits.iter_mut().rev().step_by(2) {
         *digit = b'0' + (left % 10) as u8;
         left /= 10;
     }
-    digits.map(char::from).iter().collect()
+    Nonce(digits)
+}
+
+/// A nonce's length in bytes.
+const NONCE: usize = 15;
+
+/// A session's first words: every session has some, and they take no memory of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Nonce([u8; NONCE]);
+
+impl Deref for Nonce {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits and spaces are ASCII")
+    }
 }
 
 #[cfg(test)]

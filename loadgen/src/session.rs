@@ -9,12 +9,13 @@ use std::rc::Rc;
 use tokenlag_channel::{Ask, Channel, ChannelError, Request};
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, Stamp};
 
-use crate::conversation::{Asking, Conversation, Said};
+use crate::asking::Form;
+use crate::conversation::{Conversation, Said};
 use crate::drive::{Driving, Ending, Kit, drive};
 use crate::endpoint::{Endpoint, Limits};
 use crate::gate::Gate;
 use crate::progress::Progress;
-use crate::prompt::{Phase, Prompts, nonce};
+use crate::prompt::{Nonce, Phase, Prompts, nonce};
 use crate::seeds::trace_id;
 use crate::stop::Stop;
 
@@ -27,7 +28,7 @@ const FORESEEN_TURNS: u32 = 64;
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// What every request asks.
-    pub asking: Asking,
+    pub form: Form,
     /// What it says.
     pub prompts: Prompts,
     /// How long it may take.
@@ -76,11 +77,9 @@ pub struct SessionName {
     pub due: Option<Stamp>,
 }
 
-/// What a session leaves.
+/// How a session ended.
 #[derive(Debug, Default)]
 pub struct SessionEnd {
-    /// Its finished exchanges in order, failed ones too.
-    pub exchanges: Vec<Exchange>,
     /// What went wrong, in words; a session ends at its first failure.
     pub trouble: Option<String>,
     /// Turns that were not begun because an earlier one failed.
@@ -93,7 +92,7 @@ pub struct SessionEnd {
 pub struct Prepared {
     name: SessionName,
     turns: u32,
-    nonce: String,
+    nonce: Nonce,
     input: String,
     first: Turn,
 }
@@ -105,12 +104,18 @@ struct Turn {
     request: Result<Request, ChannelError>,
 }
 
-/// Prepares a session of `turns` turns.
-pub fn prepare(shared: &Shared, lane: &Lane, name: SessionName, turns: u32) -> Prepared {
+/// Prepares a session of `turns` turns, whose first exchange may lie in the memory of one that is `spent`.
+pub fn prepare(
+    shared: &Shared,
+    lane: &Lane,
+    name: SessionName,
+    turns: u32,
+    spent: Option<Exchange>,
+) -> Prepared {
     let nonce = nonce(shared.prompts.seed, name.phase, name.serial);
-    let conversation = Conversation::new(&shared.asking, lane.row.state);
+    let conversation = Conversation::new(&shared.form, lane.row.state);
     let input = shared.prompts.input(place(name, 0), &nonce);
-    let first = ready(shared, lane, place(name, 0), &conversation, &input);
+    let first = ready(shared, lane, place(name, 0), &conversation, &input, spent);
     Prepared {
         name,
         turns,
@@ -120,7 +125,13 @@ pub fn prepare(shared: &Shared, lane: &Lane, name: SessionName, turns: u32) -> P
     }
 }
 
-/// Runs a session over `channel`, from now on. In a closed loop its later turns are made one session at a time.
+/// Room for the exchanges of a session of so many turns.
+pub(crate) fn room(turns: u32) -> Vec<Exchange> {
+    Vec::with_capacity(turns.min(FORESEEN_TURNS) as usize)
+}
+
+/// Runs a session over `channel`, from now on, and adds its finished exchanges to `exchanges` in order, failed ones too. In a
+/// closed loop its later turns are made one session at a time.
 pub(crate) async fn run(
     shared: &Shared,
     lane: &Lane,
@@ -128,6 +139,7 @@ pub(crate) async fn run(
     channel: &Channel,
     gate: &Gate,
     kit: &mut Kit,
+    exchanges: &mut Vec<Exchange>,
 ) -> SessionEnd {
     let Prepared {
         name,
@@ -136,21 +148,26 @@ pub(crate) async fn run(
         mut input,
         first,
     } = prepared;
-    let mut end = SessionEnd {
-        exchanges: Vec::with_capacity(turns.min(FORESEEN_TURNS) as usize),
-        ..SessionEnd::default()
+    let way = Way {
+        shared,
+        lane,
+        channel,
     };
-    let mut conversation = Conversation::new(&shared.asking, lane.row.state);
+    let mut end = SessionEnd::default();
+    let mut conversation = Conversation::new(&shared.form, lane.row.state);
     let mut due = name.due;
     let mut ahead = Some(first);
     for turn in 0..turns {
-        let prepared = ahead.take().unwrap_or_else(|| {
+        let Turn { exchange, request } = ahead.take().unwrap_or_else(|| {
             input = shared.prompts.input(place(name, turn), &nonce);
-            ready(shared, lane, place(name, turn), &conversation, &input)
+            ready(shared, lane, place(name, turn), &conversation, &input, None)
         });
         let last = turn + 1 == turns;
-        let ended = one_turn(shared, lane, prepared, due, channel, !last, kit).await;
-        let Some((exchange, ending)) = ended else {
+        // It is filled in where it stays: it is large.
+        exchanges.push(exchange);
+        let exchange = exchanges.last_mut().expect("it was put there just now");
+        let Some(ending) = way.take(request, due, exchange, !last, kit).await else {
+            exchanges.pop();
             end.cancelled = true;
             break;
         };
@@ -158,7 +175,6 @@ pub(crate) async fn run(
         shared.progress.finished(complete);
         // An open loop's later turns are due at the end of the one before.
         due = due.and(exchange.end);
-        end.exchanges.push(exchange);
         if !complete {
             end.trouble = ending.trouble;
             end.skipped = turns - turn - 1;
@@ -192,6 +208,7 @@ fn ready(
     place: Place,
     conversation: &Conversation<'_>,
     input: &str,
+    spent: Option<Exchange>,
 ) -> Turn {
     let output = shared.prompts.output(place);
     let trace = trace_id(shared.prompts.seed, lane.index, place);
@@ -206,50 +223,59 @@ fn ready(
     let marks = output as usize + SPARE_MARKS;
     // The moments are those of the dispatch, which is to come.
     let (intended, dispatched) = (Stamp::default(), Stamp::default());
+    let exchange = match spent {
+        Some(spent) => Exchange::begin_in(spent, trace, place, intended, dispatched, marks),
+        None => Exchange::begin(trace, place, intended, dispatched, marks),
+    };
     Turn {
-        exchange: Exchange::begin(trace, place, intended, dispatched, marks),
+        exchange,
         request: Request::render(lane.row.transport, &ask),
     }
 }
 
-/// `None`: the run was stopped.
-async fn one_turn(
-    shared: &Shared,
-    lane: &Lane,
-    turn: Turn,
-    due: Option<Stamp>,
-    channel: &Channel,
-    keep: bool,
-    kit: &mut Kit,
-) -> Option<(Exchange, Ending)> {
-    let Turn {
-        mut exchange,
-        request,
-    } = turn;
-    // New connections over UDP take turns: whoever waits for one was not sent yet, and is as late as the generator is.
-    let ready = match request {
-        Ok(mut request) => {
-            let turn = kit.heed.unless_stopped(pin!(channel.turn())).await?;
-            turn.and_then(|turn| channel.address(&mut request).map(|()| (request, turn)))
-        }
-        Err(error) => Err(error),
-    };
-    exchange.dispatched = MonoClock.now();
-    exchange.intended = due.unwrap_or(exchange.dispatched);
-    let driving = Driving {
-        dialect: shared.asking.dialect,
-        keep,
-        stamping: &lane.endpoint.dial.stamping,
-    };
-    let ending = match ready {
-        Ok((request, _turn)) => drive(channel, &request, driving, &mut exchange, kit).await?,
-        Err(error) => {
-            exchange.outcome = Outcome::Failed(error.kind());
-            Ending {
-                trouble: Some(error.to_string()),
-                ..Ending::default()
+/// Where a session's turns go.
+struct Way<'a> {
+    shared: &'a Shared,
+    lane: &'a Lane,
+    channel: &'a Channel,
+}
+
+impl Way<'_> {
+    /// Sends a turn's `request` and fills in its `exchange`; what the next turn needs is kept where there is one. `None`: the run
+    /// was stopped.
+    async fn take(
+        &self,
+        request: Result<Request, ChannelError>,
+        due: Option<Stamp>,
+        exchange: &mut Exchange,
+        keep: bool,
+        kit: &mut Kit,
+    ) -> Option<Ending> {
+        let channel = self.channel;
+        // New connections over UDP take turns: whoever waits for one was not sent yet, and is as late as the generator is.
+        let ready = match request {
+            Ok(mut request) => {
+                let turn = kit.heed.unless_stopped(pin!(channel.turn())).await?;
+                turn.and_then(|turn| channel.address(&mut request).map(|()| (request, turn)))
+            }
+            Err(error) => Err(error),
+        };
+        exchange.dispatched = MonoClock.now();
+        exchange.intended = due.unwrap_or(exchange.dispatched);
+        let driving = Driving {
+            dialect: self.shared.form.asking().dialect,
+            keep,
+            stamping: &self.lane.endpoint.dial.stamping,
+        };
+        match ready {
+            Ok((request, _turn)) => drive(channel, &request, driving, exchange, kit).await,
+            Err(error) => {
+                exchange.outcome = Outcome::Failed(error.kind());
+                Some(Ending {
+                    trouble: Some(error.to_string()),
+                    ..Ending::default()
+                })
             }
         }
-    };
-    Some((exchange, ending))
+    }
 }

@@ -7,7 +7,7 @@ use tokenlag_channel::{Ask, Request};
 use tokenlag_probes::{Clock, Exchange, MonoClock, Outcome, Place, Row, State};
 
 use crate::arrivals::Arrivals;
-use crate::cell::{self, CellName, CellPlan, Connections};
+use crate::cell::{self, CellName, CellPlan};
 use crate::conversation::Conversation;
 use crate::drive::{Driving, Kit, drive};
 use crate::prompt::{Phase, WordCount, nonce};
@@ -48,7 +48,6 @@ pub enum Calibrated {
 /// Sends two prompts of different length over `lane` and compares their `usage`. `serial` numbers the first of their
 /// sessions among the warm-ups; two are used.
 pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated {
-    let asking = &shared.asking;
     let channel = lane.channel();
     let mut kit = Kit::new(&shared.stop, shared.limits.exchange);
     let mut points = Vec::new();
@@ -56,8 +55,8 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
         let failed = |reason: String| Calibrated::Failed { words, reason };
         let serial = serial + at as u64;
         let nonce = nonce(shared.prompts.seed, Phase::Warmup, serial);
-        let body =
-            Conversation::new(asking, State::Full).body(&shared.prompts.probe(words, &nonce), 1);
+        let body = Conversation::new(&shared.form, State::Full)
+            .body(&shared.prompts.probe(words, &nonce), 1);
         let place = Place {
             block: u32::MAX,
             session: at as u32,
@@ -77,7 +76,7 @@ pub async fn calibrate(shared: &Shared, lane: &Lane, serial: u64) -> Calibrated 
             Err(error) => return failed(error.to_string()),
         };
         let driving = Driving {
-            dialect: asking.dialect,
+            dialect: shared.form.asking().dialect,
             keep: false,
             stamping: &lane.endpoint.dial.stamping,
         };
@@ -118,11 +117,14 @@ pub struct Warmed {
     pub row: Row,
     /// Exchanges that completed.
     pub completed: usize,
+    /// Connections that they opened.
+    pub connections: u64,
     /// What went wrong, in words, and how often.
     pub troubles: BTreeMap<String, u64>,
 }
 
-/// Runs `sessions` unrecorded sessions on each row, as many side by side as the measured cells will.
+/// Runs `sessions` unrecorded sessions on each row, as many side by side as the measured cells will, and over such connections
+/// as theirs: a path that none of them took is not warm.
 pub async fn warm(
     shared: &Rc<Shared>,
     lanes: &[Rc<Lane>],
@@ -136,7 +138,7 @@ pub async fn warm(
         sessions: Some(sessions),
         duration: None,
         turns: plan.turns.min(WARMUP_TURNS),
-        connections: Connections::PerSession,
+        connections: plan.connections,
     };
     let mut warmed = Vec::with_capacity(lanes.len());
     for (order, lane) in lanes.iter().enumerate() {
@@ -154,6 +156,7 @@ pub async fn warm(
         warmed.push(Warmed {
             row: lane.row,
             completed: end.completed(),
+            connections: end.counters.connections_opened,
             troubles: end.troubles,
         });
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::{backend, check_order, closed, lane, proxy, run, shared};
 use tokenlag_channel::tls::ClientTls;
+use tokenlag_loadgen::warmup::warm;
 use tokenlag_loadgen::{BaseUrl, CellPlan, Connections, Lane};
 use tokenlag_probes::{Exchange, FailureKind, Outcome, State, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -127,6 +128,24 @@ async fn eight_sessions_share_one_connection_in_clear_and_inside_tls() {
             .await;
         }
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_warm_up_shares_connections_where_the_cells_will() {
+    let backend = backend();
+    within(async {
+        let (addresses, _) = proxy(&backend);
+        let rows = [row(addresses.listen.port(), State::Full)];
+        let (shared, _stopper) = shared(1, PATIENCE);
+        for (plan, connections) in [(side_by_side(4, 1), 1), (closed(4, 1), 4)] {
+            let warmed = warm(&shared, &rows, &plan, 4, 0).await;
+            let [row] = &warmed[..] else {
+                panic!("{warmed:?}")
+            };
+            assert_eq!((row.completed, row.connections), (4, connections));
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -4,8 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use support::{backend, check_order, closed, direct, run, shared};
-use tokenlag_loadgen::{Arrivals, CellPlan, Connections, Rate};
+use support::{FIRST, backend, check_order, closed, direct, run, shared};
+use tokenlag_loadgen::cell::run_into;
+use tokenlag_loadgen::{Arrivals, CellPlan, Connections, Rate, Sink};
 use tokenlag_probes::{Clock, Exchange, FailureKind, MonoClock, Outcome, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -113,6 +114,55 @@ async fn connections_belong_to_sessions_or_to_a_pool() {
         assert_eq!(backend.connections(), made, "{transport} {connections:?}");
         assert_eq!(end.counters.connections_opened, made);
         assert_eq!(shared.progress.complete(), 12);
+    }
+}
+
+/// How many exchanges came each time.
+#[derive(Default)]
+struct Calls {
+    counts: Vec<usize>,
+    spent: Vec<Exchange>,
+    given_back: usize,
+}
+
+impl Sink for Calls {
+    fn finished(&mut self, exchanges: Vec<Exchange>) {
+        self.counts.push(exchanges.len());
+        for exchange in &exchanges {
+            check_order(exchange);
+            assert_eq!(exchange.tokens.len(), 20);
+            assert_eq!(exchange.handling.len(), 20);
+        }
+        self.spent = exchanges;
+    }
+
+    fn spent(&mut self) -> Vec<Exchange> {
+        self.given_back += self.spent.len();
+        std::mem::take(&mut self.spent)
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn sessions_that_end_together_come_home_together_and_leave_their_memory_to_others() {
+    let backend = backend();
+    let lane = direct(&backend, Transport::Http);
+    let (shared, _stopper) = shared(1, PATIENCE);
+    for (concurrency, sessions) in [(40, 200), (1, 4)] {
+        let plan = CellPlan {
+            concurrency,
+            connections: Connections::Pooled,
+            ..closed(sessions, 1)
+        };
+        let mut calls = Calls::default();
+        let end = run_into(shared.clone(), lane.clone(), plan, FIRST, &mut calls).await;
+        assert_eq!(end.sessions, sessions);
+        assert_eq!(calls.counts.iter().sum::<usize>() as u64, sessions);
+        assert!(calls.given_back > 0, "{:?}", calls.counts);
+        match concurrency {
+            // A reply takes longer than one that is there waits for others.
+            1 => assert_eq!(calls.counts, [1; 4]),
+            _ => assert!(calls.counts.len() < sessions as usize, "{:?}", calls.counts),
+        }
     }
 }
 

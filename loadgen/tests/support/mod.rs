@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokenlag_dialect::Dialect;
 use tokenlag_loadgen::{
-    Arrivals, Asking, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Lane, Limits,
-    Phase, Progress, Prompts, Shared, Stop, Stopper, WordCount, Workload, cell, stop,
+    Arrivals, Asking, BaseUrl, CellEnd, CellName, CellPlan, Connections, Endpoint, Form, Lane,
+    Limits, Phase, Progress, Prompts, Shared, Stop, Stopper, WordCount, Workload, cell, stop,
 };
 use tokenlag_probes::{Exchange, Row, State, Transport};
 use tokenlag_proxy::{Addresses, Proxy, ProxyOptions, UpstreamApi};
@@ -54,7 +54,7 @@ pub fn shared_asking(input: u32, exchange: Duration) -> (Rc<Shared>, Stopper) {
 
 fn shared_with(turns: u32, exchange: Duration, stop: Stop) -> Shared {
     Shared {
-        asking: Asking {
+        form: Form::of(Asking {
             dialect: Dialect::Responses,
             model: "scripted".to_owned(),
             tool_calls: false,
@@ -62,7 +62,7 @@ fn shared_with(turns: u32, exchange: Duration, stop: Stop) -> Shared {
             ignore_eos: true,
             store: true,
             extra: serde_json::Map::new(),
-        },
+        }),
         prompts: Prompts {
             seed: SEED,
             workload: Workload {
