@@ -10,11 +10,12 @@ mod table;
 
 use nix::sys::signal::Signal;
 use tokenlag_probes::{RunFolder, Verdict};
+use tokenlag_profiling::{Silence, silence};
 
 pub use row::{RowProfile, Spent};
 pub use sampling::{Carrier, End, Place, Profiler, Wanted};
 
-use crate::args::profile::ProfileArgs;
+use crate::args::profile::{ProfileArgs, Sampler};
 use crate::args::values::Output;
 use crate::compare::{self, Done};
 use crate::exit::Exit;
@@ -100,13 +101,33 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<Exit> {
         .flat_map(|row| &row.ends)
         .all(|end| end.samples == 0)
     {
-        output::error(
-            "not one sample was taken: the run used hardly any CPU time; give it more load or a longer --duration",
-        );
+        let unseen_ns = profiles.iter().map(RowProfile::unseen_ns).sum();
+        output::error(&not_one(unseen_ns, wanted));
         return Ok(Exit::Failed);
     }
     let allowed = args.compare.output.allow_untrusted;
     Ok(output::exit(report, &[], allowed))
+}
+
+/// Why there is no sample of so much CPU time.
+fn not_one(unseen_ns: u64, wanted: Wanted) -> String {
+    let seconds = unseen_ns as f64 / 1e9;
+    match (
+        silence::is_clear(unseen_ns, wanted.hertz()),
+        wanted.sampler,
+    ) {
+        (false, _) => {
+            "not one sample was taken: the run used hardly any CPU time; give it more load or a longer --duration".to_owned()
+        }
+        (true, Sampler::Own) => format!(
+            "not one sample was taken of {seconds:.1} s of CPU time: {}",
+            Silence::of_this_process()
+        ),
+        (true, Sampler::Perf) => format!(
+            "not one sample was taken of {seconds:.1} s of CPU time: perf recorded none; see whether perf record -e cpu-clock -p PID works \
+             here for a process of yours, or leave out --sampler perf"
+        ),
+    }
 }
 
 /// Leaves of the run's verdict what says something of its profiles: they have no intervals over blocks.

@@ -5,7 +5,7 @@ use std::{mem, thread};
 
 use anyhow::Context;
 use tokenlag_loadgen::BaseUrl;
-use tokenlag_profiling::sampler::HERTZ;
+use tokenlag_profiling::sampler::{self, HERTZ};
 use tokenlag_profiling::{Sampled, Sampling, SamplingError, Stacks, protobuf};
 use tokio::select;
 use tokio::sync::oneshot;
@@ -109,7 +109,8 @@ impl Own {
 /// # Errors
 /// It is not.
 pub async fn try_out() -> anyhow::Result<()> {
-    beside(|| Sampling::start(HERTZ)?.finish()).await.map(drop)
+    let tried = beside(sampler::try_out).await;
+    tried.context("cannot sample the load generator; mend that, or have --sampler perf")
 }
 
 /// Does what takes time on a thread of its own, so that this one hears Ctrl-C meanwhile, and is not charged for it.

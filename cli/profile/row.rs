@@ -87,13 +87,23 @@ impl RowProfile {
     }
 
     /// CPU time that a sample of this end stands for, by what the system booked, in nanoseconds; `None` where it did not tell, or
-    /// there are no samples. A process that works in short bursts is interrupted less often than its CPU time says: the kernel looks
-    /// at its ticks alone, and gives one signal for however many are due.
+    /// told of none though there are samples, or there are no samples. A process that works in short bursts is interrupted less often
+    /// than its CPU time says: the kernel looks at its ticks alone, and gives one signal for however many are due.
     pub fn booked_ns(&self, end: End) -> Option<f64> {
-        let booked = self.booked.get(&end).filter(|it| it.tokens > 0)?;
+        let booked = self.booked.get(&end)?;
+        if booked.tokens == 0 || booked.cpu_ns == 0 {
+            return None;
+        }
         let samples = self.ends.get(&end).map_or(0, Stacks::total);
         let per_token = booked.cpu_ns as f64 / booked.tokens as f64;
         (samples > 0).then(|| per_token * self.tokens as f64 / samples as f64)
+    }
+
+    /// CPU time that was booked for ends of which there is not one sample, in nanoseconds.
+    pub fn unseen_ns(&self) -> u64 {
+        let unseen = (self.booked.iter())
+            .filter(|(end, _)| self.ends.get(end).is_none_or(|it| it.total() == 0));
+        unseen.fold(0, |sum, (_, booked)| sum.saturating_add(booked.cpu_ns))
     }
 }
 
@@ -207,6 +217,7 @@ mod tests {
         assert_eq!(profile.tokens, 4);
         assert_eq!(profile.booked_ns(End::Proxy), Some(1_000.0));
         assert_eq!(profile.booked_ns(End::Client), None, "no samples");
+        assert_eq!(profile.unseen_ns(), 2, "the client's");
         let mut unknown = RowProfile::new(Row::HTTP_FULL);
         let carriers = [carrier(End::Proxy, None)];
         unknown.add(
@@ -216,5 +227,15 @@ mod tests {
             &spent(1, &[]),
         );
         assert_eq!(unknown.booked_ns(End::Proxy), None);
+        let mut nothing = RowProfile::new(Row::HTTP_FULL);
+        let carriers = [carrier(End::Proxy, Some(20))];
+        nothing.add(
+            vec![(End::Proxy, stacks(8))],
+            &[exchange(Outcome::Complete)],
+            &carriers,
+            &spent(0, &[(20, 0)]),
+        );
+        // Samples that stand for nothing have no price.
+        assert_eq!(nothing.booked_ns(End::Proxy), None);
     }
 }

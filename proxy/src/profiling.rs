@@ -1,7 +1,7 @@
 //! Profiles of this process on the admin endpoint, taken while it carries traffic: one at a time, for a bounded time, and not
 //! on an address that others can reach.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,8 @@ use tokenlag_probes::clock::{Clock, MonoClock, Stamp, wall_clock};
 use tokenlag_profiling::protobuf::Span;
 use tokenlag_profiling::sampler::HERTZ;
 use tokenlag_profiling::{
-    Sampled, Sampling, SamplingError, Stacks, Title, flamegraph, protobuf, sampler, tidy,
+    Sampled, Sampling, SamplingError, Silence, Stacks, Title, flamegraph, protobuf, sampler,
+    silence, tidy,
 };
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
@@ -40,6 +41,8 @@ pub(crate) struct Profiling {
     public: bool,
     /// What was started, and waits to be stopped.
     started: RefCell<Option<Started>>,
+    /// CPU time since the last sample came, in nanoseconds at the usual rate: that of several short profiles may have been due one.
+    unseen_ns: Cell<u64>,
 }
 
 struct Started {
@@ -73,6 +76,8 @@ struct Taken {
     /// Samples in a second of CPU time, as they came.
     hertz: f64,
     span: Span,
+    /// CPU time that the process used meanwhile, in nanoseconds; `None` where the system does not tell.
+    used_ns: Option<u64>,
 }
 
 /// What is asked for.
@@ -135,7 +140,24 @@ impl Profiling {
         }
         let begun = begun(wanted.hertz).await?;
         sleep(Duration::from_secs(wanted.seconds)).await;
-        resolved(begun, wanted).await
+        let taken = resolved(begun, wanted).await?;
+        self.look(&taken, wanted)?;
+        Ok(taken)
+    }
+
+    /// Refuses a profile without a sample where the process used so much CPU time that there would be one.
+    fn look(&self, taken: &Taken, wanted: Wanted) -> Result<(), Answer> {
+        let usual = f64::from(HERTZ);
+        let used_ns = taken.used_ns.unwrap_or(0) as f64 * wanted.hertz as f64 / usual;
+        let unseen_ns = match taken.stacks.total() {
+            0 => self.unseen_ns.get().saturating_add(used_ns as u64),
+            _ => 0,
+        };
+        self.unseen_ns.set(unseen_ns);
+        match silence::is_clear(unseen_ns, usual) {
+            true => Err(refused(&SamplingError::Silent(Silence::of_this_process()))),
+            false => Ok(()),
+        }
     }
 
     /// Begins a profile that [`Profiling::stop`] ends, or that is given up after its seconds.
@@ -176,6 +198,7 @@ impl Profiling {
         // Before anything is waited for: another profile may begin meanwhile, and is not to be given up with this one's seconds.
         drop(waiting);
         let taken = resolved(begun, wanted).await?;
+        self.look(&taken, wanted)?;
         Ok(Answer::ok(OCTETS, taken.packed()))
     }
 }
@@ -221,6 +244,7 @@ fn wrong_method(right: &'static str) -> Answer {
 fn refused(error: &SamplingError) -> Answer {
     match error {
         SamplingError::Running => Answer::error(409, "Conflict", &error.to_string()),
+        SamplingError::Silent(_) => Answer::error(503, "Service Unavailable", &error.to_string()),
         error => Answer::error(500, "Internal Server Error", &error.to_string()),
     }
 }
@@ -262,6 +286,7 @@ async fn resolved(begun: Begun, wanted: Wanted) -> Result<Taken, Answer> {
         stacks,
         hertz,
         span: Span { began, lasted },
+        used_ns: used,
     })
 }
 
@@ -375,6 +400,34 @@ mod tests {
                 assert_eq!(Rc::strong_count(&profiling), 1);
             }
         });
+    }
+
+    #[test]
+    fn where_none_of_many_samples_came_the_cause_is_told() {
+        let profiling = Profiling::new(false);
+        let wanted = Wanted::read("").unwrap();
+        let taken = |samples: u64, used_ns| Taken {
+            stacks: tokenlag_profiling::folded::parse(&format!("t;f {samples}\n")).unwrap(),
+            hertz: 199.0,
+            span: Span {
+                began: wall_clock(),
+                lasted: Duration::from_secs(1),
+            },
+            used_ns: Some(used_ns),
+        };
+        let none = Taken {
+            stacks: Stacks::default(),
+            ..taken(1, 200_000_000)
+        };
+        assert!(profiling.look(&none, wanted).is_ok());
+        assert!(profiling.look(&none, wanted).is_ok());
+        assert!(profiling.look(&none, wanted).is_err(), "600 ms");
+        assert!(profiling.look(&taken(1, 0), wanted).is_ok());
+        // One sample a second is not due in 200 ms.
+        let seldom = Wanted { hertz: 1, ..wanted };
+        for _ in 0..50 {
+            assert!(profiling.look(&none, seldom).is_ok());
+        }
     }
 
     #[test]
