@@ -23,6 +23,9 @@ impl Stretch {
     }
 }
 
+/// All phases, in their order.
+pub const PHASES: [Phase; 3] = [Phase::Making, Phase::Sampling, Phase::Naming];
+
 /// What goes on while a profile is taken.
 #[derive(Clone, Copy, Debug)]
 pub enum Phase {
@@ -61,6 +64,30 @@ pub fn compared(tokens: &[Token], alone: Stretch, on: Stretch) -> Option<Compare
     is_positive.then_some(Compared { alone_on })
 }
 
+/// The same of a whole profile whose phases last so long ([`PHASES`], in any unit): each phase has the pair's own tokens, with the
+/// weight of its time. `None` where there are too few tokens while it is sampled, or none in another phase.
+pub fn whole(
+    tokens: &[Token],
+    alone: Stretch,
+    profiled: &Profiled,
+    lasts: [f64; 3],
+) -> Option<Compared> {
+    let alone = within(tokens, alone);
+    let phases = PHASES.map(|phase| within(tokens, of_phase(profiled, phase)));
+    let too_few = alone.len().min(phases[1].len()) < FEWEST;
+    if too_few || phases.iter().any(|tokens| tokens.is_empty()) {
+        return None;
+    }
+    let mut weighted = Vec::new();
+    for (tokens, lasts) in phases.into_iter().zip(lasts) {
+        let weight = lasts / tokens.len() as f64;
+        weighted.extend(tokens.iter().map(|token| (token.late, weight)));
+    }
+    let both = [percentiles(alone), weighted_percentiles(weighted)?];
+    let is_positive = both.iter().flatten().all(|nanos| *nanos > 0.0);
+    is_positive.then_some(Compared { alone_on: both })
+}
+
 /// Those of `tokens`, which are in the order of their reads, that the proxy read within a stretch.
 pub fn within(tokens: &[Token], stretch: Stretch) -> &[Token] {
     let place = |moment: Stamp| tokens.partition_point(|token| token.read < moment);
@@ -76,4 +103,19 @@ fn percentiles(tokens: &[Token]) -> [f64; 2] {
         let rank = (share * late.len() as f64).ceil() as usize;
         late[rank.max(1) - 1] as f64
     })
+}
+
+/// By nearest rank, where each value counts by its weight. `None` where there is no weight.
+fn weighted_percentiles(mut values: Vec<(i64, f64)>) -> Option<[f64; 2]> {
+    values.sort_unstable_by_key(|(late, _)| *late);
+    let sum: f64 = values.iter().map(|(_, weight)| weight).sum();
+    let at = |share: f64| {
+        let mut passed = 0.0;
+        let found = values.iter().find(|(_, weight)| {
+            passed += weight;
+            passed >= share * sum
+        });
+        found.map(|(late, _)| *late as f64)
+    };
+    Some([at(STATISTICS[0])?, at(STATISTICS[1])?])
 }

@@ -13,10 +13,12 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tokenlag_probes::clock::wall_clock;
 use tokenlag_probes::{Clock, MonoClock, Stamp};
-use tokenlag_profiling::protobuf;
+use tokenlag_profiling::{Frame, protobuf};
 
 /// Between two looks at the CPU time.
 const TICK: Duration = Duration::from_millis(20);
+/// Samples of which some are in functions of the proxy itself.
+const SAMPLES: u64 = 20;
 
 /// A proxy in a process of its own; killed when dropped.
 pub struct Sidecar {
@@ -80,6 +82,7 @@ impl Sidecar {
         assert!(status == b"200", "{}", String::from_utf8_lossy(&answer));
         let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
         let body = &answer[head.expect("a whole head") + 4..];
+        has_names(body);
         let span = protobuf::span(body).expect("a profile");
         let span = span.expect("it says when it was taken");
         // Both clocks are of one host, and nobody sets the one within a second or two.
@@ -93,6 +96,25 @@ impl Sidecar {
             answered,
         })
     }
+}
+
+/// A function of the proxy's own was sampled, under its name and with a line of its file: the build that is shipped keeps both.
+fn has_names(profile: &[u8]) {
+    let stacks = protobuf::decode(profile).expect("a profile");
+    // Of an idle moment nothing is known.
+    if stacks.total() < SAMPLES {
+        return;
+    }
+    let is_own = |frame: &Frame| {
+        let in_file = frame.file.contains("proxy/src/") && frame.line > 0;
+        in_file && frame.function.contains("proxy::")
+    };
+    let has_own = (stacks.iter()).any(|(stack, _)| stack.iter().any(|frame| is_own(frame)));
+    assert!(
+        has_own,
+        "none of the proxy's functions has a name and a line: {:?}",
+        stacks.functions().into_keys().collect::<Vec<_>>()
+    );
 }
 
 impl Drop for Sidecar {
