@@ -183,16 +183,25 @@ pub(super) fn is_same(name: &[u8], other: &[u8]) -> bool {
     if name.len() != other.len() {
         return false;
     }
-    match (name.last_chunk(), other.last_chunk()) {
-        (Some(&name_end), Some(&other_end)) => {
-            let (words, _) = name.as_chunks();
-            let (others, _) = other.as_chunks();
-            let mut pairs = words.iter().zip(others);
-            pairs.all(|(&word, &other)| lower(word) == lower(other))
-                && lower(name_end) == lower(other_end)
-        }
+    if let (Some(&end), Some(&other_end)) = (name.last_chunk(), other.last_chunk()) {
+        let (words, _) = name.as_chunks();
+        let (others, _) = other.as_chunks();
+        let mut pairs = words.iter().zip(others);
+        return pairs.all(|(&word, &other)| lower(word) == lower(other))
+            && lower(end) == lower(other_end);
+    }
+    match (short(name), short(other)) {
+        (Some(name), Some(other)) => lower(name) == lower(other),
         _ => name.eq_ignore_ascii_case(other),
     }
+}
+
+/// All of a name that has four bytes to eight: the first four and the last four.
+#[inline]
+fn short(name: &[u8]) -> Option<[u8; 8]> {
+    let [a, b, c, d] = *name.first_chunk()?;
+    let [e, f, g, h] = *name.last_chunk()?;
+    Some([a, b, c, d, e, f, g, h])
 }
 
 /// Eight bytes, the letters of ASCII among them in lower case.
@@ -254,6 +263,18 @@ mod tests {
         .into();
         marks.sort_unstable();
         assert!(marks.windows(2).all(|pair| pair[0] != pair[1]), "{marks:?}");
+    }
+
+    #[test]
+    fn names_that_differ_in_one_place_differ() {
+        for length in 0..40 {
+            let name = vec![b'a'; length];
+            for place in 0..length {
+                let mut other = name.clone();
+                other[place] = b'b';
+                assert!(!is_same(&name, &other), "{place} of {length}");
+            }
+        }
     }
 
     #[test]
