@@ -30,8 +30,8 @@ const NAP: Duration = Duration::from_millis(20);
 /// Entries between two looks at the clock, whether a checkpoint is due.
 const ROUND: u64 = 256;
 
-/// Lists of exchanges that were written and may wait to be used anew.
-const SPENT: usize = 4;
+/// Lists of exchanges that were written and may wait to be used anew: about as many as come between two looks.
+const SPENT: usize = 16;
 /// Marks that such an exchange has room for at most.
 const SPENT_MARKS: usize = 1_024;
 

@@ -159,7 +159,7 @@ impl Sums {
 
     /// Takes those of an exchange in place of what was there.
     pub(super) fn become_those_of(&mut self, seen: Seen<'_>) {
-        *self = Self::default();
+        self.0.fill((0, 0));
         derive_into(seen.exchange, seen.hop, self);
     }
 
@@ -171,7 +171,7 @@ impl Sums {
         sample: &mut CellSample,
     ) {
         let Seen { exchange, hop } = seen;
-        *self = Self::default();
+        self.0.fill((0, 0));
         recorder.count(exchange, hop);
         let mut of_block = Both(sample, self);
         derive_into(exchange, hop, &mut Both(recorder, &mut of_block));
