@@ -170,19 +170,20 @@ impl Pool {
     /// looked at: they are taken from the end and come back to it, and what is before them keeps its place.
     pub(crate) async fn look(&self) {
         let mut from = 0;
-        loop {
-            let idle = self.idle.borrow();
-            let until = idle.len().min(from + LOOKS);
-            for connection in idle.get(from..until).unwrap_or_default() {
-                connection.book_socket();
-            }
-            if until == idle.len() || until < from {
-                return;
-            }
-            drop(idle);
-            from = until;
+        while let Some(next) = self.look_from(from) {
+            from = next;
             yield_now().await;
         }
+    }
+
+    /// Looks at some from that place on; gives the place of the next, where there is one.
+    fn look_from(&self, from: usize) -> Option<usize> {
+        let idle = self.idle.borrow();
+        let until = idle.len().min(from + LOOKS);
+        for connection in idle.get(from..until).unwrap_or_default() {
+            connection.book_socket();
+        }
+        (until < idle.len()).then_some(until)
     }
 
     /// The channel that its connections are of.
