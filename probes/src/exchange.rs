@@ -444,6 +444,6 @@ mod tests {
     #[test]
     fn zero_bits_still_name_an_exchange() {
         let id = TraceId::from_bits(0);
-        assert_eq!(TraceId::from_traceparent(&id.traceparent()), Some(id));
+        assert_eq!(TraceId::from_traceparent(id.traceparent()), Some(id));
     }
 }
