@@ -190,18 +190,7 @@ pub(super) fn is_same(name: &[u8], other: &[u8]) -> bool {
         return pairs.all(|(&word, &other)| lower(word) == lower(other))
             && lower(end) == lower(other_end);
     }
-    match (short(name), short(other)) {
-        (Some(name), Some(other)) => lower(name) == lower(other),
-        _ => name.eq_ignore_ascii_case(other),
-    }
-}
-
-/// All of a name that has four bytes to eight: the first four and the last four.
-#[inline]
-fn short(name: &[u8]) -> Option<[u8; 8]> {
-    let [a, b, c, d] = *name.first_chunk()?;
-    let [e, f, g, h] = *name.last_chunk()?;
-    Some([a, b, c, d, e, f, g, h])
+    name.eq_ignore_ascii_case(other)
 }
 
 /// Eight bytes, the letters of ASCII among them in lower case.
