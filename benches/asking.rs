@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use tokenlag_dialect::Dialect;
-use tokenlag_loadgen::{Asking, Form, Limits, Progress, Prompts, Shared, Stop, WordCount, Workload};
+use tokenlag_loadgen::{
+    Asking, Form, Limits, Progress, Prompts, Shared, Stop, WordCount, Workload,
+};
 
 /// Sessions of so many turns, whose replies have `output` tokens each.
 pub fn shared(
