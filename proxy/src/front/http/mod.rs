@@ -32,6 +32,9 @@ const DOOR: &str = "http1";
 /// Room for the heads and bodies that most messages have, in bytes.
 const ROOM: usize = 1024;
 
+/// Room beyond which a reply does not keep what its request took, in bytes: it may go on for minutes.
+const MOST_ROOM: usize = 4 * ROOM;
+
 /// Serves one client connection to its end. What is large and seldom is boxed: others keep no room for it. An exchange is neither:
 /// to get it memory of its own would take longer than to write its head.
 pub(crate) async fn serve(worker: Rc<Worker>, mut connection: Box<ServerConnection>) {
@@ -162,7 +165,7 @@ async fn pass(
             return (Outcome::Failed(error.kind()), After::Close);
         }
     };
-    out.clear();
+    empty(&mut out);
     let mut outlet = HttpOutlet::new(worker, client, head, out);
     let expected = Expected {
         dialect,
@@ -170,6 +173,14 @@ async fn pass(
     };
     let relayed = relay::reply(worker, &mut inlet, expected, tap, &mut outlet).await;
     (relayed.outcome, outlet.after(relayed.outcome))
+}
+
+/// Forgets the request that was written, and what room it took beyond what most messages need.
+fn empty(out: &mut Vec<u8>) {
+    out.clear();
+    if out.capacity() > MOST_ROOM {
+        out.shrink_to(ROOM);
+    }
 }
 
 /// Passes a request on whose whole body must be known first.
@@ -223,5 +234,23 @@ async fn unread(worker: &Worker, client: &mut ServerConnection, error: &ServerEr
     match error {
         ServerError::Io(_) => Outcome::Cancelled,
         _ => Outcome::Failed(FailureKind::ClientError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_does_not_keep_the_room_of_a_large_request() {
+        let mut out = Vec::with_capacity(ROOM);
+        out.resize(64 * ROOM, b'x');
+        empty(&mut out);
+        assert!(out.is_empty() && out.capacity() <= MOST_ROOM);
+        out.resize(2 * ROOM, b'x');
+        let capacity = out.capacity();
+        empty(&mut out);
+        // To give so little back would take longer than to keep it.
+        assert!(out.is_empty() && out.capacity() == capacity);
     }
 }
