@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 /// How long the threads may take to answer. They answer between two reads of a socket.
-const PATIENCE: Duration = Duration::from_millis(250);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Questions that wait for a thread.
 const QUESTIONS: usize = 4;

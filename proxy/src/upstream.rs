@@ -1,6 +1,6 @@
 //! The upstream: where it is, and the warm connections to it that one thread keeps.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokenlag_channel::http::Connection;
@@ -106,6 +106,8 @@ pub(crate) struct Pool {
     /// Boxed, since they are handed on often.
     #[expect(clippy::vec_box, reason = "what is taken stays in its box")]
     idle: RefCell<Vec<Box<Pooled>>>,
+    /// Where among the idle ones the next look begins: the last had no time for them.
+    unseen: Cell<usize>,
     /// What its connections carried.
     total: Total,
 }
@@ -117,7 +119,8 @@ impl Pool {
             total: Total::new(dial.tls.is_some()),
             dial,
             cold: options.upstream_channel == Transport::HttpCold,
-            idle: RefCell::new(Vec::new()),
+            idle: RefCell::default(),
+            unseen: Cell::default(),
         }
     }
 
@@ -167,23 +170,32 @@ impl Pool {
     }
 
     /// Books what idle connections did below their bytes, with turns for others in between. All that lie idle meanwhile are
-    /// looked at: they are taken from the end and come back to it, and what is before them keeps its place.
-    pub(crate) async fn look(&self) {
-        let mut from = 0;
-        while let Some(next) = self.look_from(from) {
-            from = next;
-            yield_now().await;
+    /// looked at: they are taken from the end and come back to it, and what is before them keeps its place. Those for which there
+    /// was no time `until` then are the first of the next look; some are looked at in any case.
+    pub(crate) async fn look(&self, until: Stamp) {
+        let first = self.unseen.take();
+        for (mut from, end) in [(first, usize::MAX), (0, first)] {
+            while let Some(next) = self.look_from(from, end) {
+                if MonoClock.now() >= until {
+                    self.unseen.set(next);
+                    return;
+                }
+                from = next;
+                yield_now().await;
+            }
         }
     }
 
-    /// Looks at some from that place on; gives the place of the next, where there is one.
-    fn look_from(&self, from: usize) -> Option<usize> {
+    /// Looks at some from that place on, before that `end`; gives the place of the next, where there is one.
+    fn look_from(&self, from: usize, end: usize) -> Option<usize> {
         let idle = self.idle.borrow();
-        let until = idle.len().min(from + LOOKS);
-        for connection in idle.get(from..until).unwrap_or_default() {
+        let end = idle.len().min(end);
+        let next = end.min(from + LOOKS);
+        // Some may have been taken for good since that place was noted.
+        for connection in idle.get(from..next).unwrap_or_default() {
             connection.book_socket();
         }
-        (until < idle.len()).then_some(until)
+        (next < end).then_some(next)
     }
 
     /// The channel that its connections are of.
@@ -202,13 +214,15 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
-    use tokenlag_channel::tls;
+    use tokenlag_channel::{SocketWatch, tls};
 
     use super::*;
 
-    #[tokio::test]
-    async fn idle_connections_are_looked_at_with_turns_for_others_in_between() {
-        const IDLE: usize = 3 * LOOKS + 1;
+    /// More than three looks are made in a row.
+    const IDLE: usize = 3 * LOOKS + 1;
+
+    /// A pool with so many idle connections, and who watches them.
+    async fn idle_pool() -> (Pool, SocketWatch) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let upstream = format!("http://127.0.0.1:{port}").parse().unwrap();
@@ -220,8 +234,18 @@ mod tests {
             listener.accept().await.unwrap();
         }
         lent.into_iter().for_each(|connection| pool.put(connection));
-        let watch = options.stamping.watch();
+        let watch = options.stamping.watch().clone();
         assert_eq!(watch.so_far().packets_sent, 0);
+        (pool, watch)
+    }
+
+    fn in_a_minute() -> Stamp {
+        MonoClock.now() + Duration::from_secs(60)
+    }
+
+    #[tokio::test]
+    async fn idle_connections_are_looked_at_with_turns_for_others_in_between() {
+        let (pool, watch) = idle_pool().await;
         let mut seen = Vec::new();
         let others = async {
             for _ in 0..3 {
@@ -229,14 +253,35 @@ mod tests {
                 yield_now().await;
             }
         };
-        tokio::join!(biased; pool.look(), others);
+        tokio::join!(biased; pool.look(in_a_minute()), others);
         let sent = watch.so_far().packets_sent;
         seen.push(sent);
         // Each has sent its part of the handshake at least.
         assert!(seen[0] >= LOOKS as u64 && sent >= IDLE as u64, "{seen:?}");
         assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
-        pool.look().await;
+        pool.look(in_a_minute()).await;
         assert_eq!(watch.so_far().packets_sent, sent);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_has_no_time_goes_on_with_the_next() {
+        let (pool, watch) = idle_pool().await;
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            pool.look(MonoClock.now()).await;
+            seen.push(watch.so_far().packets_sent);
+        }
+        assert!(seen[0] >= LOOKS as u64, "{seen:?}");
+        assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+        // It began anew, and a place that is gone meanwhile is passed over.
+        pool.look(MonoClock.now()).await;
+        let left = pool.idle.borrow_mut().split_off(LOOKS / 2);
+        pool.look(MonoClock.now()).await;
+        assert_eq!(pool.unseen.get(), 0);
+        pool.idle.borrow_mut().extend(left);
+        // All had been looked at.
+        pool.look(in_a_minute()).await;
+        assert_eq!(watch.so_far().packets_sent, seen[3]);
     }
 
     #[test]
