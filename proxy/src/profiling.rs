@@ -145,16 +145,20 @@ impl Profiling {
         Ok(taken)
     }
 
-    /// Refuses a profile without a sample where the process used so much CPU time that there would be one.
+    /// Refuses a profile without a sample where the process used so much CPU time that there would be one. Once that is told, it
+    /// takes as much again: what is idle from then on is told that it is.
     fn look(&self, taken: &Taken, wanted: Wanted) -> Result<(), Answer> {
         let usual = f64::from(HERTZ);
-        let used_ns = taken.used_ns.unwrap_or(0) as f64 * wanted.hertz as f64 / usual;
+        // More than the usual rate is asked for at the kernel's pleasure: it gives no more than it has ticks.
+        let hertz = (wanted.hertz as f64).min(usual);
+        let used_ns = taken.used_ns.unwrap_or(0) as f64 * hertz / usual;
         let unseen_ns = match taken.stacks.total() {
             0 => self.unseen_ns.get().saturating_add(used_ns as u64),
             _ => 0,
         };
-        self.unseen_ns.set(unseen_ns);
-        match silence::is_clear(unseen_ns, usual) {
+        let is_clear = silence::is_clear(unseen_ns, usual);
+        self.unseen_ns.set(if is_clear { 0 } else { unseen_ns });
+        match is_clear {
             true => Err(refused(&SamplingError::Silent(Silence::of_this_process()))),
             false => Ok(()),
         }
@@ -415,13 +419,23 @@ mod tests {
             },
             used_ns: Some(used_ns),
         };
-        let none = Taken {
+        let none_of = |used_ns| Taken {
             stacks: Stacks::default(),
-            ..taken(1, 200_000_000)
+            ..taken(1, used_ns)
         };
+        let none = none_of(200_000_000);
         assert!(profiling.look(&none, wanted).is_ok());
         assert!(profiling.look(&none, wanted).is_ok());
         assert!(profiling.look(&none, wanted).is_err(), "600 ms");
+        // One that does nothing from then on is not told so for ever.
+        assert!(profiling.look(&none_of(1_000_000), wanted).is_ok());
+        assert!(profiling.look(&none_of(600_000_000), wanted).is_err());
+        // More are not due where more are asked for.
+        let often = Wanted {
+            hertz: sampler::MOST_HERTZ,
+            ..wanted
+        };
+        assert!(profiling.look(&none_of(480_000_000), often).is_ok());
         assert!(profiling.look(&taken(1, 0), wanted).is_ok());
         // One sample a second is not due in 200 ms.
         let seldom = Wanted { hertz: 1, ..wanted };
