@@ -281,7 +281,8 @@ impl<S: Sink> Running<'_, S> {
 
     /// Says goodbye beside what goes on. A peer that does not answer in time is left without.
     fn close(&mut self, channel: Channel) {
-        self.end.counters += channel.counters();
+        // Others are measured still: what it did below its bytes its sockets book with their end.
+        self.end.counters += channel.counted();
         while self.farewells.try_join_next().is_some() {}
         self.farewells.spawn_local(async move {
             let _ = timeout(FAREWELL, channel.close()).await;

@@ -144,9 +144,18 @@ impl Client {
     }
 
     /// What the client did so far; connections with an exchange under way are left out.
+    /// What the idle ones did below their bytes is booked, where that is watched ([`SocketWatch`]).
+    ///
+    /// [`SocketWatch`]: crate::SocketWatch
     pub fn counters(&self) -> Counters {
+        self.0.idle.borrow().iter().for_each(|idle| idle.book());
+        self.counted()
+    }
+
+    /// The same without a look at the sockets, which is a system call for each.
+    pub fn counted(&self) -> Counters {
         let idle = self.0.idle.borrow();
-        let idle = idle.iter().map(|connection| connection.counters());
+        let idle = idle.iter().map(|connection| connection.counted());
         idle.fold(self.0.past.get(), |sum, counters| sum + counters)
     }
 
@@ -179,9 +188,9 @@ impl Shared {
         self.idle.borrow_mut().push(connection);
     }
 
-    /// Keeps the counters of a connection that is done with.
+    /// Keeps the counters of a connection that is done with. Its socket books what it did with its end.
     fn retire(&self, connection: &Connection) {
-        self.past.set(self.past.get() + connection.counters());
+        self.past.set(self.past.get() + connection.counted());
     }
 }
 
