@@ -214,7 +214,8 @@ impl Channel {
     }
 
     /// What the channel did so far; connections with an exchange under way may be left out. What its idle connections did below
-    /// their bytes is booked, where that is watched ([`SocketWatch`](crate::SocketWatch)).
+    /// their bytes is booked, where that is watched ([`SocketWatch`](crate::SocketWatch)); on `ws`, where it has no lanes, that was
+    /// done as they became idle, and is done again with their end.
     pub fn counters(&self) -> Counters {
         match self {
             Self::Http(client) => client.counters(),
@@ -229,9 +230,10 @@ impl Channel {
     /// The same for who asks often: connections that last are not looked at below their bytes where that is a system call.
     pub fn counted(&self) -> Counters {
         match self {
+            Self::Http(client) => client.counted(),
             Self::Http2(client) => client.counted(),
             Self::WsLanes(client) => client.counted(),
-            Self::Http(_) | Self::Http3(_) | Self::Ws(_) | Self::Quic(_) => self.counters(),
+            Self::Http3(_) | Self::Ws(_) | Self::Quic(_) => self.counters(),
         }
     }
 
