@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokenlag_probes::{
-    Clock, Exchange, JoinedExchange, MonoClock, Precision, Row, RunRecord, Stamp, Until,
+    Clock, Exchange, Handling, JoinedExchange, MonoClock, Precision, Row, RunRecord, Stamp,
+    TokenMark, Until,
 };
 use tokio::sync::oneshot;
 
 use crate::ledger::{Closing, Ledger};
 
-/// Entries that may wait: more than come between two looks for them, at any rate. Where the disk is slower than the load, the load
-/// waits for it, and its lateness shows.
-const WAITING: usize = 1_024;
-/// Deltas that may wait in them, beyond which none is added: 40 bytes each, and 16 more where they are joined.
-const WAITING_DELTAS: u64 = 1 << 20;
+/// Entries that may wait: more than come while a manifest is replaced slowly, at any rate. Many of them are one session each: those of
+/// an open loop, and those whose connection is closed with them. Where the disk is slower than the load, the load waits for it, and
+/// its lateness shows.
+const WAITING: usize = 4_096;
+/// Bytes that may wait in them, beyond which none is added: as many exchanges with room for a thousand deltas each.
+const WAITING_BYTES: u64 = 160 << 20;
 /// How long the disk may take none of what waits, until the run ends for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks whether there is room.
@@ -32,8 +34,12 @@ const ROUND: u64 = 256;
 
 /// Lists of exchanges that were written and may wait to be used anew: about as many as come between two looks.
 const SPENT: usize = 16;
-/// Marks that such an exchange has room for at most.
-const SPENT_MARKS: usize = 1_024;
+/// Exchanges of such a list at most. Each begins another session, and seldom do more sessions come home together.
+const SPENT_EXCHANGES: usize = 1_024;
+/// Marks that they have room for at most, all together: twice what the replies have that come home together.
+const SPENT_MARKS: usize = 1 << 14;
+/// Marks that one of them has room for at most.
+const SPENT_MARKS_OF_ONE: usize = 1_024;
 
 /// The writing thread.
 pub struct Writer {
@@ -48,8 +54,8 @@ pub struct Writer {
 /// What was handed over, and what of it is done.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Deltas that wait.
-    deltas: AtomicU64,
+    /// Bytes that wait.
+    bytes: AtomicU64,
     /// Entries that are done.
     done: AtomicU64,
 }
@@ -72,14 +78,21 @@ pub enum Entry {
 }
 
 impl Entry {
-    fn deltas(&self) -> u64 {
-        let deltas = match self {
-            Self::Finished(exchanges) => exchanges.iter().map(|it| it.tokens.len()).sum(),
-            Self::Joined(exchanges) => exchanges.iter().map(|it| it.exchange.tokens.len()).sum(),
+    /// What its exchanges take in memory: an exchange that failed has all the room that its reply was to need.
+    fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Finished(exchanges) => exchanges.iter().map(bytes).sum(),
+            Self::Joined(exchanges) => exchanges.iter().map(|it| bytes(&it.exchange)).sum(),
             Self::CellStarts { .. } | Self::CellEnded(..) => 0usize,
         };
-        deltas as u64
+        bytes as u64
     }
+}
+
+/// What an exchange takes in memory, without the proxy's records of it.
+fn bytes(exchange: &Exchange) -> usize {
+    let marks = exchange.tokens.capacity() * size_of::<TokenMark>();
+    size_of::<Exchange>() + marks + exchange.handling.capacity() * size_of::<Handling>()
 }
 
 /// The ledger could not be written; [`Writer::finish`] says why.
@@ -116,19 +129,19 @@ impl Writer {
 
     /// Hands an entry over, once there is room for it.
     pub fn give(&self, mut entry: Entry) -> Result<(), Failed> {
-        let deltas = entry.deltas();
+        let bytes = entry.bytes();
         let mut patience = None;
         loop {
-            let waiting = self.waiting.deltas.load(Ordering::Acquire);
+            let waiting = self.waiting.bytes.load(Ordering::Acquire);
             // One that is larger than all that may wait waits alone.
-            if waiting == 0 || waiting + deltas <= WAITING_DELTAS {
-                self.waiting.deltas.fetch_add(deltas, Ordering::AcqRel);
+            if waiting == 0 || waiting + bytes <= WAITING_BYTES {
+                self.waiting.bytes.fetch_add(bytes, Ordering::AcqRel);
                 entry = match self.entries.try_send(entry) {
                     Ok(()) => return Ok(()),
                     Err(TrySendError::Full(entry)) => entry,
                     Err(TrySendError::Disconnected(_)) => return Err(Failed),
                 };
-                self.waiting.deltas.fetch_sub(deltas, Ordering::AcqRel);
+                self.waiting.bytes.fetch_sub(bytes, Ordering::AcqRel);
             }
             let patience = patience.get_or_insert_with(|| self.patience());
             if self.thread.is_finished() || patience.is_over() {
@@ -219,7 +232,7 @@ fn keep(
 ) -> anyhow::Result<()> {
     for round in 1.. {
         let entry = entries.try_recv();
-        let deltas = entry.as_ref().map_or(0, Entry::deltas);
+        let bytes = entry.as_ref().map_or(0, Entry::bytes);
         match entry {
             Ok(Entry::CellStarts {
                 row,
@@ -229,7 +242,7 @@ fn keep(
             }) => ledger.cell_starts(row, block, order, at),
             Ok(Entry::Finished(mut exchanges)) => {
                 ledger.enter(&exchanges)?;
-                exchanges.retain(|it| it.tokens.capacity() <= SPENT_MARKS);
+                leave_what_is_used_anew(&mut exchanges);
                 // Where enough of them wait, their memory is freed.
                 let _ = give_back.try_send(exchanges);
             }
@@ -255,10 +268,26 @@ fn keep(
         if u64::is_multiple_of(round, ROUND) {
             ledger.checkpoint_if_due()?;
         }
-        waiting.deltas.fetch_sub(deltas, Ordering::AcqRel);
+        waiting.bytes.fetch_sub(bytes, Ordering::AcqRel);
         waiting.done.fetch_add(1, Ordering::AcqRel);
     }
     ledger.flush()
+}
+
+/// Leaves those of the written exchanges whose memory is worth its wait: a long session's later ones are not, nor is much room of
+/// which replies need little.
+fn leave_what_is_used_anew(exchanges: &mut Vec<Exchange>) {
+    let (mut left, mut marks) = (0, 0);
+    exchanges.retain(|it| {
+        let room = it.tokens.capacity().max(it.handling.capacity());
+        let fits =
+            room <= SPENT_MARKS_OF_ONE && marks + room <= SPENT_MARKS && left < SPENT_EXCHANGES;
+        if fits {
+            (left, marks) = (left + 1, marks + room);
+        }
+        fits
+    });
+    exchanges.shrink_to(SPENT_EXCHANGES);
 }
 
 /// The run's intervals are as narrow as they were to become, and it is time to look.
@@ -269,103 +298,4 @@ fn is_narrow(record: &RunRecord) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::process::Command;
-    use std::time::UNIX_EPOCH;
-
-    use tokenlag_probes::{
-        DeltaKind, Outcome, Place, RunFolder, RunRecord, TokenMark, TokenStamps, TraceId,
-    };
-
-    use super::*;
-
-    /// A writer whose rows go to `rows`, which need be no file.
-    fn writer(folder: &Path, rows: &Path, patience: Duration) -> Writer {
-        let run = folder.join("run");
-        std::fs::create_dir(&run).unwrap();
-        std::os::unix::fs::symlink(rows, run.join("exchanges.jsonl")).unwrap();
-        let record = RunRecord::begin("load", UNIX_EPOCH, vec![Row::HTTP_FULL]);
-        let run = RunFolder::create(&run, &record, TokenStamps::Keep).unwrap();
-        let at = Stamp::from_nanos(1);
-        let writer = Writer::with_patience(Ledger::new(record, run, at), patience).unwrap();
-        let (row, block, order) = (Row::HTTP_FULL, 0, 0);
-        let starts = Entry::CellStarts {
-            row,
-            block,
-            order,
-            at,
-        };
-        writer.give(starts).unwrap();
-        writer
-    }
-
-    fn finished(deltas: usize) -> Entry {
-        let at = Stamp::from_nanos(1_000);
-        let mut exchange = Exchange::begin(TraceId::from_bits(7), Place::default(), at, at, deltas);
-        let mark = TokenMark {
-            at,
-            chunk: 0,
-            kind: DeltaKind::Content,
-        };
-        exchange.tokens.resize(deltas, mark);
-        exchange.outcome = Outcome::Complete;
-        Entry::Finished(vec![exchange])
-    }
-
-    /// Gives until nothing more is taken; how many deltas were.
-    fn fill(writer: &Writer, deltas: usize) -> usize {
-        (0..10_000)
-            .take_while(|_| writer.give(finished(deltas)).is_ok())
-            .count()
-            * deltas
-    }
-
-    #[test]
-    fn a_disk_that_takes_nothing_ends_the_run_and_little_waits_for_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
-        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
-        assert!(made.success());
-        // Held open, and never read.
-        let reader = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&pipe)
-            .unwrap();
-        let writer = writer(folder.path(), &pipe, Duration::from_millis(300));
-        let waiting = fill(&writer, 50_000);
-        assert!(waiting <= WAITING_DELTAS as usize, "{waiting}");
-        let error = writer.finish().map(drop).unwrap_err().to_string();
-        assert!(error.contains("has taken nothing"), "{error}");
-        assert!(error.contains("--out"), "{error}");
-        // The thread can write now that nobody holds the pipe, and ends.
-        drop(reader);
-    }
-
-    #[test]
-    fn a_full_disk_is_one_error() {
-        let full = Path::new("/dev/full");
-        if !full.exists() {
-            return;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let writer = writer(folder.path(), full, PATIENCE);
-        fill(&writer, 1_000);
-        let (_, written) = writer.finish().unwrap();
-        let error = format!("{:#}", written.unwrap_err());
-        assert!(error.contains("exchanges.jsonl"), "{error}");
-        assert!(error.contains("free some space"), "{error}");
-    }
-
-    #[test]
-    fn an_entry_larger_than_all_that_may_wait_is_taken_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let writer = writer(folder.path(), Path::new("/dev/null"), PATIENCE);
-        for _ in 0..2 {
-            writer.give(finished(WAITING_DELTAS as usize + 1)).unwrap();
-        }
-        let (_, written) = writer.finish().unwrap();
-        written.unwrap();
-    }
-}
+mod tests;
