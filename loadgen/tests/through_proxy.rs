@@ -88,3 +88,26 @@ async fn the_upstream_is_asked_the_same_by_every_row() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn when_a_cell_is_over_its_sockets_have_booked_what_they_did() {
+    let backend = backend();
+    LocalSet::new()
+        .run_until(async {
+            let (addresses, certificate) = proxy(&backend);
+            let mut rows = rows(addresses, &certificate);
+            rows.retain(|lane| !lane.row.transport.is_encrypted_always());
+            for lane in rows {
+                let (shared, _stopper) = shared(1, Duration::from_secs(10));
+                let end = run(&shared, &lane, closed(4, 1)).await;
+                assert_eq!(end.completed(), 4, "{}: {:?}", lane.row, end.troubles);
+                let (booked, counted) =
+                    (lane.endpoint.dial.stamping.watch().so_far(), end.counters);
+                // Farewells come after what is counted.
+                let all = booked.reads >= counted.reads && booked.writes >= counted.writes;
+                assert!(all && counted.reads > 0, "{}: {booked:?}", lane.row);
+                assert!(booked.packets_sent > 0, "{}: {booked:?}", lane.row);
+            }
+        })
+        .await;
+}
