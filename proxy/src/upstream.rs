@@ -215,28 +215,29 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use tokenlag_channel::{SocketWatch, tls};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
     /// More than three looks are made in a row.
     const IDLE: usize = 3 * LOOKS + 1;
 
-    /// A pool with so many idle connections, and who watches them.
-    async fn idle_pool() -> (Pool, SocketWatch) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// A pool with so many idle connections, who watches them, and their other ends: what closes sends and is answered.
+    async fn idle_pool() -> (Pool, SocketWatch, Vec<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let upstream = format!("http://127.0.0.1:{port}").parse().unwrap();
         let options = ProxyOptions::new(([127, 0, 0, 1], 0).into(), upstream);
         let pool = Pool::new(&options);
-        let mut lent = Vec::new();
+        let (mut lent, mut others) = (Vec::new(), Vec::new());
         for _ in 0..IDLE {
             lent.push(pool.dial().await.unwrap());
-            listener.accept().await.unwrap();
+            others.push(listener.accept().await.unwrap().0);
         }
         lent.into_iter().for_each(|connection| pool.put(connection));
         let watch = options.stamping.watch().clone();
         assert_eq!(watch.so_far().packets_sent, 0);
-        (pool, watch)
+        (pool, watch, others)
     }
 
     fn in_a_minute() -> Stamp {
@@ -245,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_connections_are_looked_at_with_turns_for_others_in_between() {
-        let (pool, watch) = idle_pool().await;
+        let (pool, watch, _others) = idle_pool().await;
         let mut seen = Vec::new();
         let others = async {
             for _ in 0..3 {
@@ -265,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_look_that_has_no_time_goes_on_with_the_next() {
-        let (pool, watch) = idle_pool().await;
+        let (pool, watch, _others) = idle_pool().await;
         let mut seen = Vec::new();
         for _ in 0..4 {
             pool.look(MonoClock.now()).await;
