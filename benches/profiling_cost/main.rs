@@ -20,6 +20,7 @@ mod middle;
 mod phases;
 mod sidecar;
 
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ struct Pair {
     profiled: Profiled,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let mut words = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with('-'));
@@ -126,11 +127,11 @@ fn main() {
         lasts[2]
     );
     tell_cpu(&tokens, &pairs, &cpu);
-    judge(sampling, whole);
+    judge(sampling, whole)
 }
 
-/// Ends the process with 1 where an interval ends too high, or is not known.
-fn judge(sampling: Option<f64>, whole: Option<f64>) {
+/// Fails where an interval ends too high, or is not known.
+fn judge(sampling: Option<f64>, whole: Option<f64>) -> ExitCode {
     let goal = TOLERATED * 100.0;
     let mut missed = false;
     for (what, high) in [
@@ -154,8 +155,9 @@ fn judge(sampling: Option<f64>, whole: Option<f64>) {
             }
         }
     }
-    if missed {
-        std::process::exit(1);
+    match missed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
     }
 }
 
